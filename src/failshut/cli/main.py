@@ -1,0 +1,92 @@
+"""The `failshut` command: finds the verb, imports only that verb, and turns every expected failure into one clear line."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from failshut import __version__
+from failshut.cli.session import Session, session_options
+from failshut.model.exits import MEANING, Exit
+
+# Verb → what it does, in the order a newcomer meets them. Each verb's module is imported only when that verb runs.
+VERBS: dict[str, str] = {
+    "init": "Adopt a WireGuard config or a running tunnel: write the policy",
+    "check": "Show every mistake in the policy at once",
+    "plan": "Show what arming would change, as a diff",
+    "drill": "Rehearse the attacks on your own policy, in private namespaces",
+    "arm": "Load the lock in one transaction",
+    "status": "Armed? Tunnel up? Drift? How much was refused?",
+    "render": "Print an artefact as text; no root needed",
+    "disarm": "Take the lock off (asks first on a terminal)",
+}
+
+
+class VerbGroup(click.Group):
+    """A click group that imports a verb's module only when that verb is called for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the verbs in the order of `VERBS`."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import the verb's module and return its command; None for a word that is no verb."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"failshut.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the verbs from the table, so that `--help` imports none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(int(code)), meaning) for code, meaning in MEANING.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Add "did you mean" to an unknown verb."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], VERBS, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else " `failshut --help` lists the commands."
+            raise click.UsageError(f"There is no command '{args[0]}'.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="failshut")
+@session_options
+@click.pass_context
+def root(ctx: click.Context, **options: object) -> None:
+    """A VPN kill switch for Linux that fails shut.
+
+    Nothing leaves this machine but through the tunnel, except what keeps the tunnel alive and what you allowed by name.
+    Begin with `failshut init wg0`, rehearse with `failshut drill`, then `failshut arm`.
+    """
+    ctx.obj = Session().updated(options)
+
+
+def main() -> None:
+    """Run the command line; every exit code is one of `Exit`."""
+    try:
+        root.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.UsageError as mistake:
+        mistake.show()
+        sys.exit(Exit.USAGE)
+    except click.ClickException as failure:
+        failure.show()
+        sys.exit(failure.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted: nothing more was changed.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our pipe went away (`failshut render nft | head`): no traceback, and no second error at exit.
+        sys.stderr.close()
+        sys.exit(Exit.FAILED)

@@ -1,0 +1,120 @@
+"""What every verb shares: the global options, colour, JSON output and how a failure leaves the program."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+import click
+
+from failshut.model.exits import Exit
+from failshut.model.finding import Finding, Severity
+
+DEFAULT_POLICY = "/etc/failshut/failshut.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The global options of one run."""
+
+    policy: str = DEFAULT_POLICY
+    json: bool = False
+    verbose: int = 0
+    color: str = "auto"
+
+    def updated(self, options: dict[str, Any]) -> Session:
+        """Return this session with every option that was given; a global option may stand before or after the verb."""
+        given = {name: value for name, value in options.items() if name in self.__slots__ and value}
+        return replace(self, **given)
+
+    @property
+    def use_color(self) -> bool:
+        """Whether to colour: asked for, or a terminal without NO_COLOR (no-color.org)."""
+        if self.color != "auto":
+            return self.color == "always"
+        return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+    def print_json(self, payload: Any) -> None:
+        """Write one JSON document to standard output."""
+        click.echo(json.dumps(payload, indent=2, sort_keys=True, default=str))
+
+    def style(self, text: str, **style: Any) -> str:
+        """Return `text` in a colour, or as it is where colour is off."""
+        return click.style(text, **style) if self.use_color else text
+
+
+def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the global options to a command or to the group itself."""
+    for option in (
+        click.option("--color", type=click.Choice(["auto", "always", "never"]), default=None, help="When to colour [auto]."),
+        click.option("-v", "--verbose", count=True, help="Print each command that is run, ready to be replayed."),
+        click.option("--json", is_flag=True, help="Answer in JSON on standard output."),
+        click.option("--policy", metavar="FILE", default=None, help=f"The policy file [{DEFAULT_POLICY}]."),
+    ):
+        function = option(function)
+    return function
+
+
+class Failure(click.ClickException):
+    """A failure that the user can act on: what happened, then what to do, then the exit code."""
+
+    def __init__(self, message: str, *, help: str = "", exit_code: Exit = Exit.FAILED) -> None:  # noqa: A002
+        super().__init__(message)
+        self.help = help
+        self.exit_code = exit_code
+
+    def show(self, file: Any = None) -> None:  # noqa: ARG002 - click's signature
+        """Print the message and the remedy on standard error."""
+        click.echo(f"failshut: {self.message}", err=True)
+        if self.help:
+            click.echo(f"  help: {self.help}", err=True)
+
+
+def format_finding(finding: Finding, session: Session) -> str:
+    """Return a finding as the compiler-style block that a person reads (docs/reference/findings.md)."""
+    colour = "red" if finding.is_error else "yellow"
+    head = f"{finding.place}: {session.style(f'{finding.severity}[{finding.code}]', fg=colour, bold=True)}: {finding.message}"
+    lines = [head]
+    if finding.source and finding.place.line:
+        gutter = f"{finding.place.line:>5} | "
+        lines.append(gutter + finding.source)
+        pad = " " * (len(gutter) - 2) + "| " + " " * max(finding.place.column - 1, 0)
+        lines.append(pad + session.style("^" * max(finding.place.length, 1), fg=colour))
+    if finding.help:
+        lines.append("      = help: " + finding.help)
+    return "\n".join(lines)
+
+
+def finding_json(finding: Finding) -> dict[str, Any]:
+    """Return a finding as a JSON object with stable keys."""
+    return {
+        "code": str(finding.code),
+        "severity": str(finding.severity),
+        "message": finding.message,
+        "help": finding.help,
+        "file": finding.place.file,
+        "line": finding.place.line,
+        "column": finding.place.column,
+    }
+
+
+def report(findings: Iterable[Finding], session: Session) -> None:
+    """Print findings on standard error, errors first."""
+    for finding in sorted(findings, key=lambda each: each.severity is not Severity.ERROR):
+        click.echo(format_finding(finding, session), err=True)
+
+
+def refuse(findings: Iterable[Finding], session: Session, verb: str) -> NoReturn:
+    """Print findings and leave with `Exit.USAGE`, or as JSON where that was asked for."""
+    all_findings = list(findings)
+    if session.json:
+        session.print_json({"ok": False, "findings": [finding_json(each) for each in all_findings]})
+    else:
+        report(all_findings, session)
+        errors = sum(each.is_error for each in all_findings)
+        click.echo(f"failshut {verb}: {errors} error{'s' if errors != 1 else ''}; nothing was changed.", err=True)
+    raise click.exceptions.Exit(Exit.USAGE)

@@ -1,0 +1,1 @@
+"""Ruleset → text. A rule that a target cannot say is an error, never dropped."""

@@ -1,0 +1,39 @@
+"""What the compiler must know about the machine, gathered once by `host.probe` so that lowering stays pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from failshut.model.units import InterfaceAddress, InterfaceName, Mark
+
+
+class WireGuardKind(StrEnum):
+    """Who sends a tunnel's transport packets: it decides which owner they must have."""
+
+    KERNEL = "kernel"
+    USERSPACE = "userspace"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTunnel:
+    """A tunnel interface as it runs now."""
+
+    kind: WireGuardKind
+    fwmark: Mark | None = None
+    addresses: tuple[InterfaceAddress, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """The machine: its underlay devices, its DHCP clients' users, its running tunnels.
+
+    `underlay` lists devices that can carry a frame off the machine, in the kernel's order. `dhcp_uids` always holds 0. `egress`
+    says whether the kernel has the netdev egress hook (Linux 5.16 and later).
+    """
+
+    underlay: tuple[InterfaceName, ...] = ()
+    dhcp_uids: tuple[int, ...] = (0,)
+    tunnels: dict[InterfaceName, LiveTunnel] = field(default_factory=dict)
+    egress: bool = True

@@ -1,0 +1,94 @@
+"""Values that carry their own unit, and refuse to exist when they are impossible.
+
+A `Mark` is never just any `int`, an `InterfaceName` never any `str`: the type checker keeps them apart and the
+constructor keeps out what the kernel would refuse.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+
+Address = IPv4Address | IPv6Address
+Prefix = IPv4Network | IPv6Network
+InterfaceAddress = IPv4Interface | IPv6Interface
+
+# IFNAMSIZ is 16 with the terminating NUL (linux/if.h); the kernel's dev_valid_name() refuses '/', ':' and white space.
+_INTERFACE = re.compile(r"[^\s/:\x00-\x1f\x7f]{1,15}")
+
+
+class Mark(int):
+    """A 32-bit packet or connection mark (`fwmark`, `ct mark`). Raises ValueError outside 0..0xffffffff."""
+
+    def __new__(cls, value: int) -> Mark:
+        if not 0 <= value <= 0xFFFFFFFF:
+            raise ValueError(f"a mark has 32 bits: {value:#x} does not fit")
+        return super().__new__(cls, value)
+
+    def __str__(self) -> str:
+        return f"{int(self):#010x}"
+
+    def __repr__(self) -> str:
+        return f"Mark({self})"
+
+
+class Port(int):
+    """A TCP or UDP port, 1..65535. Raises ValueError outside of it."""
+
+    def __new__(cls, value: int) -> Port:
+        if not 1 <= value <= 65535:
+            raise ValueError(f"a port lies between 1 and 65535: {value} does not")
+        return super().__new__(cls, value)
+
+    def __repr__(self) -> str:
+        return f"Port({int(self)})"
+
+
+class InterfaceName(str):
+    """A network interface's name as the kernel accepts it: 1 to 15 bytes, no white space, '/' or ':'."""
+
+    def __new__(cls, value: str) -> InterfaceName:
+        if not _INTERFACE.fullmatch(value) or value in (".", "..") or len(value.encode()) > 15:
+            raise ValueError(f"{value!r} can't be an interface's name (1 to 15 bytes, no space, '/' or ':')")
+        return super().__new__(cls, value)
+
+
+class Protocol(StrEnum):
+    """A transport protocol that has ports."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+    @property
+    def number(self) -> int:
+        """The IANA protocol number."""
+        return {Protocol.TCP: 6, Protocol.UDP: 17}[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a tunnel's peer is reached over the underlay."""
+
+    address: Address
+    port: Port
+    protocol: Protocol = Protocol.UDP
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        scheme = "" if self.protocol is Protocol.UDP else f"{self.protocol}://"
+        return f"{scheme}{host}:{int(self.port)}"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedEndpoint:
+    """An endpoint whose host is still a name; the resolver turns it into one `Endpoint` per address."""
+
+    host: str
+    port: Port
+    protocol: Protocol = Protocol.UDP
+
+    def __str__(self) -> str:
+        scheme = "" if self.protocol is Protocol.UDP else f"{self.protocol}://"
+        return f"{scheme}{self.host}:{int(self.port)}"

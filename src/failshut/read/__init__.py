@@ -1,0 +1,1 @@
+"""A tool's text → the model. Never imports the compiler, so that what is read back can't repeat its mistakes."""

@@ -1,0 +1,72 @@
+"""One way to run a program: no shell, a scrubbed locale, closed standard input, a deadline, and a command line to replay."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NOT_FOUND = 127
+TIMED_OUT = 124
+
+# Set by the CLI's -v; every command is then printed as it can be replayed.
+_verbose = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a program answered. `code` is its exit status, 127 when it is not installed, 124 when it ran out of time."""
+
+    argv: tuple[str, ...]
+    code: int
+    out: str
+    err: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether it exited with 0."""
+        return self.code == 0
+
+    @property
+    def complaint(self) -> str:
+        """The program's own words on what went wrong, or its command line when it said nothing."""
+        return self.err.strip() or self.out.strip() or f"{shlex.join(self.argv)} exited with {self.code}"
+
+
+def show_commands(verbose: bool) -> None:
+    """Print each command before it runs, from now on."""
+    global _verbose  # noqa: PLW0603 - one switch for the whole process, set once by the CLI
+    _verbose = verbose
+
+
+def run(argv: Sequence[str], *, stdin: str | None = None, timeout: float = 30.0) -> Result:
+    """Run `argv` and return what it answered; never raises for a program that fails, is missing or hangs.
+
+    `timeout` is in seconds. /usr/sbin and /sbin are searched too: a plain user's PATH on Debian lacks them, and nft is there.
+    """
+    if _verbose:
+        given = " <<'EOF'\n" + stdin.rstrip("\n") + "\nEOF" if stdin is not None else ""
+        sys.stderr.write(f"+ {shlex.join(argv)}{given}\n")
+    environment = {**os.environ, "LC_ALL": "C", "PATH": os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"}
+    try:
+        done = subprocess.run(
+            list(argv),
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+            env=environment,
+        )
+    except FileNotFoundError:
+        return Result(tuple(argv), NOT_FOUND, "", f"{argv[0]} is not installed")
+    except PermissionError as error:
+        return Result(tuple(argv), 126, "", str(error))
+    except subprocess.TimeoutExpired:
+        return Result(tuple(argv), TIMED_OUT, "", f"{shlex.join(argv)} did not answer within {timeout:g} s")
+    return Result(tuple(argv), done.returncode, done.stdout, done.stderr)

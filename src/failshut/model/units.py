@@ -10,19 +10,22 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from typing import Self
 
 Address = IPv4Address | IPv6Address
 Prefix = IPv4Network | IPv6Network
 InterfaceAddress = IPv4Interface | IPv6Interface
 
-# IFNAMSIZ is 16 with the terminating NUL (linux/if.h); the kernel's dev_valid_name() refuses '/', ':' and white space.
-_INTERFACE = re.compile(r"[^\s/:\x00-\x1f\x7f]{1,15}")
+# IFNAMSIZ is 16 with the terminating NUL (linux/if.h); the kernel's dev_valid_name() refuses '/', ':' and white space. We also
+# refuse '"', '*' and '\\': nft has no way to quote the first, and a trailing '*' would open every interface of that prefix.
+_INTERFACE = re.compile(r"[^\s/:\"*\\\x00-\x1f\x7f]{1,15}")
 
 
 class Mark(int):
     """A 32-bit packet or connection mark (`fwmark`, `ct mark`). Raises ValueError outside 0..0xffffffff."""
 
-    def __new__(cls, value: int) -> Mark:
+    def __new__(cls, value: int) -> Self:
+        """Take a number of 32 bits."""
         if not 0 <= value <= 0xFFFFFFFF:
             raise ValueError(f"a mark has 32 bits: {value:#x} does not fit")
         return super().__new__(cls, value)
@@ -37,7 +40,8 @@ class Mark(int):
 class Port(int):
     """A TCP or UDP port, 1..65535. Raises ValueError outside of it."""
 
-    def __new__(cls, value: int) -> Port:
+    def __new__(cls, value: int) -> Self:
+        """Take a number of 16 bits, without 0."""
         if not 1 <= value <= 65535:
             raise ValueError(f"a port lies between 1 and 65535: {value} does not")
         return super().__new__(cls, value)
@@ -47,11 +51,12 @@ class Port(int):
 
 
 class InterfaceName(str):
-    """A network interface's name as the kernel accepts it: 1 to 15 bytes, no white space, '/' or ':'."""
+    """A network interface's name: 1 to 15 bytes, no white space, '/', ':', '"', '*' or backslash. Raises ValueError otherwise."""
 
-    def __new__(cls, value: str) -> InterfaceName:
+    def __new__(cls, value: str) -> Self:
+        """Take a name that the kernel and nft both can say."""
         if not _INTERFACE.fullmatch(value) or value in (".", "..") or len(value.encode()) > 15:
-            raise ValueError(f"{value!r} can't be an interface's name (1 to 15 bytes, no space, '/' or ':')")
+            raise ValueError(f"{value!r} can't be an interface's name (1 to 15 bytes; no space, quote, '/', ':' or '*')")
         return super().__new__(cls, value)
 
 

@@ -1,0 +1,80 @@
+"""The layer under IP: a `netdev` egress chain on each underlay device.
+
+`inet` hooks never see AF_PACKET, macvlan children or bridged guests. Here nothing passes but what the choke point stamped, ARP,
+EAPOL and a DHCP client's broadcast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+from failshut.lower.link import BROADCAST, DHCP_RATE
+from failshut.lower.lock import NAME, tunnel_addresses
+from failshut.lower.rules import META_MARK, SKUID, any_of, is_, is_not, rule
+from failshut.model.host import HostFacts
+from failshut.model.marks import STAMP
+from failshut.model.policy import Policy
+from failshut.model.ruleset import (
+    AnySet,
+    Base,
+    Chain,
+    ChainType,
+    Counter,
+    Family,
+    Hook,
+    Jump,
+    Masked,
+    Payload,
+    Rule,
+    Table,
+    Verdict,
+)
+from failshut.model.units import InterfaceName
+
+_ETHER_TYPE = Payload("ether", "type")
+# IEEE 802.1X and pre-authentication (802.11i): without them no Wi-Fi with a password.
+_EAPOL = AnySet((0x888E, 0x88C7))
+COUNTER = "under-ip"
+
+
+def egress_table(policy: Policy, facts: HostFacts) -> Table | None:
+    """Return the netdev table, None when the kernel has no egress hook or there is no device to hook."""
+    if not facts.egress or not facts.underlay:
+        return None
+    devices = tuple(_device_chain(device) for device in facts.underlay)
+    admit = Chain("admit", tuple(_admit(policy, facts)))
+    return Table(Family.NETDEV, NAME, (admit, *devices), counters=(COUNTER,))
+
+
+def chain_name(device: InterfaceName) -> str:
+    """Return a chain name that nft accepts for any device name: what is not a letter, digit, '.', '_' or '-' is spelled in hex."""
+    plain = "".join(each if each.isascii() and (each.isalnum() or each in "._-") else f"/{ord(each):x}/" for each in device)
+    return f"egress-{plain}"
+
+
+def _device_chain(device: InterfaceName) -> Chain:
+    base = Base(ChainType.FILTER, Hook.EGRESS, 0, Verdict.DROP, device)
+    return Chain(chain_name(device), (rule("admit", Jump("admit")), rule("shut", Verdict.DROP)), base)
+
+
+def _admit(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    yield rule("stamped", is_not(Masked(META_MARK, STAMP), 0), Verdict.ACCEPT)
+    own = [each for each in tunnel_addresses(policy, facts) if isinstance(each, IPv4Address)]
+    if own:
+        yield rule("tunnel-address", is_(Payload("arp", "saddr ip"), any_of(own)), Verdict.DROP)
+    yield rule("arp", is_(_ETHER_TYPE, "arp"), Verdict.ACCEPT)
+    yield rule("eapol", is_(_ETHER_TYPE, _EAPOL), Verdict.ACCEPT)
+    if policy.dhcp:
+        # A client without an address sends below IP; its unicast renewal goes through a socket and so the choke point.
+        yield rule(
+            "allow:dhcp",
+            is_(Payload("ether", "daddr"), "ff:ff:ff:ff:ff:ff"),
+            is_(Payload("ip", "daddr"), BROADCAST),
+            is_(Payload("udp", "sport"), 68),
+            is_(Payload("udp", "dport"), 67),
+            is_(SKUID, any_of(facts.dhcp_uids)),
+            DHCP_RATE,
+            Verdict.ACCEPT,
+        )
+    yield rule("count", Counter(COUNTER))

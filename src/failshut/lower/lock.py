@@ -1,0 +1,186 @@
+"""The `inet` and `arp` tables: the choke point and what leads to it (docs/security.md; the numbers are docs/reference/lock.md's)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from failshut.lower.destinations import lan_rules, outbound_rules, source_rules
+from failshut.lower.ledger import COUNTERS, blocked_rules, forwarded_rules, ledger_sets
+from failshut.lower.link import LINK_LOCAL, link_rules
+from failshut.lower.rules import IIFNAME, L4PROTO, META_MARK, OIFNAME, any_of, is_, is_not, rule
+from failshut.lower.services import arrival_rules, arrived_rules, input_rules, reply_rules, reroute_rules
+from failshut.lower.transport import mark_of, transport_rules
+from failshut.model.host import HostFacts
+from failshut.model.marks import STAMP
+from failshut.model.policy import Policy
+from failshut.model.ruleset import (
+    AnySet,
+    Base,
+    Chain,
+    ChainType,
+    Ct,
+    Family,
+    Fib,
+    Hook,
+    Jump,
+    Masked,
+    Match,
+    Meta,
+    Op,
+    Payload,
+    Reject,
+    Right,
+    Rule,
+    SetMark,
+    Table,
+    Verdict,
+)
+from failshut.model.units import Address, InterfaceAddress
+
+NAME = "failshut"
+# The last priority before the kernel confirms the connection (INT_MAX): after every re-route and after SNAT.
+LAST = 2147483646
+_RAW, _MANGLE, _FILTER = -300, -150, 0
+
+_LOOPBACK_OUT = rule("loopback", is_(Meta("oif"), "lo"), Verdict.ACCEPT)
+_LOOPBACK_IN = rule("loopback", is_(Meta("iif"), "lo"), Verdict.ACCEPT)
+# Never only the policy: a base chain that is being replaced runs with policy accept until the transaction ends (3,339 packets
+# in 3,000 reloads, docs/adr/0001).
+_TERMINAL_DROP = rule("shut", Verdict.DROP)
+
+
+def inet_table(policy: Policy, facts: HostFacts) -> Table:
+    """Return the table that every IP packet of this machine passes."""
+    chains = (
+        *_prerouting(policy, facts),
+        Chain("input", tuple(_input(policy)), _base(Hook.INPUT, _FILTER, Verdict.DROP)),
+        Chain("forward", (rule("forward", Jump("count-forwarded")), _TERMINAL_DROP), _base(Hook.FORWARD, _FILTER, Verdict.DROP)),
+        *_reroute(policy, facts),
+        Chain("output", tuple(_output(policy, facts)), _base(Hook.OUTPUT, LAST, Verdict.ACCEPT)),
+        Chain("postrouting", tuple(_postrouting(policy)), _base(Hook.POSTROUTING, LAST, Verdict.DROP)),
+        Chain("underlay", tuple(_underlay(policy, facts))),
+        Chain("allowed", (rule("stamp", SetMark(META_MARK, STAMP, keep=0xFFFFFFFF), Verdict.ACCEPT),)),
+        Chain("count-blocked", tuple(blocked_rules(policy))),
+        Chain("count-forwarded", tuple(forwarded_rules(policy))),
+    )
+    return Table(Family.INET, NAME, chains, tuple(ledger_sets()), COUNTERS)
+
+
+def arp_table(policy: Policy, facts: HostFacts) -> Table | None:
+    """Return the table that keeps the host from answering ARP for a tunnel's address (X41 MLLVD-CR-24-03), None without IPv4.
+
+    A sysctl (arp_ignore=2) would do as well, but nothing puts it back for an interface that appears later.
+    """
+    own = [each for each in tunnel_addresses(policy, facts) if each.version == 4]
+    if not own:
+        return None
+    refuse = rule("tunnel-address", is_(Payload("arp", "saddr ip"), any_of(own)), Verdict.DROP)
+    return Table(Family.ARP, NAME, (Chain("output", (refuse,), _base(Hook.OUTPUT, _FILTER, Verdict.ACCEPT)),))
+
+
+def tunnel_addresses(policy: Policy, facts: HostFacts) -> tuple[Address, ...]:
+    """Return the tunnels' own addresses: the config's, and those that the running interface has besides."""
+    declared = [each for tunnel in policy.tunnels for each in tunnel.addresses]
+    live: list[InterfaceAddress] = []
+    for tunnel in policy.tunnels:
+        running = facts.tunnels.get(tunnel.interface)
+        # fe80:: is of every interface: refusing it elsewhere would end neighbour discovery.
+        live += [each for each in (running.addresses if running else ()) if not each.ip.is_link_local]
+    return tuple(dict.fromkeys(each.ip for each in (*declared, *live)))
+
+
+def _base(hook: Hook, priority: int, policy: Verdict, kind: ChainType = ChainType.FILTER) -> Base:
+    return Base(kind, hook, priority, policy)
+
+
+def _tunnels(policy: Policy) -> Right:
+    return any_of(str(tunnel.interface) for tunnel in policy.tunnels)
+
+
+def _prerouting(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
+    spoof = tuple(_spoof_rules(policy, facts))
+    if spoof:
+        yield Chain("prerouting", spoof, _base(Hook.PREROUTING, _RAW, Verdict.ACCEPT))
+    arrival = tuple(arrival_rules(policy, facts))
+    if arrival:
+        yield Chain("arrival", arrival, _base(Hook.PREROUTING, _MANGLE, Verdict.ACCEPT))
+        yield Chain("arrived", tuple(arrived_rules(policy, facts)))
+
+
+def _spoof_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Nobody but the tunnel may talk to the tunnel's address (CVE-2019-14899)."""
+    elsewhere = is_not(IIFNAME, AnySet(("lo", *(str(tunnel.interface) for tunnel in policy.tunnels))))
+    for version, family in ((4, "ip"), (6, "ip6")):
+        own = [each for each in tunnel_addresses(policy, facts) if each.version == version]
+        if own:
+            from_outside = is_not(Fib(("saddr",), "type"), "local")
+            yield rule("tunnel-address", elsewhere, is_(Payload(family, "daddr"), any_of(own)), from_outside, Verdict.DROP)
+
+
+def _input(policy: Policy) -> Iterator[Rule]:
+    yield _LOOPBACK_IN
+    yield rule("tunnel", is_(IIFNAME, _tunnels(policy)), Verdict.ACCEPT)
+    yield rule("replies", Match(Ct("state"), AnySet(("established", "related")), Op.IN), Verdict.ACCEPT)
+    yield from input_rules(policy)
+    if policy.dhcp:
+        yield rule("allow:dhcp", is_(Payload("udp", "sport"), 67), is_(Payload("udp", "dport"), 68), Verdict.ACCEPT)
+        yield rule(
+            "allow:dhcp",
+            is_(Payload("ip6", "saddr"), LINK_LOCAL),
+            is_(Payload("udp", "sport"), 547),
+            is_(Payload("udp", "dport"), 546),
+            Verdict.ACCEPT,
+        )
+    if policy.ndp:
+        received = ("nd-router-advert", "nd-neighbor-solicit", "nd-neighbor-advert")
+        hop_limit = is_(Payload("ip6", "hoplimit"), 255)
+        yield rule("allow:ndp", is_(Payload("icmpv6", "type"), AnySet(received)), hop_limit, Verdict.ACCEPT)
+        yield rule("allow:mld", is_(Payload("icmpv6", "type"), "mld-listener-query"), Verdict.ACCEPT)
+    if policy.lan and policy.lan.multicast:
+        yield rule("allow:lan-multicast", is_(Payload("udp", "dport"), AnySet((1900, 5353, 5355))), Verdict.ACCEPT)
+    yield _TERMINAL_DROP
+
+
+def _reroute(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
+    rules = tuple(reroute_rules(policy, facts))
+    if rules:
+        yield Chain("reroute", rules, _base(Hook.OUTPUT, _MANGLE, Verdict.ACCEPT, ChainType.ROUTE))
+
+
+def _output(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Refuse early, so that programs fail fast; the choke point decides.
+
+    A packet whose source is not of its interface belongs to a flow of a fallen tunnel: it is dropped without a word, so that the
+    flow goes on when the tunnel is back.
+    """
+    forged = is_not(Masked(META_MARK, STAMP), 0)
+    yield rule("forged-stamp", forged, SetMark(META_MARK, 0, keep=0xFFFFFFFF ^ STAMP))
+    yield _LOOPBACK_OUT
+    yield rule("tunnel", is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
+    for mark in dict.fromkeys(mark_of(tunnel, facts) for tunnel in policy.tunnels):
+        yield rule("choke-point-decides", is_(META_MARK, mark), Verdict.ACCEPT)
+    yield rule("allow", Jump("underlay"))
+    yield rule("blocked", Jump("count-blocked"))
+    yield rule("resumes-with-the-tunnel", is_not(Fib(("saddr", "oif"), "type"), "local"), Verdict.DROP)
+    yield rule("fail-fast", is_(L4PROTO, "tcp"), Reject("tcp reset"))
+    yield rule("fail-fast", Reject("icmpx", "admin-prohibited"))
+
+
+def _postrouting(policy: Policy) -> Iterator[Rule]:
+    """The choke point: local and forwarded, the final interface, after SNAT."""
+    yield _LOOPBACK_OUT
+    yield rule("tunnel", is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
+    yield rule("allow", Jump("underlay"))
+    yield rule("blocked", Jump("count-blocked"))
+    yield _TERMINAL_DROP
+
+
+def _underlay(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """What may use the underlay, in the order in which it must be asked; falling off the end is a refusal."""
+    yield from transport_rules(policy, facts)
+    yield from link_rules(policy, facts)
+    yield from source_rules()
+    yield from reply_rules(policy, facts)
+    yield from outbound_rules(policy)
+    yield from lan_rules(policy)
+

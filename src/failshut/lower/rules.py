@@ -1,0 +1,74 @@
+"""Short words to write rules with, and the one place that knows how a mixed list of prefixes splits into families."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_network
+
+from failshut.model.ruleset import AnySet, Jump, Left, Match, Meta, Op, Payload, Right, Rule, Scalar, Statement, Tuple
+from failshut.model.units import Address, Prefix
+
+# What every chain calls the decision "this may use the underlay".
+ALLOWED = Jump("allowed", goto=True)
+
+META_MARK = Meta("mark")
+OIFNAME = Meta("oifname")
+IIFNAME = Meta("iifname")
+L4PROTO = Meta("l4proto")
+SKUID = Meta("skuid")
+
+
+def rule(comment: str, *statements: Statement) -> Rule:
+    """Return a rule that says why it is there."""
+    return Rule(statements, comment)
+
+
+def is_(left: Left, right: Right) -> Match:
+    """Return the match `left == right`."""
+    return Match(left, right)
+
+
+def is_not(left: Left, right: Right) -> Match:
+    """Return the match `left != right`."""
+    return Match(left, right, Op.NE)
+
+
+def any_of(elements: Iterable[Scalar | Tuple]) -> Right:
+    """Return an anonymous set without repeats, or the element itself when there is only one. Raises ValueError for none."""
+    unique = tuple(dict.fromkeys(elements))
+    if not unique:
+        raise ValueError("an empty set matches nothing: leave the rule out instead")
+    return unique[0] if len(unique) == 1 else AnySet(unique)
+
+
+def simplest(prefix: Prefix) -> Address | Prefix:
+    """Return a host prefix as its address: nft lists it so, and read-back compares by value."""
+    return prefix.network_address if prefix.prefixlen == prefix.max_prefixlen else prefix
+
+
+def address_matches(field: str, prefixes: Iterable[Prefix]) -> Iterator[Match]:
+    """Yield one match on `ip FIELD` and one on `ip6 FIELD`, for the families that occur; overlapping prefixes are merged.
+
+    nft refuses overlapping elements of an anonymous interval set, so 10.0.0.0/8 with 10.1.0.0/16 must become 10.0.0.0/8 here.
+    """
+    for version, protocol in ((4, "ip"), (6, "ip6")):
+        family = sorted({prefix for prefix in prefixes if prefix.version == version}, key=lambda each: (each.prefixlen, each))
+        kept: list[Prefix] = []
+        for prefix in family:
+            if not any(prefix.version == wider.version and _inside(prefix, wider) for wider in kept):
+                kept.append(prefix)
+        if kept:
+            yield is_(Payload(protocol, field), any_of(simplest(each) for each in sorted(kept, key=_by_address)))
+
+
+def host_prefix(address: Address) -> Prefix:
+    """Return an address as the prefix that holds only it."""
+    return ip_network(address)
+
+
+def _inside(prefix: Prefix, wider: Prefix) -> bool:
+    return int(wider.network_address) <= int(prefix.network_address) <= int(wider.broadcast_address)
+
+
+def _by_address(prefix: Prefix) -> tuple[int, int]:
+    return int(prefix.network_address), prefix.prefixlen

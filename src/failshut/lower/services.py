@@ -1,0 +1,95 @@
+"""Inbound services: their replies, never a blanket ESTABLISHED, out by the interface the connection came in on.
+
+A connection mark set on arrival says which device that was. It is restored as the tunnel's own mark in a `type route` chain, so that
+wg-quick's rule sends the answer by the main table and not into the tunnel; the choke point then checks the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from failshut.lower.rules import ALLOWED, META_MARK, OIFNAME, address_matches, is_, is_not, rule
+from failshut.lower.transport import mark_of
+from failshut.model.host import HostFacts
+from failshut.model.marks import ARRIVAL, ARRIVAL_SHIFT, MAX_ARRIVAL_DEVICES
+from failshut.model.policy import Inbound, Policy
+from failshut.model.ruleset import Ct, Jump, Masked, Match, Meta, Payload, Rule, SetMark, Verdict
+from failshut.model.units import InterfaceName
+
+_CT_MARK = Ct("mark")
+_ARRIVED = Masked(_CT_MARK, ARRIVAL)
+# The kernel keeps the bits that are set anyway, and lists them so: read-back compares by value.
+_KEEP = 0xFFFFFFFF ^ ARRIVAL
+
+
+def arrival_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the prerouting rules that send packets to a service through the `arrived` chain. Nothing without underlay devices."""
+    if not facts.underlay:
+        return
+    for service in policy.inbound:
+        for matches in _variants(service, "dport", "saddr"):
+            yield rule(f"inbound:{service.name}", is_(Ct("direction"), "original"), *matches, Jump("arrived"))
+
+
+def arrived_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the rules that write down the device a connection arrived on.
+
+    The packet also gets the tunnel's mark: a strict reverse-path filter would otherwise look the client up in the tunnel's table
+    and discard it.
+    """
+    if not policy.inbound:
+        return
+    for number, device in numbered(facts):
+        yield rule(
+            "arrived",
+            is_(Meta("iifname"), device),
+            SetMark(_CT_MARK, value=number, keep=_KEEP | number),
+            SetMark(META_MARK, value=mark_of(policy.tunnels[0], facts)),
+        )
+
+
+def reroute_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the `type route` rule that keeps replies out of the tunnel."""
+    if policy.inbound and facts.underlay:
+        yield rule(
+            "inbound:reply",
+            is_(Ct("direction"), "reply"),
+            is_not(_ARRIVED, 0),
+            SetMark(META_MARK, value=mark_of(policy.tunnels[0], facts)),
+        )
+
+
+def reply_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the rules for the underlay chain that let a service's replies out by the device they belong to."""
+    for service in policy.inbound:
+        for number, device in numbered(facts):
+            for matches in _variants(service, "sport", "daddr"):
+                yield rule(
+                    f"inbound:{service.name}",
+                    is_(OIFNAME, device),
+                    is_(Ct("direction"), "reply"),
+                    is_(_ARRIVED, number),
+                    *matches,
+                    ALLOWED,
+                )
+
+
+def input_rules(policy: Policy) -> Iterator[Rule]:
+    """Yield the rules that let new connections to the services in."""
+    for service in policy.inbound:
+        for matches in _variants(service, "dport", "saddr"):
+            yield rule(f"inbound:{service.name}", *matches, Verdict.ACCEPT)
+
+
+def numbered(facts: HostFacts) -> Iterator[tuple[int, InterfaceName]]:
+    """Yield each underlay device with its connection-mark value; devices past the mark's 127 get none, so no replies leave there."""
+    for index, device in enumerate(facts.underlay[:MAX_ARRIVAL_DEVICES], start=1):
+        yield index << ARRIVAL_SHIFT, device
+
+
+def _variants(service: Inbound, port: str, address: str) -> Iterator[tuple[Match, ...]]:
+    ports = is_(Payload(service.protocol, port), int(service.port))
+    if not service.sources:
+        yield (ports,)
+    for source in address_matches(address, service.sources):
+        yield (ports, source)

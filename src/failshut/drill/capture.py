@@ -1,0 +1,127 @@
+"""The capture on the router's side of the client's cables: frames from the client only, with the kernel's own drop counter."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from failshut.drill.netns import Namespace
+from failshut.model.packet import Packet
+from failshut.read.frame import decode
+
+ETH_P_ALL = 0x0003
+# linux/if_packet.h, asm-generic/socket.h
+SOL_PACKET, PACKET_STATISTICS, PACKET_IGNORE_OUTGOING, PACKET_OUTGOING = 263, 6, 23, 4
+SO_RCVBUFFORCE = 33
+RECEIVE_BUFFER = 64 << 20
+# A control under flood would fill the memory; what is seen beyond this is counted only.
+MOST_KEPT = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """One frame from the client: seconds since the capture began, the device it left by, and what it says."""
+
+    at: float
+    device: str
+    packet: Packet
+
+    def __str__(self) -> str:
+        return f"{self.at:7.3f}s {self.device}: {self.packet}"
+
+
+class Capture:
+    """Captures until `stop`. One thread; every frame is kept up to `MOST_KEPT`, the rest counted."""
+
+    def __init__(self, router: Namespace, ends: Sequence[tuple[str, str]]) -> None:
+        """`ends` are (router's end, client's device) pairs."""
+        self._frames: list[tuple[float, str, bytes]] = []
+        self._stop = threading.Event()
+        self._began = time.monotonic()
+        self._sockets: dict[int, tuple[socket.socket, str]] = {}
+        self.uncounted = 0
+        self.dropped = 0
+        with router.inside():
+            for end, device in ends:
+                tap = _tap(end)
+                self._sockets[tap.fileno()] = (tap, device)
+        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+
+    def start(self) -> Self:
+        """Begin; time 0 is now, and what waited in the sockets from before is thrown away."""
+        for tap, _ in self._sockets.values():
+            _drain(tap)
+            tap.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
+        self._began = time.monotonic()
+        self._thread.start()
+        return self
+
+    def stop(self) -> tuple[Captured, ...]:
+        """End the capture and return what was seen, in order."""
+        self._stop.set()
+        self._thread.join()
+        for tap, _ in self._sockets.values():
+            # struct tpacket_stats: packets, drops; reading it resets both.
+            _, drops = struct.unpack("II", tap.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
+            self.dropped += drops
+            tap.close()
+        return tuple(Captured(at, device, decode(frame)) for at, device, frame in self._frames)
+
+    @property
+    def seen(self) -> int:
+        """How many frames were seen so far."""
+        return len(self._frames) + self.uncounted
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the capture began."""
+        return time.monotonic() - self._began
+
+    def _run(self) -> None:
+        poll = select.poll()
+        for number in self._sockets:
+            poll.register(number, select.POLLIN)
+        while True:
+            stopping = self._stop.is_set()
+            ready = poll.poll(0 if stopping else 50)
+            for number, _ in ready:
+                self._read(*self._sockets[number])
+            # Only an empty poll *after* the stop was asked for ends it: nothing that had arrived is left unread.
+            if stopping and not ready:
+                return
+
+    def _read(self, tap: socket.socket, device: str) -> None:
+        for _ in range(256):
+            try:
+                frame, address = tap.recvfrom(65535)
+            except OSError:
+                return
+            if address[2] == PACKET_OUTGOING:
+                continue
+            if len(self._frames) < MOST_KEPT:
+                self._frames.append((time.monotonic() - self._began, device, frame))
+            else:
+                self.uncounted += 1
+
+
+def _tap(interface: str) -> socket.socket:
+    tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    tap.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    tap.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+    tap.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    tap.bind((interface, ETH_P_ALL))
+    return tap
+
+
+def _drain(tap: socket.socket) -> None:
+    try:
+        while tap.recv(1):
+            pass
+    except OSError:
+        return

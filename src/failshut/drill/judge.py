@@ -1,0 +1,226 @@
+"""The judge: a captured packet is explained by a named allowance of the policy, or it is a leak. Pure.
+
+This is the reading of docs/security.md, written apart from the compiler so that one cannot repeat the other's mistake. The last
+line of every decision is "no".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from failshut.drill.capture import Captured
+from failshut.model.packet import ETHERTYPE_ARP, ETHERTYPE_EAPOL, ICMPV6, TCP, UDP, Packet
+from failshut.model.policy import Lan, Outbound, Policy
+from failshut.model.units import Address, Prefix, Protocol
+
+LINK_LOCAL6, MULTICAST6, UNSPECIFIED6 = IPv6Network("fe80::/10"), IPv6Network("ff02::/16"), IPv6Address("::")
+# Where a DHCPv4 server may be: the whole link, or a private address for the unicast renewal (RFC 2131 §4.3.6, RFC 1918).
+DHCP_SERVERS = tuple(
+    IPv4Network(each) for each in ("255.255.255.255/32", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16")
+)
+DHCP6_SERVERS = (IPv6Network("ff02::1:2/128"), LINK_LOCAL6)
+DHCP_MAGIC = bytes((0x63, 0x82, 0x53, 0x63))
+ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 133, 135, 136
+MLD_TYPES = frozenset({131, 132, 143})
+DNS_PORTS = frozenset({53, 853})
+# mDNS (RFC 6762) and SSDP: address and port.
+MULTICAST_NAMES = frozenset(
+    (ip_address(address), port)
+    for address, port in (("224.0.0.251", 5353), ("ff02::fb", 5353), ("239.255.255.250", 1900), ("ff02::c", 1900))
+)
+# WireGuard's messages (whitepaper §5.4): type → exact length in bytes; type 4 carries data padded to 16.
+HANDSHAKE_LENGTHS = {1: 148, 2: 92, 3: 64}
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection that the lab itself opened to a service on the client, by the device it came in on."""
+
+    protocol: int
+    local: Address
+    local_port: int
+    remote: Address
+    remote_port: int
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What the judge must know: the policy, the client's own addresses by device, and the connections the lab opened."""
+
+    policy: Policy
+    own: dict[str, frozenset[Address]]
+    connections: frozenset[Connection] = frozenset()
+
+    @property
+    def tunnel_addresses(self) -> frozenset[Address]:
+        """Every tunnel's own addresses."""
+        return frozenset(each.ip for tunnel in self.policy.tunnels for each in tunnel.addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What became of the frames of one run: how many each allowance explains, and the leaks in full."""
+
+    allowed: dict[str, int] = field(default_factory=dict)
+    leaks: tuple[Captured, ...] = ()
+
+
+def judge(frames: Iterable[Captured], case: Case) -> Judgement:
+    """Explain every frame or call it a leak."""
+    allowed: Counter[str] = Counter()
+    leaks = []
+    for frame in frames:
+        name = explain(frame.packet, frame.device, case)
+        if name is None:
+            leaks.append(frame)
+        else:
+            allowed[name] += 1
+    return Judgement(dict(allowed), tuple(leaks))
+
+
+def explain(packet: Packet, device: str, case: Case) -> str | None:
+    """Return the name of the allowance by which this packet may leave `device`, or None: it is a leak."""
+    if packet.malformed or packet.vlans:
+        return None
+    if packet.ethertype in ETHERTYPE_EAPOL:
+        return "eapol"
+    if packet.ethertype == ETHERTYPE_ARP:
+        return "arp" if packet.arp and packet.arp.sender not in case.tunnel_addresses else None
+    if packet.source is None or packet.target is None:
+        return None
+    return next((name for rule in _RULES if (name := rule(packet, device, case))), None)
+
+
+def _is_own(packet: Packet, device: str, case: Case) -> bool:
+    return packet.source in case.own.get(device, frozenset())
+
+
+def _within(address: Address | None, prefixes: Iterable[Prefix]) -> bool:
+    return address is not None and any(address.version == each.version and address in each for each in prefixes)
+
+
+def is_wireguard(payload: bytes) -> bool:
+    """Whether a UDP payload can be a WireGuard message."""
+    if len(payload) < 32 or payload[1:4] != b"\0\0\0":
+        return False
+    if payload[0] in HANDSHAKE_LENGTHS:
+        return len(payload) == HANDSHAKE_LENGTHS[payload[0]]
+    return payload[0] == 4 and len(payload) % 16 == 0
+
+
+def _handshake(packet: Packet, device: str, case: Case) -> str | None:
+    """A tunnel's transport: from the client's own address, to the endpoint, and it speaks WireGuard."""
+    if not _is_own(packet, device, case) or packet.is_fragment:
+        return None
+    for tunnel in case.policy.tunnels:
+        for endpoint in tunnel.endpoints:
+            there = (endpoint.address, int(endpoint.port), endpoint.protocol.number)
+            if (packet.target, packet.target_port, packet.protocol) != there:
+                continue
+            if endpoint.protocol is Protocol.TCP or is_wireguard(packet.payload):
+                return "handshake"
+    return None
+
+
+def _dhcp(packet: Packet, device: str, case: Case) -> str | None:
+    """A DHCPv4 client's message (RFC 2131): a BOOTREQUEST from port 68 to port 67 of a server nearby."""
+    ports = (packet.protocol, packet.source_port, packet.target_port)
+    if not case.policy.dhcp or ports != (UDP, 68, 67) or not _within(packet.target, DHCP_SERVERS):
+        return None
+    if not (_is_own(packet, device, case) or str(packet.source) == "0.0.0.0"):
+        return None
+    return "dhcp" if packet.payload[:1] == b"\x01" and packet.payload[236:240] == DHCP_MAGIC else None
+
+
+def _dhcpv6(packet: Packet, device: str, case: Case) -> str | None:
+    """A DHCPv6 client's message (RFC 8415), from and to the link only."""
+    ports = (packet.protocol, packet.source_port, packet.target_port)
+    if not case.policy.dhcp or ports != (UDP, 546, 547) or not _within(packet.target, DHCP6_SERVERS):
+        return None
+    return "dhcpv6" if _within(packet.source, (LINK_LOCAL6,)) and _is_own(packet, device, case) else None
+
+
+def _ndp(packet: Packet, device: str, case: Case) -> str | None:
+    """Neighbour and router discovery (RFC 4861): to the link only, with hop limit 255, never about a tunnel's address."""
+    if not case.policy.ndp or packet.protocol != ICMPV6 or packet.hop_limit != 255 or packet.is_fragment:
+        return None
+    if packet.icmp_type not in (ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT):
+        return None
+    if not _within(packet.target, (LINK_LOCAL6, MULTICAST6)):
+        return None
+    if not (_is_own(packet, device, case) or packet.source == UNSPECIFIED6):
+        return None
+    subject = packet.payload[4:20]
+    if packet.icmp_type == NEIGHBOUR_ADVERTISEMENT and len(subject) == 16 and IPv6Address(subject) in case.tunnel_addresses:
+        return None
+    return "ndp"
+
+
+def _mld(packet: Packet, device: str, case: Case) -> str | None:
+    """Multicast listener reports (RFC 3810 §5): hop limit 1, to the link."""
+    if not case.policy.ndp or packet.protocol != ICMPV6 or packet.hop_limit != 1 or packet.icmp_type not in MLD_TYPES:
+        return None
+    link_local = _within(packet.source, (LINK_LOCAL6,)) and _is_own(packet, device, case)
+    if not (link_local or packet.source == UNSPECIFIED6):
+        return None
+    return "mld" if _within(packet.target, (MULTICAST6,)) else None
+
+
+def _lan(packet: Packet, device: str, case: Case) -> str | None:
+    """The local network: its prefixes by its interfaces, without lookups of names unless they were asked for."""
+    lan = case.policy.lan
+    if lan is None or not _is_own(packet, device, case):
+        return None
+    if lan.interfaces and not any(fnmatchcase(device, each) for each in lan.interfaces):
+        return None
+    if packet.protocol in (TCP, UDP) and packet.target_port in DNS_PORTS and not lan.dns:
+        return None
+    return "lan" if _within(packet.target, lan.prefixes) or _is_multicast_name(packet, lan) else None
+
+
+def _is_multicast_name(packet: Packet, lan: Lan) -> bool:
+    return lan.multicast and packet.protocol == UDP and (packet.target, packet.target_port) in MULTICAST_NAMES
+
+
+def _inbound(packet: Packet, device: str, case: Case) -> str | None:
+    """A reply on a connection that was opened from outside to a service of the policy, by the interface it came in on."""
+    if packet.protocol is None or packet.source is None or packet.target is None:
+        return None
+    if packet.source_port is None or packet.target_port is None:
+        return None
+    this = Connection(packet.protocol, packet.source, packet.source_port, packet.target, packet.target_port, device)
+    if this not in case.connections:
+        return None
+    for each in case.policy.inbound:
+        if (each.protocol.number, int(each.port)) == (this.protocol, this.local_port):
+            return f"inbound:{each.name}" if not each.sources or _within(this.remote, each.sources) else None
+    return None
+
+
+def _outbound(packet: Packet, device: str, case: Case) -> str | None:
+    """A pinned exception."""
+    if not _is_own(packet, device, case):
+        return None
+    return next((f"outbound:{each.name}" for each in case.policy.outbound if _fits(packet, each)), None)
+
+
+def _fits(packet: Packet, outbound: Outbound) -> bool:
+    same = (packet.protocol, packet.target_port) == (outbound.protocol.number, int(outbound.port))
+    return same and _within(packet.target, outbound.to)
+
+
+_RULES: tuple[Callable[[Packet, str, Case], str | None], ...] = (
+    _handshake,
+    _dhcp,
+    _dhcpv6,
+    _ndp,
+    _mld,
+    _inbound,
+    _outbound,
+    _lan,
+)

@@ -1,0 +1,247 @@
+"""One lab: the built network, its tunnel, its traffic and its capture, and what an attack may do with them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from failshut.drill import rules, traffic
+from failshut.drill.capture import Capture
+from failshut.drill.judge import Case, Connection
+from failshut.drill.netns import Namespace, SetUpError
+from failshut.drill.plan import Plan
+from failshut.drill.scenario import RuleSource
+from failshut.drill.topology import Hosts
+from failshut.drill.traffic import Flow, Traffic
+from failshut.drill.tunnel import LabTunnel
+from failshut.drill.wait import until
+from failshut.drill.world import World, dns_answer, echo, silence
+from failshut.model.packet import Packet
+from failshut.model.policy import Policy
+from failshut.model.units import Address, Protocol
+
+HOST_INDEX, RESOLVER_INDEX, FIRST_TARGET = 1, 53, 100
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A public address of each family that one probe alone sends to, so that a leak names its probe."""
+
+    v4: IPv4Address
+    v6: IPv6Address
+
+    def of(self, version: int) -> Address:
+        """Return the address of a family."""
+        return self.v4 if version == 4 else self.v6
+
+    def is_hit(self, packet: Packet) -> bool:
+        """Whether a packet goes to, or asks for, this target."""
+        asked = packet.arp.target if packet.arp else None
+        return packet.target in (self.v4, self.v6) or asked == self.v4
+
+
+@dataclass(slots=True)
+class Lab:
+    """What an attack is given."""
+
+    policy: Policy
+    plan: Plan
+    source: RuleSource
+    lock_text: str
+    hosts: Hosts
+    tunnel: LabTunnel
+    world: World
+    traffic: Traffic
+    capture: Capture
+    window: float
+    real_root: bool = True
+    targets: dict[str, Target] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
+    works: dict[str, bool] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    connections: set[Connection] = field(default_factory=set)
+    own: dict[str, set[Address]] = field(default_factory=dict)
+    extra_sent: int = 0
+    attack_began: float = 0.0
+
+    @property
+    def client(self) -> Namespace:
+        """The machine under attack."""
+        return self.hosts.client
+
+    @property
+    def device(self) -> str:
+        """The client's first underlay device."""
+        return str(self.plan.cable.device)
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The families the tunnel carries."""
+        return tuple(each for each in (4, 6) if self.plan.tunnel_address(each))
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether the lock is what this run tries."""
+        return self.source is RuleSource.LOCK
+
+    def host(self, version: int) -> Address:
+        """Return the public host the background traffic goes to."""
+        return self.plan.public(version, HOST_INDEX)
+
+    def resolver(self, version: int) -> Address:
+        """Return the public resolver."""
+        return self.plan.public(version, RESOLVER_INDEX)
+
+    def own_address(self, version: int) -> Address:
+        """Return the client's own address on its first cable."""
+        return self.plan.cable.client4.ip if version == 4 else self.plan.cable.client6.ip
+
+    def router(self, version: int) -> Address:
+        """Return the router's address on the client's first cable."""
+        return self.plan.cable.router4 if version == 4 else self.plan.cable.router6
+
+    def lan_host(self, version: int) -> Address:
+        """Return the LAN host."""
+        return next(each.ip for each in self.plan.lan_hosts if each.version == version)
+
+    def target(self, probe: str) -> Target:
+        """Return the target of a named probe, and have the control check that the probe is seen."""
+        if probe not in self.targets:
+            index = FIRST_TARGET + len(self.targets)
+            v4, v6 = self.plan.internet4[index], self.plan.internet6[index]
+            self.targets[probe] = Target(v4, v6)
+        return self.targets[probe]
+
+    def give_up(self, probe: str, reason: object) -> None:
+        """Say that a probe can't be tried on this machine: it counts for nothing, and is reported."""
+        self.targets.pop(probe, None)
+        self.unavailable[probe] = str(reason)
+
+    def check(self, name: str, worked: bool) -> None:
+        """Record whether something that must still work did."""
+        self.works[name] = worked
+
+    def rearm(self) -> None:
+        """Load the lock once more, where this run has it."""
+        if self.is_locked:
+            rules.load_lock(self.client, self.lock_text)
+
+    def case(self) -> Case:
+        """Return what the judge must know about this lab."""
+        own = {str(each.device): {each.client4.ip, each.client6.ip, each.link_local} for each in self.plan.cables}
+        for device, addresses in self.own.items():
+            own.setdefault(device, set()).update(addresses)
+        return Case(self.policy, {name: frozenset(each) for name, each in own.items()}, frozenset(self.connections))
+
+    @contextlib.contextmanager
+    def sending(self, family: socket.AddressFamily, kind: int, protocol: int = 0) -> Iterator[socket.socket]:
+        """Give an attack a socket of the client's, non-blocking so that no attack can hang on it."""
+        with self.client.inside():
+            sock = socket.socket(family, kind, protocol)
+        with sock:
+            sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
+            yield sock
+
+    def background(self) -> list[Flow]:
+        """Return the flows that every attack meets: through the tunnel, in each family that it carries."""
+        flows = []
+        for version in self.versions:
+            host, inner = self.host(version), self.plan.tunnel_address(version)
+            flows += [
+                traffic.tcp_upload(host),
+                traffic.udp_connected(host),
+                traffic.udp_unbound(host),
+                traffic.dns_lookups(self.resolver(version)),
+            ]
+            if inner is not None:
+                flows.append(traffic.udp_bound(inner, host))
+        return flows
+
+    def carried(self) -> dict[str, int]:
+        """Return what reached the server through the tunnel, by service and family: the source is the tunnel's address."""
+        counts = {}
+        for version in self.versions:
+            for service in ("upload", "echo", "sink", "dns"):
+                source = self.plan.tunnel_address(version)
+                counts[f"{service}{version}"] = self.world.received(service, source, version)
+        return counts
+
+    def await_carried(self, *, within: float = 8.0) -> bool:
+        """Wait until every background flow was seen at the server, through the tunnel."""
+        return until(lambda: all(self.carried().values()), within=within)
+
+    def bring_up(self) -> None:
+        """Bring up the tunnel and the background traffic, and see that the tunnel carries it."""
+        self.tunnel.up()
+        self.traffic.add(self.background())
+        self.traffic.start()
+        if not self.await_carried():
+            missing = [name for name, count in self.carried().items() if not count]
+            raise SetUpError(f"the tunnel carried nothing of: {', '.join(missing)}")
+
+    def flow_counts(self) -> dict[str, int]:
+        """Return how much each flow of the background traffic sent so far."""
+        return {each.name: each.sent for each in self.traffic.flows}
+
+    def open_inbound(self, host: Namespace, source: Address, version: int, port: int) -> socket.socket | None:
+        """Open a TCP connection from `source` on `host` to a service of the client; None when nobody answers in 2 s."""
+        local, device = self.own_address(version), self.device
+        with host.inside():
+            sock = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+        # IP_FREEBIND (15 at SOL_IP): the server answers for addresses that no interface of its holds.
+        sock.setsockopt(socket.SOL_IP, 15, 1)
+        sock.bind((str(source), 0))
+        sock.settimeout(2.0)
+        self.connections.add(Connection(Protocol.TCP.number, local, port, source, sock.getsockname()[1], device))
+        try:
+            sock.connect((str(local), port))
+        except OSError:
+            sock.close()
+            return None
+        return sock
+
+    def serve(self) -> None:
+        """Start everybody the client may talk to."""
+        server, lan = self.hosts.server, self.hosts.lan
+        self.world.tcp(server, traffic.UPLOAD_PORT, "upload")
+        self.world.udp(server, traffic.ECHO_PORT, "echo", echo)
+        self.world.udp(server, traffic.SINK_PORT, "sink", silence)
+        self.world.udp(server, traffic.DNS_PORT, "dns", dns_answer)
+        self.world.udp(lan, traffic.DNS_PORT, "lan-dns", dns_answer)
+        self.world.udp(lan, traffic.ECHO_PORT, "lan-echo", echo)
+        self.world.tcp(lan, 9100, "printer", echo=True)
+        for inbound in self.policy.inbound:
+            if inbound.protocol is Protocol.TCP:
+                self.world.tcp(self.client, int(inbound.port), f"inbound:{inbound.name}", echo=True)
+            else:
+                self.world.udp(self.client, int(inbound.port), f"inbound:{inbound.name}", echo)
+        self.world.start()
+
+
+def echoes(sock: socket.socket | None, rounds: int = 3) -> bool:
+    """Whether a connection carries bytes both ways, in several rounds."""
+    if sock is None:
+        return False
+    try:
+        for number in range(rounds):
+            message = f"round {number}".encode()
+            sock.sendall(message)
+            if sock.recv(64) != message:
+                return False
+    except OSError:
+        return False
+    return True
+
+
+def now() -> float:
+    """Return the clock that captures and deadlines share, in seconds."""
+    return time.monotonic()
+
+
+def parse_address(text: str) -> Address:
+    """Return an address without its zone."""
+    return ip_address(text.split("%")[0])

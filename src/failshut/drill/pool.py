@@ -1,0 +1,193 @@
+"""The drill's parent side: starts workers in namespaces of their own and shares the jobs out among them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from failshut.drill.run import Rehearsal
+from failshut.drill.scenario import Outcome, RuleSource, RunResult, Scenario, conclude
+
+DEFAULT_WORKERS = 4
+
+
+class CannotDrillError(RuntimeError):
+    """The machine refuses what a lab needs: what, and what would help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run to be done."""
+
+    scenario: Scenario
+    source: RuleSource
+
+
+def worker_command(*, real_root: bool) -> tuple[str, ...]:
+    """Return the command that starts a worker: it dies with us, and everything in its namespaces dies with it."""
+    user = () if real_root else ("--user", "--map-root-user")
+    return (
+        *("setpriv", "--pdeathsig", "KILL"),
+        *("unshare", *user, "--mount", "--pid", "--net", "--fork", "--kill-child=KILL", "--mount-proc"),
+        *(sys.executable, "-m", "failshut.drill.worker"),
+    )
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, rehearsal: Rehearsal) -> None:
+        environment = {**os.environ, "PATH": os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"}
+        self._process = subprocess.Popen(
+            worker_command(real_root=rehearsal.real_root),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        greeting = self._ask(base64.b64encode(pickle.dumps(rehearsal)).decode())
+        if not greeting.get("ready"):
+            raise CannotDrillError(_refusal(self._complaint()))
+
+    def run(self, job: Job) -> RunResult:
+        """Run one job."""
+        answer = self._ask(json.dumps({"scenario": job.scenario.name, "source": job.source}))
+        if not answer:
+            return RunResult(job.scenario.name, job.source, reason=f"the worker died: {self._complaint()}")
+        return result_from(answer)
+
+    def close(self) -> None:
+        """End the worker; its namespaces end with it."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _ask(self, line: str) -> dict[str, object]:
+        if self._process.stdin is None or self._process.stdout is None:
+            return {}
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+            text = self._process.stdout.readline()
+        except OSError:
+            return {}
+        answer: dict[str, object] = json.loads(text) if text else {}
+        return answer
+
+    def _complaint(self) -> str:
+        self._process.kill()
+        return (self._process.communicate()[1] or "").strip()
+
+
+def result_from(answer: dict[str, object]) -> RunResult:
+    """Return the run's result from its JSON object."""
+    fields = {**answer, "source": RuleSource(str(answer["source"]))}
+    for name in ("leaks", "notes"):
+        fields[name] = tuple(fields[name])  # type: ignore[arg-type]
+    return RunResult(**fields)  # type: ignore[arg-type]
+
+
+def _refusal(complaint: str) -> str:
+    """Turn what unshare or the kernel said into what the user can do about it."""
+    last = complaint.splitlines()[-1] if complaint else "no answer"
+    return f"a lab can't be built here: {last}"
+
+
+def preflight(*, real_root: bool) -> None:
+    """Check what a lab needs before anything is started. Raises CannotDrillError with what is missing."""
+    tun = Path("/dev/net/tun")
+    if not tun.exists():
+        raise CannotDrillError("/dev/net/tun is missing: the drill's tunnel needs it (modprobe tun)")
+    if not os.access(tun, os.R_OK | os.W_OK):
+        raise CannotDrillError("/dev/net/tun can't be opened by this user: run the drill as root, or `chmod 666 /dev/net/tun`")
+    search = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
+    tools = ("setpriv", "unshare", "ip", "nft", "wg", "wg-quick")
+    missing = [each for each in tools if not any(Path(folder, each).exists() for folder in search.split(":"))]
+    if missing:
+        raise CannotDrillError(f"not installed: {', '.join(missing)} (Debian: util-linux iproute2 nftables wireguard-tools)")
+    limit = Path("/proc/sys/user/max_user_namespaces")
+    if not real_root and limit.exists() and limit.read_text().strip() == "0":
+        raise CannotDrillError("user namespaces are switched off (user.max_user_namespaces=0): run the drill as root")
+
+
+def jobs_of(scenarios: Iterable[Scenario], *, control: bool) -> list[Job]:
+    """Return the runs a drill consists of: each scenario's control, if it has one, and the lock."""
+    jobs = []
+    for scenario in scenarios:
+        jobs.append(Job(scenario, RuleSource.LOCK))
+        if control and scenario.control is not None:
+            jobs.append(Job(scenario, scenario.control))
+    return jobs
+
+
+def drill(
+    rehearsal: Rehearsal,
+    scenarios: Sequence[Scenario],
+    report: Callable[[Outcome], None],
+    *,
+    control: bool = True,
+    workers: int = DEFAULT_WORKERS,
+) -> list[Outcome]:
+    """Run the scenarios; `report` is told each outcome as it comes, always from one thread at a time."""
+    jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    every = jobs_of(scenarios, control=control)
+    for job in every:
+        jobs.put(job)
+    collector = _Collector(scenarios, report, control=control)
+    crew = [Worker(rehearsal) for _ in range(min(workers, len(every)))]
+    try:
+        threads = [threading.Thread(target=_serve, args=(each, jobs, collector), daemon=True) for each in crew]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        for each in crew:
+            each.close()
+    return collector.outcomes()
+
+
+def _serve(worker: Worker, jobs: queue.SimpleQueue[Job], collector: _Collector) -> None:
+    while True:
+        try:
+            job = jobs.get_nowait()
+        except queue.Empty:
+            return
+        collector.add(job, worker.run(job))
+
+
+class _Collector:
+    """Joins a scenario's runs into its outcome."""
+
+    def __init__(self, scenarios: Sequence[Scenario], report: Callable[[Outcome], None], *, control: bool) -> None:
+        self._scenarios = scenarios
+        self._report = report
+        self._control = control
+        self._runs: dict[tuple[str, RuleSource], RunResult] = {}
+        self._done: dict[str, Outcome] = {}
+        self._lock = threading.Lock()
+
+    def add(self, job: Job, result: RunResult) -> None:
+        """Take in one run."""
+        scenario = job.scenario
+        with self._lock:
+            self._runs[scenario.name, job.source] = result
+            lock = self._runs.get((scenario.name, RuleSource.LOCK))
+            wanted = scenario.control if self._control else None
+            control = self._runs.get((scenario.name, wanted)) if wanted else None
+            if lock is not None and (wanted is None or control is not None):
+                self._done[scenario.name] = conclude(scenario, lock, control)
+                self._report(self._done[scenario.name])
+
+    def outcomes(self) -> list[Outcome]:
+        """Return every outcome, in the order the scenarios were given."""
+        return [self._done[each.name] for each in self._scenarios if each.name in self._done]

@@ -1,0 +1,46 @@
+"""The rules a run loads into the client: none, the guide's by iptables-restore, or the lock's text, byte for byte."""
+
+from __future__ import annotations
+
+from failshut.drill.netns import Namespace, SetUpError, must
+from failshut.drill.plan import Plan
+from failshut.drill.scenario import RuleSource
+
+
+def guide_rules(plan: Plan, version: int) -> str:
+    """Return the guide's rules for one family as an iptables-restore file: its kill switch, with the lab's addresses."""
+    tunnel = plan.tunnel.interface
+    lan = plan.cable.client4.network if version == 4 else plan.cable.client6.network
+    endpoints = [each for each in plan.endpoints if each.address.version == version]
+    lines = [
+        *("*filter", ":INPUT DROP", ":FORWARD DROP", ":OUTPUT DROP"),
+        "-A INPUT -i lo -j ACCEPT",
+        "-A OUTPUT -o lo -j ACCEPT",
+        "-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+        "-A OUTPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+        "-A INPUT -p tcp --dport 22 -m conntrack --ctstate NEW -j ACCEPT",
+        *(f"-A OUTPUT -p udp -d {each.address} --dport {int(each.port)} -j ACCEPT" for each in endpoints),
+        f"-A OUTPUT -d {lan} -j ACCEPT",
+        f"-A OUTPUT -o {tunnel} -j ACCEPT",
+        f"-A INPUT -i {tunnel} -j ACCEPT",
+    ]
+    if version == 6:
+        lines += ["-A INPUT -p ipv6-icmp -j ACCEPT", "-A OUTPUT -p ipv6-icmp -d fe80::/10 -j ACCEPT"]
+        lines += ["-A OUTPUT -p ipv6-icmp -d ff02::/16 -j ACCEPT"]
+    return "\n".join([*lines, "COMMIT", ""])
+
+
+def load(client: Namespace, plan: Plan, source: RuleSource, lock: str) -> None:
+    """Load the rules of a run."""
+    if source is RuleSource.GUIDE:
+        must(client.run("iptables-restore", stdin=guide_rules(plan, 4)))
+        must(client.run("ip6tables-restore", stdin=guide_rules(plan, 6)))
+    elif source is RuleSource.LOCK:
+        load_lock(client, lock)
+
+
+def load_lock(client: Namespace, lock: str) -> None:
+    """Load the lock's text with `nft -f -`, in one transaction."""
+    result = client.run("nft", "-f", "-", stdin=lock)
+    if not result.ok:
+        raise SetUpError(f"the kernel refused the lock: {result.err.strip()[:2000]}")

@@ -1,0 +1,166 @@
+"""One run: build the lab, arm it, bring the tunnel up, attack, watch, judge."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from failshut.drill import rules, topology
+from failshut.drill.capture import Capture, Captured
+from failshut.drill.judge import judge
+from failshut.drill.lab import Lab
+from failshut.drill.netns import SetUpError
+from failshut.drill.plan import Plan, make_plan
+from failshut.drill.scenario import Need, RuleSource, RunResult, Scenario
+from failshut.drill.traffic import Traffic
+from failshut.drill.tunnel import start_tunnel
+from failshut.drill.wait import pace
+from failshut.drill.world import World
+from failshut.host.run import run
+from failshut.model.host import HostFacts
+from failshut.model.policy import Policy
+from failshut.model.units import Protocol
+
+# Of a run's leaks, how many are shown; all are counted.
+MOST_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What is rehearsed: the policy, the machine's devices, and the lock's text as the compiler wrote it."""
+
+    policy: Policy
+    facts: HostFacts
+    lock: str
+    window: float
+    real_root: bool
+
+
+class NotHereError(RuntimeError):
+    """The scenario can't be tried on this machine or with this policy."""
+
+
+def run_scenario(scenario: Scenario, source: RuleSource, rehearsal: Rehearsal) -> RunResult:
+    """Run one scenario under one set of rules, in namespaces that belong to the calling process alone."""
+    began = time.monotonic()
+    plan = make_plan(rehearsal.policy, rehearsal.facts)
+    missing = [need for need in scenario.needs if not _HAVE[need](plan, rehearsal)]
+    if missing:
+        return RunResult(scenario.name, source, reason="needs " + ", ".join(missing), skipped=True)
+    lab = _build(plan, source, rehearsal)
+    try:
+        frames, failure = _carry_out(scenario, lab)
+    except NotHereError as reason:
+        return RunResult(scenario.name, source, reason=str(reason), skipped=True)
+    return _result(scenario, lab, frames, failure, time.monotonic() - began)
+
+
+def _build(plan: Plan, source: RuleSource, rehearsal: Rehearsal) -> Lab:
+    hosts = topology.build(plan)
+    ends = [(each.router_end, str(each.device)) for each in plan.cables]
+    lab = Lab(
+        policy=rehearsal.policy,
+        plan=plan,
+        source=source,
+        lock_text=rehearsal.lock,
+        hosts=hosts,
+        tunnel=start_tunnel(plan, hosts),
+        world=World(),
+        traffic=Traffic(hosts.client),
+        capture=Capture(hosts.router, ends),
+        window=rehearsal.window,
+        real_root=rehearsal.real_root,
+    )
+    lab.serve()
+    return lab
+
+
+def _carry_out(scenario: Scenario, lab: Lab) -> tuple[tuple[Captured, ...], str]:
+    """Go through the scenario; return what was captured and, if the lab failed, why."""
+    failure = ""
+    if scenario.setup:
+        scenario.setup(lab)
+    if scenario.before:
+        scenario.before(lab)
+    rules.load(lab.client, lab.plan, lab.source, lab.lock_text)
+    lab.capture.start()
+    try:
+        if scenario.tunnel and scenario.traffic:
+            lab.bring_up()
+        elif scenario.tunnel:
+            lab.tunnel.up()
+        lab.attack_began = lab.capture.elapsed
+        scenario.attack(lab)
+        pace(lab.window if scenario.window is None else scenario.window)
+    except (SetUpError, OSError) as error:
+        failure = str(error) or type(error).__name__
+    finally:
+        lab.traffic.stop()
+        lab.world.stop()
+        frames = lab.capture.stop()
+    return frames, failure
+
+
+def _result(
+    scenario: Scenario, lab: Lab, frames: tuple[Captured, ...], failure: str, seconds: float
+) -> RunResult:
+    verdict = judge(frames, lab.case())
+    leaks = verdict.leaks
+    if not lab.is_locked:
+        # A control proves that the *attack* leaks; what an unlocked client says before it proves nothing.
+        leaks = tuple(each for each in leaks if each.at >= lab.attack_began)
+    if lab.is_locked and lab.capture.dropped and not failure:
+        failure = f"the capture lost {lab.capture.dropped} frames"
+    return RunResult(
+        scenario=scenario.name,
+        source=lab.source,
+        reason=failure,
+        sent=lab.traffic.sent + lab.extra_sent,
+        frames=len(frames) + lab.capture.uncounted,
+        allowed=verdict.allowed,
+        leaked=len(leaks) + (lab.capture.uncounted if leaks else 0),
+        leaks=tuple(str(each) for each in leaks[:MOST_SHOWN]),
+        probes={name: sum(target.is_hit(each.packet) for each in leaks) for name, target in lab.targets.items()},
+        unavailable=lab.unavailable,
+        works=lab.works,
+        notes=tuple(lab.notes),
+        seconds=round(seconds, 2),
+    )
+
+
+def _same_port(plan: Plan, _: Rehearsal) -> bool:
+    v4, v6 = plan.endpoint(4), plan.endpoint(6)
+    return v4 is not None and v6 is not None and v4.port == v6.port
+
+
+def _device_kind(kind: str) -> bool:
+    """Whether the kernel makes devices of a kind, tried in the worker's own empty namespace."""
+    run(("ip", "link", "add", "try0", "type", "veth", "peer", "name", "try1"))
+    made = run(("ip", "link", "add", "link", "try0", "name", "try2", "type", kind)).ok
+    run(("ip", "link", "delete", "try0"))
+    return made
+
+
+def _flowtable(_: Plan, __: Rehearsal) -> bool:
+    run(("ip", "link", "add", "try0", "type", "veth", "peer", "name", "try1"))
+    text = "add table ip try\nadd flowtable ip try f { hook ingress priority 0; devices = { try0 }; }"
+    text += "\nadd chain ip try c { type filter hook forward priority 0; }\nadd rule ip try c flow add @f\ndelete table ip try"
+    made = run(("nft", "-f", "-"), stdin=text).ok
+    run(("ip", "link", "delete", "try0"))
+    return made
+
+
+_HAVE: dict[Need, Callable[[Plan, Rehearsal], bool]] = {
+    Need.REAL_ROOT: lambda _, rehearsal: rehearsal.real_root,
+    Need.UDHCPC: lambda _, __: bool(shutil.which("udhcpc") or shutil.which("busybox")),
+    Need.DNSMASQ: lambda _, __: bool(shutil.which("dnsmasq") or shutil.which("/usr/sbin/dnsmasq")),
+    Need.IPTABLES: lambda _, __: bool(shutil.which("iptables-restore") or shutil.which("/usr/sbin/iptables-restore")),
+    Need.TWO_FAMILIES: _same_port,
+    Need.LAN: lambda _, rehearsal: rehearsal.policy.lan is not None,
+    Need.INBOUND: lambda _, rehearsal: any(each.protocol is Protocol.TCP for each in rehearsal.policy.inbound),
+    Need.SECOND_DEVICE: lambda plan, _: len(plan.cables) > 1,
+    Need.MACVLAN: lambda _, __: _device_kind("macvlan"),
+    Need.FLOWTABLE: _flowtable,
+}

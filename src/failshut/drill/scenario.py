@@ -1,0 +1,157 @@
+"""What a scenario is, what a run of one gives, and the verdict over its runs. Pure data and one pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, assert_never
+
+if TYPE_CHECKING:
+    from failshut.drill.lab import Lab
+
+
+class RuleSource(StrEnum):
+    """Which rules the client runs: none, the guide's own, or the compiled lock."""
+
+    NONE = "none"
+    GUIDE = "guide"
+    LOCK = "lock"
+
+
+class Kind(StrEnum):
+    """An attack must put nothing on the cable; a works must still work."""
+
+    ATTACK = "attack"
+    WORKS = "works"
+
+
+class Need(StrEnum):
+    """What a scenario needs of the machine; where it is missing the scenario is skipped, and says so."""
+
+    REAL_ROOT = "another user id (run the drill as root)"
+    UDHCPC = "udhcpc (package udhcpc)"
+    DNSMASQ = "dnsmasq (package dnsmasq-base)"
+    IPTABLES = "iptables-restore (package iptables)"
+    TWO_FAMILIES = "an endpoint over IPv4 and one over IPv6, on the same port"
+    LAN = "an [allow.lan] in the policy"
+    INBOUND = "an [[allow.inbound]] TCP service in the policy"
+    SECOND_DEVICE = "a second underlay device"
+    MACVLAN = "macvlan devices in the kernel"
+    FLOWTABLE = "flow tables in the kernel"
+
+
+class Status(StrEnum):
+    """How a run, or a scenario as a whole, ended."""
+
+    HELD = "held"
+    LEAKED = "leaked"
+    BROKEN = "broken"
+    VOID = "void"
+    SKIPPED = "skipped"
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the drill as a whole fails by it. What could not be judged is no pass."""
+        return self in (Status.LEAKED, Status.BROKEN, Status.VOID)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One attack, or one thing that must still work.
+
+    `before` runs in the clear, ahead of the lock. `tunnel` and `traffic` say whether the tunnel and the background traffic are
+    up when `attack` begins. `control` names the rules under which the same attack must be seen to leak; None needs `because`.
+    `guide_leaks` says that research/kernel.md measured the guide's rules to leak here. `window` is in seconds; None: the run's.
+    """
+
+    name: str
+    title: str
+    covers: tuple[int, ...]
+    attack: Callable[[Lab], None]
+    kind: Kind = Kind.ATTACK
+    before: Callable[[Lab], None] | None = None
+    tunnel: bool = True
+    traffic: bool = True
+    control: RuleSource | None = RuleSource.NONE
+    because: str = ""
+    guide_leaks: bool = False
+    needs: tuple[Need, ...] = ()
+    window: float | None = None
+    setup: Callable[[Lab], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What one run gave. `leaks` are lines, the first few; `leaked` counts them all. `probes` counts leaks by named probe."""
+
+    scenario: str
+    source: RuleSource
+    reason: str = ""
+    skipped: bool = False
+    sent: int = 0
+    frames: int = 0
+    allowed: Mapping[str, int] = field(default_factory=dict)
+    leaked: int = 0
+    leaks: tuple[str, ...] = ()
+    probes: Mapping[str, int] = field(default_factory=dict)
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    works: Mapping[str, bool] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def is_void(self) -> bool:
+        """Whether the run could not be carried out or watched, and so shows nothing."""
+        return bool(self.reason) and not self.skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A scenario's verdict and the runs it rests on."""
+
+    scenario: Scenario
+    status: Status
+    reason: str
+    lock: RunResult
+    control: RunResult | None = None
+
+
+def conclude(scenario: Scenario, lock: RunResult, control: RunResult | None) -> Outcome:
+    """Return the verdict. The lock's leak outweighs everything; what is not proven is void."""
+    status, reason = _verdict(scenario, lock, control)
+    return Outcome(scenario, status, reason, lock, control)
+
+
+def _verdict(scenario: Scenario, lock: RunResult, control: RunResult | None) -> tuple[Status, str]:
+    if lock.leaked:
+        return Status.LEAKED, f"{lock.leaked} packets left with no allowance"
+    if lock.skipped:
+        return Status.SKIPPED, lock.reason
+    if lock.is_void:
+        return Status.VOID, lock.reason
+    broken = [name for name, worked in lock.works.items() if not worked]
+    if broken:
+        return Status.BROKEN, "does not work with the lock on: " + ", ".join(broken)
+    if control is not None and (weakness := _weakness(scenario, lock, control)):
+        return Status.VOID, weakness
+    return Status.HELD, ""
+
+
+def _weakness(scenario: Scenario, lock: RunResult, control: RunResult) -> str:
+    """Return why the control does not prove that the run could have seen a leak; empty when it does."""
+    if control.reason:
+        return f"without the lock: {control.reason}"
+    match scenario.kind:
+        case Kind.WORKS:
+            broken = [name for name, worked in control.works.items() if not worked]
+            return "does not work without the lock either: " + ", ".join(broken) if broken else ""
+        case Kind.ATTACK:
+            unseen = [name for name, count in control.probes.items() if not count]
+            if unseen:
+                return "without the lock, not seen to leak: " + ", ".join(unseen)
+            if lock.probes.keys() != control.probes.keys():
+                return "the lock's run and its control did not try the same probes"
+            return "" if control.leaked else "without the lock nothing was seen to leak"
+        case _:
+            assert_never(scenario.kind)

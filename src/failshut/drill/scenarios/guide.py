@@ -1,0 +1,33 @@
+"""The guide's own three tests, and what a tunnel that goes away takes with it."""
+
+from __future__ import annotations
+
+from failshut.drill import traffic
+from failshut.drill.lab import Lab
+from failshut.drill.scenario import Scenario
+
+
+def tunnel_down(lab: Lab) -> None:
+    """wg-quick takes the tunnel away under running programs."""
+    lab.tunnel.down()
+
+
+def process_killed(lab: Lab) -> None:
+    """The WireGuard process dies, and its link with it; its rules and routes are what it left behind."""
+    lab.client.run("pkill", "-KILL", "-f", f"wireguard-go {lab.tunnel.device}")
+    lab.client.try_batch(f"link delete {lab.tunnel.device}")
+
+
+def dns_after_down(lab: Lab) -> None:
+    """Look names up at a public resolver with the tunnel down."""
+    lab.tunnel.down()
+    target = lab.target("resolver")
+    lab.traffic.add([traffic.dns_lookups(target.of(version)) for version in (4, 6)])
+    lab.traffic.add([traffic.tcp_upload(target.of(version), 53) for version in (4, 6)])
+
+
+SCENARIOS = (
+    Scenario("guide-1", "the tunnel is taken down (wg-quick down)", (1, 2, 59), tunnel_down),
+    Scenario("guide-2", "the WireGuard process is killed and its link deleted", (58, 56), process_killed),
+    Scenario("guide-3", "DNS to a public resolver with the tunnel down", (8, 88), dns_after_down),
+)

@@ -1,0 +1,104 @@
+"""The lab's WireGuard: fresh keys, a server on the endpoint's address and port, the client brought up by the real wg-quick."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from failshut.drill.netns import Namespace, must
+from failshut.drill.plan import Plan
+from failshut.drill.topology import Hosts
+from failshut.host.run import run
+from failshut.model.units import Endpoint
+
+SERVER_DEVICE = "drillwg"
+CONFIGS = Path("/run/failshut-drill")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """A WireGuard key pair, base64, of this lab only."""
+
+    private: str
+    public: str
+
+
+def fresh_keys() -> Keys:
+    """Return a new key pair by wg(8)."""
+    private = must(run(("wg", "genkey"))).strip()
+    return Keys(private, must(run(("wg", "pubkey"), stdin=private)).strip())
+
+
+@dataclass(slots=True)
+class LabTunnel:
+    """The client's tunnel and its server."""
+
+    plan: Plan
+    hosts: Hosts
+    client_keys: Keys
+    server_keys: Keys
+    endpoint: Endpoint
+
+    @property
+    def device(self) -> str:
+        """The tunnel's interface."""
+        return str(self.plan.tunnel.interface)
+
+    @property
+    def config(self) -> Path:
+        """The client's configuration; /run is a private tmpfs."""
+        return CONFIGS / f"{self.device}.conf"
+
+    def up(self) -> None:
+        """Bring the tunnel up as the user does."""
+        self.hosts.client.do("wg-quick", "up", str(self.config))
+
+    def down(self) -> None:
+        """Take the tunnel down as the user does."""
+        self.hosts.client.do("wg-quick", "down", str(self.config))
+
+    def write(self, endpoint: Endpoint | None = None) -> None:
+        """Write the client's configuration."""
+        CONFIGS.mkdir(mode=0o700, exist_ok=True)
+        self.endpoint = endpoint or self.endpoint
+        addresses = ", ".join(str(each) for each in self.plan.tunnel_addresses)
+        self.config.write_text(
+            f"[Interface]\nPrivateKey = {self.client_keys.private}\nAddress = {addresses}\nFwMark = {int(self.plan.fwmark):#x}\n"
+            f"[Peer]\nPublicKey = {self.server_keys.public}\nAllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = {self.endpoint}\n"
+        )
+        self.config.chmod(0o600)
+
+    def is_handshaken(self) -> bool:
+        """Whether a handshake was completed."""
+        words = self.hosts.client.run("wg", "show", self.device, "latest-handshakes").out.split()
+        return len(words) == 2 and words[1] != "0"
+
+
+def start_tunnel(plan: Plan, hosts: Hosts) -> LabTunnel:
+    """Start the server and write the client's configuration; the tunnel itself is not up yet."""
+    os.environ["LOG_LEVEL"] = "silent"
+    tunnel = LabTunnel(plan, hosts, fresh_keys(), fresh_keys(), plan.endpoints[0])
+    tunnel.write()
+    _start_server(tunnel, hosts.server)
+    return tunnel
+
+
+def create_device(host: Namespace, name: str) -> None:
+    """Make a WireGuard device: the kernel's if it has one, else wireguard-go."""
+    if not host.run("ip", "link", "add", name, "type", "wireguard").ok:
+        host.do("wireguard-go", name)
+
+
+def _start_server(tunnel: LabTunnel, server: Namespace) -> None:
+    create_device(server, SERVER_DEVICE)
+    addresses = [each.ip for each in tunnel.plan.tunnel_addresses]
+    key = CONFIGS / "server.key"
+    key.write_text(tunnel.server_keys.private)
+    allowed = ",".join(f"{each}/{each.max_prefixlen}" for each in addresses)
+    server.do(
+        *("wg", "set", SERVER_DEVICE, "listen-port", str(int(tunnel.endpoint.port)), "private-key", str(key)),
+        *("peer", tunnel.client_keys.public, "allowed-ips", allowed),
+    )
+    lines = [f"link set {SERVER_DEVICE} mtu 1420 up", *(f"route add {each} dev {SERVER_DEVICE}" for each in addresses)]
+    server.batch("\n".join(lines))

@@ -1,0 +1,135 @@
+"""Everybody the client may talk to: sinks, echoes and resolvers in the lab's namespaces, served by one thread."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from failshut.drill.netns import Namespace
+from failshut.model.units import Address
+
+IP_PKTINFO = 8  # linux/in.h; Python 3.11 lacks the name
+
+
+class World:
+    """Listeners by name; `received` says how much came from whom."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._stop = threading.Event()
+        self._received: Counter[tuple[str, Address]] = Counter()
+        self._thread = threading.Thread(target=self._run, name="world", daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; every socket is closed."""
+        self._stop.set()
+        self._thread.join()
+        for key in list(self._selector.get_map().values()):
+            if isinstance(key.fileobj, socket.socket):
+                key.fileobj.close()
+        self._selector.close()
+
+    def received(self, service: str, source: Address | None = None, version: int = 0) -> int:
+        """Return how many messages `service` got: from one address, or from one family, or in all."""
+        return sum(
+            count
+            for (name, peer), count in list(self._received.items())
+            if name == service and source in (None, peer) and version in (0, peer.version)
+        )
+
+    def udp(self, host: Namespace, port: int, service: str, answer: Callable[[bytes], bytes | None]) -> None:
+        """Serve UDP on every address of `host`; an answer leaves by the address that was asked."""
+        for family in (socket.AF_INET, socket.AF_INET6):
+            with host.inside():
+                sock = socket.socket(family, socket.SOCK_DGRAM)
+            _prepare(sock)
+            sock.bind(("", port))
+            self._watch(sock, lambda sock=sock: self._datagram(sock, service, answer))
+
+    def tcp(self, host: Namespace, port: int, service: str, *, echo: bool = False) -> None:
+        """Serve TCP on every address of `host`: an echo, or a sink."""
+        for family in (socket.AF_INET, socket.AF_INET6):
+            with host.inside():
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            _prepare(sock)
+            sock.bind(("", port))
+            sock.listen(64)
+            self._watch(sock, lambda sock=sock: self._accept(sock, service, echo=echo))
+
+    def _watch(self, sock: socket.socket, action: Callable[[], None]) -> None:
+        sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        self._selector.register(sock, selectors.EVENT_READ, action)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            for key, _ in self._selector.select(0.05):
+                try:
+                    key.data()
+                except OSError:
+                    # A peer that was cut off by an attack: its connection ends, the others go on.
+                    self._forget(key.fileobj)
+
+    def _forget(self, sock: object) -> None:
+        if isinstance(sock, socket.socket) and sock.type == socket.SOCK_STREAM:
+            self._selector.unregister(sock)
+            sock.close()
+
+    def _accept(self, listener: socket.socket, service: str, *, echo: bool) -> None:
+        connection, peer = listener.accept()
+        self._watch(connection, lambda: self._stream(connection, ip_address(peer[0]), service, echo=echo))
+
+    def _stream(self, connection: socket.socket, peer: Address, service: str, *, echo: bool) -> None:
+        data = connection.recv(65536)
+        if not data:
+            self._forget(connection)
+            return
+        self._received[service, peer] += 1
+        if echo:
+            connection.send(data)
+
+    def _datagram(self, sock: socket.socket, service: str, answer: Callable[[bytes], bytes | None]) -> None:
+        data, extra, _, peer = sock.recvmsg(65536, 256)
+        self._received[service, ip_address(peer[0].split("%")[0])] += 1
+        reply = answer(data)
+        if reply is not None:
+            sock.sendmsg([reply], [_from_asked(level, kind, value) for level, kind, value in extra], 0, peer)
+
+
+def _prepare(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if sock.type == socket.SOCK_DGRAM:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    elif sock.type == socket.SOCK_DGRAM:
+        sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+
+
+def _from_asked(level: int, kind: int, value: bytes) -> tuple[int, int, bytes]:
+    """Turn the packet information of a question into that of its answer: same address, any interface."""
+    if level == socket.IPPROTO_IP:
+        return level, kind, struct.pack("=i", 0) + value[8:12] + bytes(4)
+    return level, kind, value[:16] + struct.pack("=i", 0)
+
+
+def dns_answer(query: bytes) -> bytes | None:
+    """Return an empty answer to a DNS query: the same message with the response bit set."""
+    return query[:2] + bytes((query[2] | 0x80,)) + query[3:] if len(query) >= 12 else None
+
+
+def echo(data: bytes) -> bytes:
+    """Answer with the question."""
+    return data
+
+
+def silence(_: bytes) -> None:
+    """Never answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 
@@ -45,13 +46,9 @@ class VerbGroup(click.Group):
         with formatter.section("Exit codes"):
             formatter.write_dl([(str(int(code)), meaning) for code, meaning in MEANING.items()])
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Add "did you mean" to an unknown verb."""
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            import difflib
-
             close = difflib.get_close_matches(args[0], VERBS, n=1)
             hint = f" Did you mean '{close[0]}'?" if close else " `failshut --help` lists the commands."
             raise click.UsageError(f"There is no command '{args[0]}'.{hint}", ctx)
@@ -63,7 +60,7 @@ class VerbGroup(click.Group):
 @session_options
 @click.pass_context
 def root(ctx: click.Context, **options: object) -> None:
-    """A VPN kill switch for Linux that fails shut.
+    """Keep every packet in the tunnel: a VPN kill switch that fails shut.
 
     Nothing leaves this machine but through the tunnel, except what keeps the tunnel alive and what you allowed by name.
     Begin with `failshut init wg0`, rehearse with `failshut drill`, then `failshut arm`.

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
+from failshut.host.run import show_commands
 from failshut.model.exits import Exit
 from failshut.model.finding import Finding, Severity
 
@@ -45,6 +46,14 @@ class Session:
     def style(self, text: str, **style: Any) -> str:
         """Return `text` in a colour, or as it is where colour is off."""
         return click.style(text, **style) if self.use_color else text
+
+
+def begin(context: click.Context, options: dict[str, Any]) -> Session:
+    """Return the session with the options that stood behind the verb as well."""
+    base: Session = context.obj
+    session = base.updated(options)
+    show_commands(session.verbose > 0)
+    return session
 
 
 def session_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,7 @@
 """Ruleset → the text that `nft -f` loads in one transaction.
 
-The form is what makes a load safe (docs/adr/0001): every table first as a skeleton whose chains exist and drop, then `flush table`, then the
-rules. Replacing a table (`delete table`) leaks while the transaction commits, and a file cut after it would leave the machine open;
+The form is what makes a load safe (docs/adr/0001): every table first as a skeleton whose chains exist and drop, then `flush table`,
+then the rules. Replacing a table (`delete table`) leaks while the transaction commits, and a file cut after it would leave the machine open;
 cut anywhere, this text leaves chains that drop everything.
 """
 
@@ -136,7 +136,7 @@ def rule_text(rule: Rule) -> str:
     return " ".join(words)
 
 
-def _statement(statement: Statement) -> str:  # noqa: C901, PLR0911 - one line a kind is the clearest table there is
+def _statement(statement: Statement) -> str:  # noqa: C901, PLR0911, PLR0912 - one line a kind is the clearest table there is
     match statement:
         case Match():
             return _match(statement)
@@ -201,7 +201,7 @@ def _log(log: Log) -> str:
     return " ".join(words)
 
 
-def _left(left: Left | int) -> str:
+def _left(left: Left | int) -> str:  # noqa: PLR0911 - as `_statement`
     match left:
         case int():
             return str(left)

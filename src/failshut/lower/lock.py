@@ -1,4 +1,4 @@
-"""The `inet` and `arp` tables: the choke point and what leads to it (docs/security.md; the numbers are docs/reference/lock.md's)."""
+"""The `inet` and `arp` tables: the choke point and what leads to it (docs/security.md)."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _output(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
 
 
 def _postrouting(policy: Policy) -> Iterator[Rule]:
-    """The choke point: local and forwarded, the final interface, after SNAT."""
+    """Yield the choke point's rules: local and forwarded, the final interface, after SNAT."""
     yield _LOOPBACK_OUT
     yield rule("tunnel", is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     yield rule("allow", Jump("underlay"))
@@ -176,11 +176,10 @@ def _postrouting(policy: Policy) -> Iterator[Rule]:
 
 
 def _underlay(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
-    """What may use the underlay, in the order in which it must be asked; falling off the end is a refusal."""
+    """Yield what may use the underlay, in the order in which it must be asked; falling off the end is a refusal."""
     yield from transport_rules(policy, facts)
     yield from link_rules(policy, facts)
     yield from source_rules()
     yield from reply_rules(policy, facts)
     yield from outbound_rules(policy)
     yield from lan_rules(policy)
-

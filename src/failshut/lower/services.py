@@ -1,7 +1,7 @@
 """Inbound services: their replies, never a blanket ESTABLISHED, out by the interface the connection came in on.
 
-A connection mark set on arrival says which device that was. It is restored as the tunnel's own mark in a `type route` chain, so that
-wg-quick's rule sends the answer by the main table and not into the tunnel; the choke point then checks the device.
+A connection mark set on arrival says which device that was. It is restored as the tunnel's own mark in a `type route` chain, so
+that wg-quick's rule sends the answer by the main table and not into the tunnel; the choke point then checks the device.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def input_rules(policy: Policy) -> Iterator[Rule]:
 
 
 def numbered(facts: HostFacts) -> Iterator[tuple[int, InterfaceName]]:
-    """Yield each underlay device with its connection-mark value; devices past the mark's 127 get none, so no replies leave there."""
+    """Yield each underlay device with its connection-mark value; past the mark's 127 none, so that no reply leaves there."""
     for index, device in enumerate(facts.underlay[:MAX_ARRIVAL_DEVICES], start=1):
         yield index << ARRIVAL_SHIFT, device
 

@@ -26,7 +26,7 @@ def mark_of(tunnel: Tunnel, facts: HostFacts) -> Mark:
 
 
 def transport_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
-    """Yield the rules that let each tunnel's own packets reach its endpoints; first in the chain, because most packets are these."""
+    """Yield the rules that let each tunnel's own packets reach its endpoints; first in the chain: most packets are these."""
     for tunnel in policy.tunnels:
         marked = is_(META_MARK, mark_of(tunnel, facts))
         owner = _owner(tunnel, facts)

@@ -18,11 +18,12 @@ class WireGuardKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LiveTunnel:
-    """A tunnel interface as it runs now."""
+    """A tunnel's interface as it runs now; when it does not, `kind` is who would send its packets on this machine."""
 
     kind: WireGuardKind
     fwmark: Mark | None = None
     addresses: tuple[InterfaceAddress, ...] = ()
+    running: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,8 @@ other way round. Everything is frozen and compares by value: drift is `!=`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import assert_never
 
 from failshut.model.units import Address, Prefix
 
@@ -61,14 +60,14 @@ class Op(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """A property of the packet that is not in its bytes: `oifname`, `mark`, `skuid`, `l4proto` …"""
+    """A property of the packet that is not in its bytes (`oifname`, `mark`, `skuid`, `l4proto`)."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """A header field: `ip daddr`, `udp dport`, `th dport`, `icmpv6 type` …"""
+    """A header field (`ip daddr`, `udp dport`, `th dport`, `icmpv6 type`)."""
 
     protocol: str
     field: str
@@ -76,7 +75,7 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Ct:
-    """A property of the packet's connection: `state`, `direction`, `mark` …"""
+    """A property of the packet's connection (`state`, `direction`, `mark`)."""
 
     key: str
 
@@ -244,9 +243,7 @@ class Unknown:
     text: str
 
 
-Statement = (
-    Match | Verdict | Jump | Reject | Counter | Limit | Log | SetMark | MapMark | Update | VerdictMap | Unknown
-)
+Statement = Match | Verdict | Jump | Reject | Counter | Limit | Log | SetMark | MapMark | Update | VerdictMap | Unknown
 
 # --- the containers -------------------------------------------------------------------------------------------------------
 
@@ -320,15 +317,15 @@ class Ruleset:
         """Return that table, or None."""
         return next((each for each in self.tables if (each.family, each.name) == (family, name)), None)
 
+    def canonical(self) -> Ruleset:
+        """Return the same rules in one order: the kernel lists chains as they were made, which changes no packet's way."""
+        return Ruleset(tuple(sorted((_sorted(table) for table in self.tables), key=lambda each: (each.family, each.name))))
 
-def statement_is_terminal(statement: Statement) -> bool:
-    """Whether no statement after this one in its rule can run."""
-    match statement:
-        case Verdict():
-            return statement is not Verdict.CONTINUE
-        case Jump() | Reject() | VerdictMap():
-            return True
-        case Match() | Counter() | Limit() | Log() | SetMark() | MapMark() | Update() | Unknown():
-            return False
-        case _:
-            assert_never(statement)
+
+def _sorted(table: Table) -> Table:
+    return replace(
+        table,
+        chains=tuple(sorted(table.chains, key=lambda each: each.name)),
+        sets=tuple(sorted(table.sets, key=lambda each: each.name)),
+        counters=tuple(sorted(table.counters)),
+    )

@@ -53,6 +53,8 @@ class Port(int):
 class InterfaceName(str):
     """A network interface's name: 1 to 15 bytes, no white space, '/', ':', '"', '*' or backslash. Raises ValueError otherwise."""
 
+    __slots__ = ()
+
     def __new__(cls, value: str) -> Self:
         """Take a name that the kernel and nft both can say."""
         if not _INTERFACE.fullmatch(value) or value in (".", "..") or len(value.encode()) > 15:

@@ -1,0 +1,68 @@
+"""Disarm: the only way out. The kernel, the staged files, the tunnels' configs and marks: exactly as they were before arming."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from failshut.arming.arm import kernel_listing
+from failshut.arming.errors import ArmingError, from_nft
+from failshut.arming.state import ARMED_DIRECTORY, EditedConfig, MarkedTunnel, Record, load_record
+from failshut.emit.wgquick import without_fwmark
+from failshut.host import nft
+from failshut.host.files import remove_tree, write_atomically
+from failshut.host.wireguard import set_fwmark
+from failshut.model.units import Mark
+
+Report = Callable[[str], None]
+
+
+def disarm(report: Report, directory: Path = ARMED_DIRECTORY) -> bool:
+    """Take the lock off; returns False when there was none. Raises `ArmingError`, and then the lock is still on."""
+    listing = kernel_listing()
+    try:
+        record = load_record(directory)
+    except ValueError as error:
+        report(f"the record of what was armed is broken ({error}): tunnels' configs are left as they are")
+        record = None
+    if not listing.ruleset.tables and not directory.exists():
+        return False
+    if listing.ruleset.tables:
+        report("removing the lock from the kernel in one transaction")
+        _unload(listing)
+    if record:
+        _restore_tunnels(record, report)
+    remove_tree(directory)
+    return True
+
+
+def _unload(listing: nft.Listing) -> None:
+    result = nft.load("".join(f"delete table {table.family} {table.name}\n" for table in listing.ruleset.tables))
+    if not result.ok:
+        raise from_nft(nft.NftError(result), "the lock could not be removed")
+
+
+def _restore_tunnels(record: Record, report: Report) -> None:
+    for config in record.configs:
+        _restore_config(config, report)
+    for mark in record.marks:
+        _restore_mark(mark, report)
+
+
+def _restore_config(config: EditedConfig, report: Report) -> None:
+    path = Path(config.path)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            text = file.read()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ArmingError(f"{path} can't be read: {error.strerror}", help="remove its line tagged 'failshut' by hand") from error
+    report(f"taking our FwMark line out of {path}")
+    write_atomically(path, without_fwmark(text))
+
+
+def _restore_mark(mark: MarkedTunnel, report: Report) -> None:
+    # A tunnel that is gone has no mark to take off.
+    if set_fwmark(mark.interface, Mark(mark.before) if mark.before else None).ok:
+        report(f"{mark.interface} has the mark it had before")

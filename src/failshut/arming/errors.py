@@ -1,0 +1,23 @@
+"""How arming fails: always with what was done about it."""
+
+from __future__ import annotations
+
+from failshut.host.nft import NftError
+
+
+class ArmingError(Exception):
+    """Arming, disarming or asking failed. `help` is the remedy; `permission` says that it was only the lack of privilege."""
+
+    def __init__(self, message: str, *, help: str = "", permission: bool = False) -> None:  # noqa: A002 - the finding's word
+        super().__init__(message)
+        self.help = help
+        self.permission = permission
+
+
+def from_nft(error: NftError, doing: str) -> ArmingError:
+    """Say what nft's refusal means to the user."""
+    if error.missing:
+        return ArmingError(f"{doing}: nft is not installed", help="install the package nftables")
+    if error.permission:
+        return ArmingError(f"{doing}: the kernel refused for lack of privilege", help="run it with sudo", permission=True)
+    return ArmingError(f"{doing}: {error}")

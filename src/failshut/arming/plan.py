@@ -1,0 +1,110 @@
+"""Policy + machine + kernel → Plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from failshut import __version__
+from failshut.arming.compare import canonical_text, difference, stale_chains
+from failshut.arming.errors import ArmingError, from_nft
+from failshut.arming.state import ARMED_DIRECTORY, EGRESS_FILE, LOCK_FILE
+from failshut.emit.nft import emit
+from failshut.emit.wgquick import with_fwmark
+from failshut.host import nft
+from failshut.lower import lower
+from failshut.lower.transport import mark_of
+from failshut.model.host import HostFacts
+from failshut.model.plan import FileChange, MarkChange, Plan
+from failshut.model.policy import Policy
+from failshut.model.ruleset import Family, Ruleset
+from failshut.model.units import InterfaceName
+
+HEADER = f"# Written by failshut {__version__} from {{policy}}. Do not edit: `failshut arm` writes it anew.\n"
+
+
+def make_plan(policy: Policy, facts: HostFacts, kernel: Ruleset, directory: Path = ARMED_DIRECTORY) -> Plan:
+    """Return what arming would do. Asks nft and the kernel whether the text would load. Raises `ArmingError` if it would not."""
+    wanted, notes = _loadable(lower(policy, facts), kernel)
+    notes += tuple(_notes(policy, facts))
+    return Plan(
+        wanted=wanted,
+        text=emit(wanted, stale=stale_chains(kernel, wanted)),
+        difference=difference(canonical_text(kernel), canonical_text(wanted)),
+        staged=tuple(_staged(wanted, policy, directory)),
+        configs=tuple(_configs(policy, facts)),
+        marks=tuple(_marks(policy, facts)),
+        notes=notes,
+    )
+
+
+def base_and_egress(wanted: Ruleset) -> tuple[Ruleset, Ruleset]:
+    """Return the lock in the two transactions of a boot: on kernels before 6.16 a missing device refuses the whole second one."""
+    egress = tuple(table for table in wanted.tables if table.family is Family.NETDEV)
+    base = tuple(table for table in wanted.tables if table.family is not Family.NETDEV)
+    return Ruleset(base), Ruleset(egress)
+
+
+def _loadable(wanted: Ruleset, kernel: Ruleset) -> tuple[Ruleset, tuple[str, ...]]:
+    refused = nft.check(emit(wanted, stale=stale_chains(kernel, wanted)))
+    if refused.ok:
+        return wanted, ()
+    error = nft.NftError(refused)
+    base, egress = base_and_egress(wanted)
+    # The layer under IP is the only part that a kernel or a vanished device can refuse; without it the choke point still holds.
+    if egress.tables and not error.missing and not error.permission and nft.check(emit(base)).ok:
+        reason = refused.err.strip().splitlines()[0] if refused.err.strip() else "no reason given"
+        return base, (f"the layer under IP can't be loaded here, packets below IP are not held: {reason}",)
+    raise from_nft(error, "the lock does not load")
+
+
+def _notes(policy: Policy, facts: HostFacts) -> Iterator[str]:
+    if not facts.egress:
+        yield "this kernel has no egress hook (Linux 5.16): packets below IP (AF_PACKET, macvlan, bridged guests) are not held"
+    if not facts.underlay:
+        yield "there is no underlay device now: arm again when one is there, for the layer under IP and inbound services"
+    for tunnel in policy.tunnels:
+        live = facts.tunnels.get(tunnel.interface)
+        if tunnel.fwmark and live and live.fwmark and live.fwmark != tunnel.fwmark:
+            yield (
+                f"{tunnel.interface} runs with mark {live.fwmark}, the policy says {tunnel.fwmark}: "
+                f"the running tunnel is cut until it is restarted"
+            )
+        if tunnel.config is None and not tunnel.fwmark:
+            yield f"{tunnel.interface} has no config file: nothing gives it its mark {mark_of(tunnel, facts)} back after a restart"
+
+
+def _staged(wanted: Ruleset, policy: Policy, directory: Path) -> Iterator[FileChange]:
+    for name, part in zip((LOCK_FILE, EGRESS_FILE), base_and_egress(wanted), strict=True):
+        path = directory / name
+        yield FileChange(str(path), _text_of(path), HEADER.format(policy=policy.path) + "\n" + emit(part))
+
+
+def _configs(policy: Policy, facts: HostFacts) -> Iterator[FileChange]:
+    """Yield the wg-quick configs that must say the mark, so that it is there from the first handshake after every restart."""
+    for tunnel in policy.tunnels:
+        if tunnel.config is None or tunnel.fwmark_in_config:
+            continue
+        before = _text_of(Path(tunnel.config))
+        if before is None:
+            raise ArmingError(f"{tunnel.config} can't be read", help="check the path and the permissions, then run it again")
+        change = FileChange(tunnel.config, before, with_fwmark(before, mark_of(tunnel, facts)))
+        if change.is_change:
+            yield change
+
+
+def _marks(policy: Policy, facts: HostFacts) -> Iterator[MarkChange]:
+    for tunnel in policy.tunnels:
+        live = facts.tunnels.get(tunnel.interface)
+        if live and live.running and live.fwmark is None:
+            yield MarkChange(InterfaceName(tunnel.interface), None, mark_of(tunnel, facts))
+
+
+def _text_of(path: Path) -> str | None:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ArmingError(f"{path} can't be read: {error.strerror}", help="run it with sudo", permission=True) from error

@@ -1,0 +1,81 @@
+"""`failshut plan`: what arming would change in the kernel and on disk."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from failshut.arming.arm import kernel_listing
+from failshut.arming.errors import ArmingError
+from failshut.arming.plan import make_plan
+from failshut.cli.failures import leave
+from failshut.cli.prepare import load_policy_or_leave
+from failshut.cli.session import Session, begin, session_options
+from failshut.host.probe import probe
+from failshut.model.exits import Exit
+from failshut.model.plan import FileChange, Plan
+
+_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+
+
+@click.command("plan")
+@click.option("--exit-code", is_flag=True, help=f"Exit with {int(Exit.CHANGES)} when arming would change something.")
+@session_options
+@click.pass_context
+def command(context: click.Context, /, exit_code: bool, **options: Any) -> None:
+    """Show what `arm` would change, as a diff: rules in the kernel, files, the tunnels' marks. Changes nothing."""
+    session = begin(context, options)
+    policy = load_policy_or_leave(session, "plan")
+    try:
+        plan = make_plan(policy, probe(policy), kernel_listing().ruleset)
+    except ArmingError as error:
+        leave(error)
+    if session.json:
+        session.print_json(plan_json(plan))
+    else:
+        for line in plan_lines(plan, session):
+            click.echo(line)
+    if exit_code and plan.is_change:
+        raise click.exceptions.Exit(Exit.CHANGES)
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """Return the plan as JSON with stable keys."""
+    return {
+        "changes": plan.is_change,
+        "kernel": list(plan.difference),
+        "files": [{"path": each.path, "diff": list(file_diff(each))} for each in plan.files if each.is_change],
+        "marks": [{"interface": each.interface, "before": each.before, "after": each.after} for each in plan.marks],
+        "notes": list(plan.notes),
+    }
+
+
+def plan_lines(plan: Plan, session: Session) -> Iterator[str]:
+    """Yield the plan as a person reads it."""
+    for note in plan.notes:
+        yield session.style(f"note: {note}", fg="yellow")
+    if not plan.is_change:
+        yield "Nothing to change: the kernel and the files are as the policy wants them."
+        return
+    yield from (_coloured(line, session) for line in plan.difference)
+    for change in plan.configs:
+        yield from (_coloured(line, session) for line in file_diff(change))
+    for change in plan.staged:
+        if change.is_change:
+            yield f"write {change.path} ({len(change.after.splitlines())} lines, for the next boot)"
+    for mark in plan.marks:
+        yield f"wg set {mark.interface} fwmark {mark.after}  (it has none now)"
+
+
+def file_diff(change: FileChange) -> Iterator[str]:
+    """Yield a unified diff of one file."""
+    before = (change.before or "").splitlines()
+    yield from difflib.unified_diff(before, change.after.splitlines(), change.path, change.path, lineterm="", n=1)
+
+
+def _coloured(line: str, session: Session) -> str:
+    colour = _COLOURS.get(line[:1])
+    return session.style(line, fg=colour) if colour else line

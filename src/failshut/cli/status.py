@@ -1,0 +1,129 @@
+"""`failshut status`: the state in one word, then what explains it. Imports no more than it needs: it runs in prompts and bars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from failshut.arming.status import State, Status, read_status
+from failshut.cli.session import Session, begin, session_options
+from failshut.emit.nft import rule_text
+from failshut.host.wireguard import RunningTunnel
+from failshut.model.exits import Exit
+
+EXIT = {State.ARMED: Exit.OK, State.DISARMED: Exit.DISARMED, State.DRIFT: Exit.DRIFT, State.UNKNOWN: Exit.UNKNOWN}
+_COLOUR = {State.ARMED: "green", State.DISARMED: "red", State.DRIFT: "red", State.UNKNOWN: "yellow"}
+# WireGuard gives a session up after 180 s without a handshake (REJECT_AFTER_TIME, whitepaper 6.1).
+_STALE_AFTER = 180
+_SHOWN_DESTINATIONS = 5
+
+
+@click.command("status")
+@session_options
+@click.pass_context
+def command(context: click.Context, /, **options: Any) -> None:
+    """Show whether the lock is armed and as it should be, the tunnels' health, and what was refused so far.
+
+    The exit code says it too: 0 armed, 3 disarmed, 11 drift, 4 unknown. With -v also every rule and why it is there.
+    """
+    session = begin(context, options)
+    status = read_status()
+    if session.json:
+        session.print_json(status_json(status))
+    else:
+        for line in status_lines(status, session):
+            click.echo(line)
+    raise click.exceptions.Exit(EXIT[status.state])
+
+
+def status_json(status: Status) -> dict[str, Any]:
+    """Return the status as JSON with stable keys."""
+    return {
+        "state": str(status.state),
+        "reason": status.reason,
+        "policy": status.record.policy if status.record else None,
+        "armed_at": status.record.armed_at if status.record else None,
+        "tunnels": {name: _tunnel_json(tunnel) for name, tunnel in status.tunnels},
+        "under_ip": list(status.guarded),
+        "drift": list(status.drift),
+        "refused": {
+            "local": status.counts.local,
+            "forwarded": status.counts.forwarded,
+            "under_ip": status.counts.under_ip,
+            "destinations": [
+                {
+                    "destination": line.destination,
+                    "protocol": line.protocol,
+                    "port": line.port,
+                    "uid": line.uid,
+                    "packets": line.packets,
+                }
+                for line in status.counts.blocked
+            ],
+        },
+    }
+
+
+def status_lines(status: Status, session: Session) -> Iterator[str]:
+    """Yield the status as a person reads it."""
+    word = session.style(str(status.state), fg=_COLOUR[status.state], bold=True)
+    yield f"lock       {word}" + (f": {status.reason}" if status.reason else "")
+    if status.state is State.UNKNOWN:
+        yield "           run it with sudo"
+        return
+    if status.state is State.DISARMED:
+        yield "           `failshut arm` turns it on"
+        return
+    for name, tunnel in status.tunnels:
+        yield f"tunnel     {name} {_tunnel_words(tunnel)}"
+    guarded = ", ".join(status.guarded) or session.style("no device: packets below IP are not held", fg="yellow")
+    yield f"under IP   {guarded}"
+    yield f"refused    {status.counts.total} packets" + _split(status)
+    for line in status.counts.blocked[:_SHOWN_DESTINATIONS]:
+        port = f" port {line.port}" if line.port else ""
+        yield f"           {line.packets:>6}  {line.destination} {line.protocol}{port}, user {line.uid}"
+    if status.drift and status.rules.tables:
+        yield "drift      the kernel's rules are not the armed ones; `failshut arm` puts them right"
+        yield from (f"           {line}" for line in status.drift)
+    if session.verbose:
+        yield from _rules(status)
+
+
+def _rules(status: Status) -> Iterator[str]:
+    for table in status.rules.tables:
+        for chain in table.chains:
+            yield f"{table.family} {chain.name}"
+            for rule in chain.rules:
+                yield f"    {rule.comment:<24} {rule_text(rule)}"
+
+
+def _split(status: Status) -> str:
+    counts = status.counts
+    parts = [f"{number} {what}" for number, what in ((counts.forwarded, "forwarded"), (counts.under_ip, "below IP")) if number]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _tunnel_words(tunnel: RunningTunnel | None) -> str:
+    if tunnel is None:
+        return "down"
+    ages = [peer.handshake_age for peer in tunnel.peers if peer.handshake_age is not None]
+    if not ages:
+        return "up, no handshake yet"
+    age = min(ages)
+    received, sent = sum(peer.received for peer in tunnel.peers), sum(peer.sent for peer in tunnel.peers)
+    stale = " (stale)" if age > _STALE_AFTER else ""
+    return f"up, last handshake {age} s ago{stale}, {received} B in, {sent} B out"
+
+
+def _tunnel_json(tunnel: RunningTunnel | None) -> dict[str, Any] | None:
+    if tunnel is None:
+        return None
+    ages = [peer.handshake_age for peer in tunnel.peers if peer.handshake_age is not None]
+    return {
+        "handshake_age": min(ages) if ages else None,
+        "fwmark": tunnel.fwmark,
+        "received": sum(peer.received for peer in tunnel.peers),
+        "sent": sum(peer.sent for peer in tunnel.peers),
+    }

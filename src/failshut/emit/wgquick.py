@@ -1,0 +1,27 @@
+"""Edits of a wg-quick config that keep every other byte of it: comments, order, line ends."""
+
+from __future__ import annotations
+
+import re
+
+from failshut.model.units import Mark
+
+# How our own line is known again, so that disarming removes exactly it.
+TAG = "# failshut: the lock knows the tunnel's packets by this mark"
+_INTERFACE = re.compile(r"^[ \t]*\[interface\][^\r\n]*", re.IGNORECASE | re.MULTILINE)
+_OURS = re.compile(rf"^FwMark = [^\r\n]*{re.escape(TAG)}(?:\r\n|\n|\r|$)", re.MULTILINE)
+
+
+def with_fwmark(text: str, mark: Mark) -> str:
+    """Return the config with a tagged FwMark line first in [Interface]. Raises ValueError without that section."""
+    bare = without_fwmark(text)
+    section = _INTERFACE.search(bare)
+    if section is None:
+        raise ValueError("the config has no [Interface] section")
+    newline = "\r\n" if "\r\n" in bare else "\n"
+    return f"{bare[: section.end()]}{newline}FwMark = {mark} {TAG}{bare[section.end() :] or newline}"
+
+
+def without_fwmark(text: str) -> str:
+    """Return the config without our tagged line; a text that has none comes back as it is."""
+    return _OURS.sub("", text)

@@ -1,0 +1,58 @@
+"""Files that must be whole or not there: written beside, flushed to the disk, then renamed over."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+
+def write_atomically(path: Path, text: str, *, mode: int | None = None) -> None:
+    """Replace `path` by `text` so that a power cut leaves the old file or the new one. Raises OSError, and then nothing changed.
+
+    `mode` is for a new file; an existing one keeps its mode and owner.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            _keep_identity(path, file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+    sync_directory(path.parent)
+
+
+def _keep_identity(path: Path, descriptor: int, mode: int | None) -> None:
+    try:
+        existing = path.stat()
+    except FileNotFoundError:
+        os.fchmod(descriptor, 0o644 if mode is None else mode)
+        return
+    os.fchmod(descriptor, existing.st_mode & 0o7777)
+    with contextlib.suppress(PermissionError):
+        os.fchown(descriptor, existing.st_uid, existing.st_gid)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make a rename or removal in `directory` survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a directory and all in it; fine when it is not there."""
+    if directory.exists():
+        shutil.rmtree(directory)
+        sync_directory(directory.parent)

@@ -1,0 +1,109 @@
+"""The machine's facts for the compiler: underlay devices, DHCP users, how each tunnel's transport is sent."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import Any
+
+from failshut.host.run import run
+from failshut.host.wireguard import fwmark_of
+from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
+from failshut.model.policy import Policy
+from failshut.model.units import InterfaceAddress, InterfaceName
+
+# Debian, Fedora, Arch: systemd-networkd, dhcpcd, ISC dhclient's and Alpine's udhcpc's users.
+_DHCP_USERS = ("systemd-network", "dhcpcd", "_dhcpcd", "_dhcp", "dhcp")
+# Devices that can't carry a frame off the machine.
+_NOWHERE = frozenset({"dummy", "ifb", "netdevsim", "nlmon", "vcan", "vxcan"})
+# A guest's or container's end of a bridge: frames there come from the machine's side of the cable, not from its outside.
+_GUEST_PORTS = frozenset({"veth", "tun"})
+_EGRESS_SINCE = (5, 16)
+
+
+def probe(policy: Policy) -> HostFacts:
+    """Ask the machine what `lower` must know. Needs no privilege; what can't be learnt without it is left out."""
+    links = _links()
+    tunnels = {tunnel.interface for tunnel in policy.tunnels}
+    return HostFacts(
+        underlay=underlay_devices(links, tunnels),
+        dhcp_uids=_dhcp_uids(),
+        tunnels={name: _tunnel(name, links) for name in tunnels},
+        egress=_kernel_version() >= _EGRESS_SINCE,
+    )
+
+
+def underlay_devices(links: Iterable[Mapping[str, Any]], tunnels: Iterable[str]) -> tuple[InterfaceName, ...]:
+    """Return the devices of `ip -j -d link` that the layer under IP must guard.
+
+    A device whose name nft can't say is left out: the choke point still refuses what leaves by it.
+    """
+    found = []
+    for link in links:
+        kind = link.get("linkinfo", {}).get("info_kind", "")
+        guest = kind in _GUEST_PORTS and link.get("linkinfo", {}).get("info_slave_kind") == "bridge"
+        if "LOOPBACK" in link.get("flags", ()) or link["ifname"] in tunnels or kind in _NOWHERE or guest:
+            continue
+        try:
+            found.append(InterfaceName(link["ifname"]))
+        except ValueError:
+            continue
+    return tuple(found)
+
+
+def _links() -> list[dict[str, Any]]:
+    result = run(["ip", "-j", "-d", "link", "show"])
+    return list(json.loads(result.out)) if result.ok and result.out.strip() else []
+
+
+def _dhcp_uids() -> tuple[int, ...]:
+    known = []
+    for name in _DHCP_USERS:
+        try:
+            known.append(pwd.getpwnam(name).pw_uid)
+        except KeyError:
+            continue
+    return (0, *sorted(set(known)))
+
+
+def _tunnel(name: InterfaceName, links: Iterable[Mapping[str, Any]]) -> LiveTunnel:
+    link = next((each for each in links if each["ifname"] == name), None)
+    if link is None:
+        return LiveTunnel(_kind_when_it_comes_up())
+    kind = {"wireguard": WireGuardKind.KERNEL, "tun": WireGuardKind.USERSPACE}.get(
+        link.get("linkinfo", {}).get("info_kind", ""), WireGuardKind.UNKNOWN
+    )
+    return LiveTunnel(kind, fwmark_of(name), _addresses(name), running=True)
+
+
+def _kind_when_it_comes_up() -> WireGuardKind:
+    """wg-quick takes the kernel's WireGuard wherever there is one; without it, only a program can be the sender."""
+    release = os.uname().release
+    if Path("/sys/module/wireguard").exists():
+        return WireGuardKind.KERNEL
+    modules = Path("/lib/modules") / release
+    if any((modules / "kernel/drivers/net/wireguard").glob("wireguard.ko*")):
+        return WireGuardKind.KERNEL
+    builtin = modules / "modules.builtin"
+    if builtin.exists():
+        return WireGuardKind.KERNEL if "/wireguard.ko" in builtin.read_text(errors="replace") else WireGuardKind.USERSPACE
+    # No module tree at all (a container, a kernel of one's own): nothing says that the kernel can't.
+    return WireGuardKind.UNKNOWN
+
+
+def _addresses(name: str) -> tuple[InterfaceAddress, ...]:
+    result = run(["ip", "-j", "addr", "show", "dev", name])
+    if not result.ok or not result.out.strip():
+        return ()
+    entries = [entry for link in json.loads(result.out) for entry in link.get("addr_info", ())]
+    return tuple(ip_interface(f"{entry['local']}/{entry['prefixlen']}") for entry in entries)
+
+
+def _kernel_version() -> tuple[int, int]:
+    major, minor, *_ = (*os.uname().release.split("."), "0", "0")
+    digits = "".join(each for each in minor if each.isdigit()) or "0"
+    return int(major), int(digits)

@@ -1,0 +1,58 @@
+"""What arming would do, as data: shown by `plan`, carried out by `arm`, so that the two can't differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from failshut.model.ruleset import Ruleset
+from failshut.model.units import InterfaceName, Mark
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """A file to be written: its path, what it holds now (None: it is not there) and what it shall hold."""
+
+    path: str
+    before: str | None
+    after: str
+
+    @property
+    def is_change(self) -> bool:
+        """Whether writing it would change a byte."""
+        return self.before != self.after
+
+
+@dataclass(frozen=True, slots=True)
+class MarkChange:
+    """A running tunnel that must be given the mark by which the lock knows its packets."""
+
+    interface: InterfaceName
+    before: Mark | None
+    after: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """From the kernel's state to the wanted one.
+
+    `text` is the transaction, byte for byte what is loaded; `difference` a unified diff of the rules, empty when the kernel holds
+    them already; `notes` what the user must know before saying yes.
+    """
+
+    wanted: Ruleset
+    text: str
+    difference: tuple[str, ...]
+    staged: tuple[FileChange, ...]
+    configs: tuple[FileChange, ...]
+    marks: tuple[MarkChange, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def files(self) -> tuple[FileChange, ...]:
+        """Every file, in the order in which they are written."""
+        return self.configs + self.staged
+
+    @property
+    def is_change(self) -> bool:
+        """Whether carrying it out would change anything."""
+        return bool(self.difference or self.marks or any(each.is_change for each in self.files))

@@ -1,0 +1,62 @@
+"""What the lock counted: the named counters and the dynamic sets of `nft -j list table`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+_LOCAL_SETS = ("blocked4", "blocked6")
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """One line of "what would have leaked": where a local program wanted to go, and how often. `uid` is the program's user."""
+
+    destination: str
+    protocol: str
+    port: int
+    uid: int
+    packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Packets refused since the first arming: by local programs, for routed clients, and below IP."""
+
+    local: int = 0
+    forwarded: int = 0
+    under_ip: int = 0
+    # Largest first, as far as the sets remember (an hour, 4,096 destinations a family).
+    blocked: tuple[Blocked, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """All refused packets."""
+        return self.local + self.forwarded + self.under_ip
+
+
+def counts(json_texts: tuple[str, ...]) -> Counts:
+    """Read the counters and sets of the listings of the lock's tables."""
+    objects = [each for text in json_texts for each in json.loads(text)["nftables"]]
+    values = {each["counter"]["name"]: int(each["counter"]["packets"]) for each in objects if "counter" in each}
+    blocked = [line for each in objects if "set" in each for line in _lines(each["set"])]
+    return Counts(
+        local=values.get("blocked", 0),
+        forwarded=values.get("forwarded", 0),
+        under_ip=values.get("under-ip", 0),
+        blocked=tuple(sorted(blocked, key=lambda line: -line.packets)),
+    )
+
+
+def _lines(entry: dict[str, Any]) -> Iterator[Blocked]:
+    if entry["name"] not in _LOCAL_SETS:
+        return
+    for element in entry.get("elem", ()):
+        body = element.get("elem", {})
+        match body:
+            case {"val": {"concat": [destination, protocol, port, uid]}, "counter": {"packets": packets}}:
+                yield Blocked(str(destination), str(protocol), int(port), int(uid), int(packets))
+            case _:
+                continue

@@ -114,7 +114,7 @@ def _tap(interface: str) -> socket.socket:
     tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     tap.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
     tap.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-    tap.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    tap.setblocking(False)
     tap.bind((interface, ETH_P_ALL))
     return tap
 

@@ -143,7 +143,7 @@ class Lab:
         with self.client.inside():
             sock = socket.socket(family, kind, protocol)
         with sock:
-            sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
+            sock.setblocking(False)
             yield sock
 
     def background(self) -> list[Flow]:
@@ -244,4 +244,4 @@ def now() -> float:
 
 def parse_address(text: str) -> Address:
     """Return an address without its zone."""
-    return ip_address(text.split("%")[0])
+    return ip_address(text.split("%", maxsplit=1)[0])

@@ -139,8 +139,8 @@ def _server(plan: Plan) -> str:
         "link set net0 up",
         f"address add {SERVER_WAN4}/30 dev net0",
         f"address add {SERVER_WAN6}/64 dev net0",
-        "route add local 0.0.0.0/0 dev lo",
-        "route add local ::/0 dev lo",
+        "route add local 0.0.0.0/0 dev lo table main",
+        "route add local ::/0 dev lo table main",
     ]
     prefixes = [*plan.lan_prefixes]
     for cable in plan.cables:

@@ -101,7 +101,7 @@ def _family(address: Address) -> socket.AddressFamily:
 
 
 def _quiet(sock: socket.socket) -> socket.socket:
-    sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
+    sock.setblocking(False)
     return sock
 
 

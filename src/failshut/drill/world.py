@@ -66,7 +66,7 @@ class World:
             self._watch(sock, lambda sock=sock: self._accept(sock, service, echo=echo))
 
     def _watch(self, sock: socket.socket, action: Callable[[], None]) -> None:
-        sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        sock.setblocking(False)
         self._selector.register(sock, selectors.EVENT_READ, action)
 
     def _run(self) -> None:

@@ -1,1 +1,1 @@
-"""Text → Policy: the policy file and the tunnels' own configs, with every mistake found at once. Pure: it is handed text."""
+"""Reads the policy file and the tunnels' own configs into a checked `Policy`. Pure: `host.sources` fetches what lies outside."""

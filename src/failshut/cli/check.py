@@ -1,0 +1,62 @@
+"""`failshut check`: every mistake in the policy at once, each with its place, its cause and its remedy."""
+
+from __future__ import annotations
+
+import click
+
+from failshut.cli.session import Session, finding_json, report, session_options
+from failshut.model.exits import Exit
+from failshut.model.finding import Code
+from failshut.model.policy import DEFAULT_FWMARK, Policy, Tunnel
+
+
+@click.command()
+@click.option("--strict", is_flag=True, help="Let warnings fail the check too.")
+@session_options
+@click.pass_context
+def command(ctx: click.Context, /, *, strict: bool, **options: object) -> None:
+    """Show every mistake in the policy at once.
+
+    Reads the policy and the tunnels' configs, resolves host names and users, and changes nothing. Exits with 0 when the policy
+    is sound (warnings are only shown; --strict makes them count), 2 when it is not, 4 when something may not be read.
+    """
+    from failshut.host.sources import load_policy  # noqa: PLC0415 - pydantic is not for `--help`
+
+    session: Session = ctx.obj.updated(options)
+    checked = load_policy(session.policy)
+    failed = checked.policy is None or (strict and bool(checked.findings))
+    if session.json:
+        session.print_json(
+            {"ok": not failed, "policy": session.policy, "findings": [finding_json(each) for each in checked.findings]}
+        )
+    else:
+        report(checked.findings, session)
+        counts = _counts(len(checked.errors), len(checked.warnings))
+        if failed or checked.policy is None:
+            click.echo(f"{session.policy}: {counts}", err=True)
+        else:
+            click.echo(
+                f"{session.style('ok', fg='green', bold=True)}: {session.policy}: {summary(checked.policy)}"
+                + (f" ({counts})" if counts else "")
+            )
+    if failed:
+        denied = any(each.code is Code.NO_PRIVILEGE for each in checked.findings)
+        raise click.exceptions.Exit(Exit.UNKNOWN if denied else Exit.USAGE)
+
+
+def summary(policy: Policy) -> str:
+    """Return one line that says what the policy enforces."""
+    allowed = [name for name, on in (("dhcp", policy.dhcp), ("ndp", policy.ndp), ("lan", policy.lan)) if on]
+    allowed += [each.name for each in policy.inbound]
+    allowed += [each.name for each in policy.outbound]
+    return "; ".join((*(_tunnel(each) for each in policy.tunnels), f"allows {', '.join(allowed) or 'nothing else'}"))
+
+
+def _tunnel(tunnel: Tunnel) -> str:
+    endpoints = ", ".join(str(each) for each in tunnel.endpoints)
+    return f"{tunnel.interface} to {endpoints} with fwmark {int(tunnel.fwmark or DEFAULT_FWMARK):#x}"
+
+
+def _counts(errors: int, warnings: int) -> str:
+    words = [f"{count} {word}{'s' if count != 1 else ''}" for count, word in ((errors, "error"), (warnings, "warning")) if count]
+    return ", ".join(words)

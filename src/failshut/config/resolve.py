@@ -1,0 +1,77 @@
+"""Joins a declaration with what was fetched for it: the checked `Policy`, or the findings that forbid one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+
+from failshut.config.checks import CHECKS, View
+from failshut.config.declaration import Checked, Declaration, Sources
+from failshut.config.schema import InboundTable, LanTable, OutboundTable
+from failshut.config.tunnels import build
+from failshut.model.policy import Inbound, Lan, Outbound, Policy
+from failshut.model.units import Prefix
+
+
+def resolve(declaration: Declaration, sources: Sources) -> Checked:
+    """Return the policy with every name turned into addresses; no policy where any finding is an error.
+
+    Findings are in the order of their files and lines, the policy file's first.
+    """
+    tunnels = build(declaration, sources)
+    view = View(declaration, sources, tunnels)
+    found = [
+        *declaration.findings,
+        *(each for built in tunnels for each in built.findings),
+        *(each for check in CHECKS for each in check(view)),
+    ]
+    found.sort(key=lambda each: (each.place.file != declaration.path, each.place.file, each.place.line, each.place.column))
+    findings = tuple(dict.fromkeys(found))
+    if any(each.is_error for each in findings):
+        return Checked(None, findings)
+    document = declaration.document
+    policy = Policy(
+        tunnels=tuple(each.tunnel() for each in tunnels),
+        dhcp=document.allow.dhcp,
+        ndp=document.allow.ndp,
+        lan=_lan(document.allow.lan) if document.allow.lan else None,
+        inbound=tuple(_inbound(each) for each in document.allow.inbound),
+        outbound=tuple(_outbound(each, sources) for each in document.allow.outbound),
+        forward=document.forward.mode,
+        log=document.log.blocked,
+        backend=document.backend.use,
+        path=declaration.path,
+    )
+    return Checked(policy, findings)
+
+
+def merged(prefixes: Iterable[Prefix]) -> tuple[Prefix, ...]:
+    """Return the same addresses in the fewest prefixes: nft refuses a set whose intervals overlap."""
+    given = list(prefixes)
+    four = collapse_addresses([each for each in given if isinstance(each, IPv4Network)])
+    six = collapse_addresses([each for each in given if isinstance(each, IPv6Network)])
+    return (*four, *six)
+
+
+def _patterns(patterns: list[str]) -> tuple[str, ...]:
+    """Drop what a wider pattern covers, for the same reason as `merged`."""
+    stars = [each[:-1] for each in patterns if each.endswith("*")]
+    kept = [
+        each
+        for each in dict.fromkeys(patterns)
+        if not any(each.removesuffix("*").startswith(star) and each != f"{star}*" for star in stars)
+    ]
+    return tuple(kept)
+
+
+def _lan(table: LanTable) -> Lan:
+    return Lan(merged(table.prefixes), _patterns(table.interfaces), table.dns, table.multicast)
+
+
+def _inbound(table: InboundTable) -> Inbound:
+    return Inbound(table.name, table.protocol, table.port, merged(table.sources))
+
+
+def _outbound(table: OutboundTable, sources: Sources) -> Outbound:
+    uid = sources.users[table.user] if isinstance(table.user, str) else table.user
+    return Outbound(table.name, table.protocol, merged(table.to), table.port, uid)

@@ -1,0 +1,182 @@
+"""The policy file's schema: every table and key, its type and its default, declared once. Editors get it as JSON Schema."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+
+from failshut.config import values
+from failshut.model.policy import BackendName, BlockedLog, ForwardMode
+from failshut.model.units import Endpoint, InterfaceAddress, InterfaceName, Mark, NamedEndpoint, Port, Prefix, Protocol
+
+
+def _said(reader: Any, **schema: Any) -> Any:
+    """Return the annotation of a value that `reader` reads, and how an editor checks it."""
+    return (PlainValidator(reader), WithJsonSchema(schema))
+
+
+_PREFIX = _said(values.prefix, type="string", examples=["192.168.1.0/24", "fd50::/64"])
+_PORT = _said(values.port, type="integer", minimum=1, maximum=65535)
+_NAME = _said(values.allowance_name, type="string", pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$")
+_TUNNEL = _said(values.tunnel_name, type="string", pattern="^[a-zA-Z0-9_=+.-]{1,15}$")
+_ENDPOINT = _said(
+    values.endpoint, type="string", examples=["203.0.113.10:51820", "[2001:db8::10]:51820", "tcp://203.0.113.10:1194"]
+)
+_ADDRESS = _said(values.interface_address, type="string", examples=["10.99.0.2/32"])
+_MARK = _said(values.mark, anyOf=[{"type": "integer", "minimum": 1, "maximum": 0xFFFFFFFF}, {"type": "string"}])
+_PATTERN = _said(values.interface_pattern, type="string", examples=["eth0", "wl*"])
+_TEXT = _said(values.string, type="string")
+_USER = _said(values.user, anyOf=[{"type": "string"}, {"type": "integer", "minimum": 0}])
+
+
+def _one_of(options: Any) -> Any:
+    return _said(partial(values.choice, options=options), enum=[str(each) for each in options])
+
+
+class Table(BaseModel):
+    """A TOML table: strict types, no unknown key."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+
+
+class TunnelTable(Table):
+    """[tunnel.NAME]: a VPN interface and how its transport is recognised."""
+
+    config: Annotated[str | None, *_TEXT] = Field(
+        default=None, description="The tunnel's wg-quick config; endpoints, fwmark and addresses are read from it."
+    )
+    endpoints: list[Annotated[Endpoint | NamedEndpoint, *_ENDPOINT]] | None = Field(
+        default=None, description="Where the peers are reached; replaces the config's."
+    )
+    fwmark: Annotated[Mark | None, *_MARK] = Field(
+        default=None, description="The mark the tunnel's own packets carry; replaces the config's."
+    )
+    addresses: list[Annotated[InterfaceAddress, *_ADDRESS]] | None = Field(
+        default=None, description="The tunnel's own addresses; replaces the config's."
+    )
+    through: Annotated[str | None, *_TUNNEL] = Field(
+        default=None, description="Double hop: this tunnel's transport may leave only by that tunnel."
+    )
+
+
+class LanTable(Table):
+    """[allow.lan]: the local network."""
+
+    prefixes: list[Annotated[Prefix, *_PREFIX]] = Field(
+        description="The networks that may be reached beside the tunnel.", min_length=1
+    )
+    interfaces: list[Annotated[str, *_PATTERN]] = Field(
+        default=[], description="Only by these interfaces; a star may end a name. Empty: any underlay."
+    )
+    dns: bool = Field(default=False, description="Allow DNS and DoT to the LAN.")
+    multicast: bool = Field(default=False, description="Allow mDNS and SSDP.")
+
+
+class InboundTable(Table):
+    """[[allow.inbound]]: a service on this machine that others may reach."""
+
+    name: Annotated[str, *_NAME] = Field(description="A name for `status` and for the rule's comment.")
+    protocol: Annotated[Protocol, *_one_of(Protocol)] = Field(default=Protocol.TCP, description="tcp or udp.")
+    port: Annotated[Port, *_PORT] = Field(description="The port the service listens on.")
+    sources: list[Annotated[Prefix, *_PREFIX]] = Field(default=[], alias="from", description="Who may connect. Empty: anyone.")
+
+
+class OutboundTable(Table):
+    """[[allow.outbound]]: a pinned exception."""
+
+    name: Annotated[str, *_NAME] = Field(description="A name for `status` and for the rule's comment.")
+    protocol: Annotated[Protocol, *_one_of(Protocol)] = Field(description="tcp or udp.")
+    to: list[Annotated[Prefix, *_PREFIX]] = Field(description="The addresses that may be reached.", min_length=1)
+    port: Annotated[Port, *_PORT] = Field(description="The port that may be reached.")
+    user: Annotated[str | int | None, *_USER] = Field(default=None, description="Only for this user, by name or number.")
+    cgroup: Annotated[str | None, *_TEXT] = Field(default=None, description="Only for programs of this control group.")
+
+
+class TailscaleTable(Table):
+    """[allow.tailscale]: tailscaled's own traffic."""
+
+    port: Annotated[Port, *_PORT] = Field(default=Port(41641), description="tailscaled's UDP port.")
+
+
+class AllowTable(Table):
+    """[allow]: everything that may use the underlay beside the tunnel's transport."""
+
+    dhcp: bool = Field(default=True, description="DHCPv4 and DHCPv6, narrowed to what a client sends.")
+    ndp: bool = Field(default=True, description="IPv6 neighbour and router discovery, link-local only.")
+    lan: LanTable | None = None
+    inbound: list[InboundTable] = []
+    outbound: list[OutboundTable] = []
+    tailscale: TailscaleTable | None = None
+
+
+class OutsideTable(Table):
+    """[outside]: split tunnel."""
+
+    prefixes: list[Annotated[Prefix, *_PREFIX]] = Field(default=[], description="Networks reached outside the tunnel.")
+    slice: Annotated[str, *_TEXT] = Field(
+        default="failshut-outside.slice", description="The systemd slice of programs outside the tunnel."
+    )
+
+
+class ForwardTable(Table):
+    """[forward]: containers, virtual machines, routed clients."""
+
+    mode: Annotated[ForwardMode, *_one_of(ForwardMode)] = Field(
+        default=ForwardMode.BLOCK, description='"block", or "tunnel": only into a tunnel.'
+    )
+
+
+class LogTable(Table):
+    """[log]: how refused packets are made visible."""
+
+    blocked: Annotated[BlockedLog, *_one_of(BlockedLog)] = Field(
+        default=BlockedLog.COUNT, description='"count", "nflog" or "kernel".'
+    )
+
+
+class BackendTable(Table):
+    """[backend]: which tool's rules enforce the policy."""
+
+    use: Annotated[BackendName, *_one_of(BackendName)] = Field(
+        default=BackendName.NFTABLES, description='"nftables" or "iptables".'
+    )
+
+
+class Document(Table):
+    """The policy file, failshut.toml."""
+
+    tunnel: dict[Annotated[InterfaceName, *_TUNNEL], TunnelTable] = {}
+    # Factories, not values: pydantic would write each default table into the JSON Schema.
+    allow: AllowTable = Field(default_factory=AllowTable)
+    outside: OutsideTable | None = None
+    forward: ForwardTable = Field(default_factory=ForwardTable)
+    log: LogTable = Field(default_factory=LogTable)
+    backend: BackendTable = Field(default_factory=BackendTable)
+
+
+# Where each table stands; '*' is any tunnel's name, '#' any index of an array.
+TABLES: dict[tuple[str, ...], type[Table]] = {
+    (): Document,
+    ("tunnel", "*"): TunnelTable,
+    ("allow",): AllowTable,
+    ("allow", "lan"): LanTable,
+    ("allow", "inbound", "#"): InboundTable,
+    ("allow", "outbound", "#"): OutboundTable,
+    ("allow", "tailscale"): TailscaleTable,
+    ("outside",): OutsideTable,
+    ("forward",): ForwardTable,
+    ("log",): LogTable,
+    ("backend",): BackendTable,
+}
+
+
+def keys_of(table: type[Table]) -> tuple[str, ...]:
+    """Return the keys of a table as they are written in the file."""
+    return tuple(field.alias or name for name, field in table.model_fields.items())
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the policy file's JSON Schema (draft 2020-12), for editors such as taplo."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Document.model_json_schema(by_alias=True)}

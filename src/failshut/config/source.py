@@ -1,0 +1,50 @@
+"""A text with its lines, from which findings take their place and their source line. Keys and passwords are masked here, once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from failshut.config.values import Mistake
+from failshut.model.finding import Code, Finding, Place, Severity
+
+# The shape of every WireGuard key, 32 bytes in base64; masked wherever it stands, length kept so that carets stay in place.
+_KEY = re.compile(r"(?<![A-Za-z0-9+/=])[A-Za-z0-9+/]{43}=(?![A-Za-z0-9+/=])")
+_LONGEST_LINE = 200
+
+
+def masked(text: str) -> str:
+    """Return `text` with everything that looks like a WireGuard key starred out."""
+    return _KEY.sub(lambda found: "*" * len(found[0]), text)
+
+
+def printable(line: str) -> str:
+    """Return a line as a terminal may show it: no key, no control character, each still one column wide."""
+    if len(line) > _LONGEST_LINE:
+        return ""
+    return "".join(each if each.isprintable() else " " if each == "\t" else "\N{REPLACEMENT CHARACTER}" for each in masked(line))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SourceText:
+    """The lines of a file, for messages. Its repr shows none of them."""
+
+    path: str
+    lines: tuple[str, ...]
+
+    def finding(
+        self,
+        code: Code,
+        message: str,
+        at: tuple[int, int, int] = (0, 0, 1),
+        help: str = "",  # noqa: A002 - Finding's own word
+        severity: Severity = Severity.ERROR,
+    ) -> Finding:
+        """Return a finding at (line, column, length), each counted from 1; line 0 means the file as a whole."""
+        line, column, length = at
+        text = printable(self.lines[line - 1]) if 0 < line <= len(self.lines) else ""
+        return Finding(code, masked(message), Place(self.path, line, column, length), masked(help), severity, text)
+
+    def mistake(self, wrong: Mistake, at: tuple[int, int, int]) -> Finding:
+        """Return the finding of a mistake that a value's reader raised."""
+        return self.finding(wrong.code, wrong.message, at, wrong.help)

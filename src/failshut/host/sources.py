@@ -1,0 +1,133 @@
+"""Fetches what a policy refers to: files, host names, users. Every failure is a value; nothing here raises for bad input."""
+
+from __future__ import annotations
+
+import pwd
+import socket
+import stat
+import threading
+import time
+from collections.abc import Iterable
+from ipaddress import ip_address
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from failshut.config.declaration import Checked, Declaration, Sources, Unreadable, Unresolved
+from failshut.model.finding import Code, Finding, Place
+from failshut.model.units import Address
+
+# A policy has a few kilobytes; whatever is larger is another file.
+LARGEST_FILE = 1 << 20
+# For all names together, in seconds: with the lock armed and the tunnel down, every lookup runs into this.
+LOOKUP_DEADLINE = 5.0
+HOSTS = "/etc/hosts"
+
+
+def load_policy(path: str) -> Checked:
+    """Read, fetch and check the policy at `path`: the one way in for every verb. Never raises for bad input."""
+    raw = read_limited(path)
+    if isinstance(raw, Unreadable):
+        return Checked(None, (_unreadable_policy(path, raw),))
+    return check_text(raw, path)
+
+
+def check_text(text: bytes | str, path: str) -> Checked:
+    """Check a policy's text as if it stood in `path`; what it refers to is fetched."""
+    # Imported here: pydantic is a quarter of a second that `read_limited`'s other users need not pay.
+    from failshut.config.policy_file import parse  # noqa: PLC0415
+    from failshut.config.resolve import resolve  # noqa: PLC0415
+
+    declaration = parse(text, path)
+    if isinstance(declaration, list):
+        return Checked(None, tuple(declaration))
+    return resolve(declaration, fetch(declaration))
+
+
+def fetch(declaration: Declaration, *, deadline: float = LOOKUP_DEADLINE) -> Sources:
+    """Bring what `declaration` refers to. `deadline` is in seconds, for all host names together."""
+    from failshut.config.tunnels import named_peers  # noqa: PLC0415 - as in check_text
+
+    files = {each: read_limited(each) for each in declaration.files}
+    hosts = dict.fromkeys((*declaration.names, *named_peers(declaration, files)))
+    return Sources(
+        files=files,
+        names=lookup(hosts, deadline=deadline),
+        users={each: user_number(each) for each in declaration.users},
+        pinned=pinned_names(),
+    )
+
+
+def read_limited(path: str) -> bytes | Unreadable:
+    """Read a regular file of at most `LARGEST_FILE` bytes."""
+    try:
+        mode = Path(path).stat().st_mode
+        if not stat.S_ISREG(mode):
+            # Asked before it is opened: a named pipe would block.
+            kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+            return Unreadable(f"it is {kind}", help="name the file itself")
+        with Path(path).open("rb") as file:
+            raw = file.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        return Unreadable("there is no such file")
+    except PermissionError:
+        return Unreadable("permission denied", denied=True, help="run the command as root: sudo failshut …")
+    except (OSError, ValueError) as error:
+        # ValueError: a NUL byte in the path.
+        return Unreadable((getattr(error, "strerror", None) or "the path is not one").lower())
+    if len(raw) > LARGEST_FILE:
+        return Unreadable("it is larger than 1 MiB", help="this can't be the right file")
+    return raw
+
+
+def lookup(hosts: Iterable[str], *, deadline: float = LOOKUP_DEADLINE) -> dict[str, tuple[Address, ...] | Unresolved]:
+    """Resolve every name to all of its IPv4 and IPv6 addresses, at once; `deadline` is in seconds, for all together."""
+    answers: SimpleQueue[tuple[str, tuple[Address, ...] | Unresolved]] = SimpleQueue()
+    names = list(dict.fromkeys(hosts))
+    for each in names:
+        # Daemons, because getaddrinfo can't be interrupted and must not keep the program from leaving.
+        threading.Thread(target=lambda name=each: answers.put((name, _addresses(name))), daemon=True).start()
+    found: dict[str, tuple[Address, ...] | Unresolved] = {}
+    end = time.monotonic() + deadline
+    while len(found) < len(names):
+        try:
+            name, answer = answers.get(timeout=max(end - time.monotonic(), 0))
+        except Empty:
+            break
+        found[name] = answer
+    late = Unresolved(f"no answer within {deadline:g} s; is the network down, or the lock armed without a tunnel?")
+    return {each: found.get(each, late) for each in names}
+
+
+def _addresses(host: str) -> tuple[Address, ...] | Unresolved:
+    try:
+        answers = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+    except socket.gaierror as error:
+        return Unresolved((error.strerror or "the lookup failed").lower())
+    except (OSError, UnicodeError):
+        return Unresolved("the lookup failed")
+    # A scoped address (fe80::1%eth0) can't be an endpoint.
+    texts = dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in answers if "%" not in str(sockaddr[0]))
+    return tuple(sorted((ip_address(each) for each in texts), key=lambda each: (each.version, int(each))))
+
+
+def user_number(name: str) -> int | None:
+    """Return a user's number, or None when there is no such user."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError, UnicodeError):
+        return None
+
+
+def pinned_names(path: str = HOSTS) -> frozenset[str]:
+    """Return the host names of the hosts file: their lookup needs no DNS."""
+    raw = read_limited(path)
+    if isinstance(raw, Unreadable):
+        return frozenset()
+    lines = (line.split("#", 1)[0].split() for line in raw.decode("utf-8", errors="replace").splitlines())
+    return frozenset(name for words in lines for name in words[1:])
+
+
+def _unreadable_policy(path: str, raw: Unreadable) -> Finding:
+    code = Code.NO_PRIVILEGE if raw.denied else Code.FILE_UNREADABLE
+    remedy = raw.help or "`failshut init` writes one; --policy FILE names another"
+    return Finding(code, f"the policy can't be read: {raw.why}", Place(path), remedy)

@@ -59,7 +59,7 @@ class VerbGroup(click.Group):
 @click.version_option(__version__, prog_name="failshut")
 @session_options
 @click.pass_context
-def root(ctx: click.Context, **options: object) -> None:
+def root(ctx: click.Context, /, **options: object) -> None:
     """Keep every packet in the tunnel: a VPN kill switch that fails shut.
 
     Nothing leaves this machine but through the tunnel, except what keeps the tunnel alive and what you allowed by name.

@@ -1,4 +1,4 @@
-"""What every verb that needs a policy does first: load it and print its findings. Imports pydantic, so only those verbs import it."""
+"""What every verb that needs a policy does first: load it and print its findings. Brings in pydantic: `status` stays away."""
 
 from __future__ import annotations
 

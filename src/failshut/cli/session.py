@@ -74,7 +74,7 @@ class Failure(click.ClickException):
     def __init__(self, message: str, *, help: str = "", exit_code: Exit = Exit.FAILED) -> None:  # noqa: A002
         super().__init__(message)
         self.help = help
-        self.exit_code = exit_code
+        self.exit_code = int(exit_code)  # type: ignore[misc] # click declares it per class and reads it per instance
 
     def show(self, file: Any = None) -> None:  # noqa: ARG002 - click's signature
         """Print the message and the remedy on standard error."""

@@ -1,8 +1,8 @@
 """Ruleset → the text that `nft -f` loads in one transaction.
 
 The form is what makes a load safe (docs/adr/0001): every table first as a skeleton whose chains exist and drop, then `flush table`,
-then the rules. Replacing a table (`delete table`) leaks while the transaction commits, and a file cut after it would leave the machine open;
-cut anywhere, this text leaves chains that drop everything.
+then the rules. Replacing a table (`delete table`) leaks while the transaction commits, and a file cut after it would leave the
+machine open; cut anywhere, this text leaves chains that drop everything.
 """
 
 from __future__ import annotations

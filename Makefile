@@ -1,0 +1,39 @@
+# Two commands do everything on a fresh Debian machine: `make drill` and `make test`. Run them as root, or with sudo at hand.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP_DONE := $(VENV)/.setup-done
+JOBS ?= 4
+
+.PHONY: help setup drill test lint scenarios bench clean
+
+help:  ## Show what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+setup: $(SETUP_DONE)  ## Install what is needed; leaves .venv/bin/failshut
+
+# Again only when the dependencies changed: the package itself is installed in place.
+$(SETUP_DONE): pyproject.toml tools/setup.sh
+	@PYTHON='$(PYTHON)' sh tools/setup.sh $(VENV)
+	@touch $@
+
+drill: setup  ## Rehearse the attacks on a bundled example policy
+	@$(BIN)/failshut drill --example
+
+test: setup lint  ## Run every test
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+lint: setup  ## Style, types, and the direction of the imports
+	@$(BIN)/ruff check src tests
+	@$(BIN)/ruff format --check src tests
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+scenarios: setup  ## Write docs/reference/scenarios.md from a run of the tests
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --scenarios docs/reference/scenarios.md
+
+bench: setup  ## Measure load time, cost per packet, re-arming under flood
+	@$(BIN)/python -m benchmarks
+
+clean:  ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

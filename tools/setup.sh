@@ -1,0 +1,42 @@
+#!/bin/sh
+# Install what failshut needs on Debian and Ubuntu: system packages, then a virtual environment with the package in place.
+# Safe to run again: what is there is left alone.
+set -eu
+
+venv=${1:-.venv}
+python=${PYTHON:-python3}
+# nftables wireguard-tools wireguard-go iproute2 util-linux: the lock and the lab. iptables: the guide's own rules, the drill's
+# control. dnsmasq-base udhcpc: a real DHCP server and client in the lab. python3-venv: the virtual environment.
+packages="nftables iptables wireguard-tools wireguard-go iproute2 util-linux procps make python3-venv dnsmasq-base udhcpc"
+
+as_root() {
+	if [ "$(id -u)" -eq 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else
+		echo "failshut: these packages are missing and installing them needs root: $missing" >&2
+		echo "  help: run this as root, or install them yourself and run it again" >&2
+		exit 1
+	fi
+}
+
+missing=
+if command -v dpkg-query >/dev/null; then
+	for package in $packages; do
+		dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
+	done
+else
+	echo "failshut: not a Debian or Ubuntu machine; install yourself: $packages" >&2
+fi
+if [ -n "$missing" ]; then
+	echo "Installing:$missing"
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+	# shellcheck disable=SC2086 # a list of words
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+fi
+
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+	echo "failshut: $python is older than Python 3.11" >&2
+	echo "  help: make PYTHON=/path/to/python3.11 setup" >&2
+	exit 1
+fi
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+echo "Installing the Python package into $venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'

@@ -40,7 +40,7 @@ class Capture:
     """Captures until `stop`. One thread; every frame is kept up to `MOST_KEPT`, the rest counted."""
 
     def __init__(self, router: Namespace, ends: Sequence[tuple[str, str]]) -> None:
-        """`ends` are (router's end, client's device) pairs."""
+        """Tap `ends`, which are (router's end, client's device) pairs."""
         self._frames: list[tuple[float, str, bytes]] = []
         self._stop = threading.Event()
         self._began = time.monotonic()

@@ -114,7 +114,7 @@ def is_wireguard(payload: bytes) -> bool:
 
 
 def _handshake(packet: Packet, device: str, case: Case) -> str | None:
-    """A tunnel's transport: from the client's own address, to the endpoint, and it speaks WireGuard."""
+    """Explain a tunnel's transport: from the client's own address, to the endpoint, and it speaks WireGuard."""
     if not _is_own(packet, device, case) or packet.is_fragment:
         return None
     for tunnel in case.policy.tunnels:
@@ -128,7 +128,7 @@ def _handshake(packet: Packet, device: str, case: Case) -> str | None:
 
 
 def _dhcp(packet: Packet, device: str, case: Case) -> str | None:
-    """A DHCPv4 client's message (RFC 2131): a BOOTREQUEST from port 68 to port 67 of a server nearby."""
+    """Explain a DHCPv4 client's message (RFC 2131): a BOOTREQUEST from port 68 to port 67 of a server nearby."""
     ports = (packet.protocol, packet.source_port, packet.target_port)
     if not case.policy.dhcp or ports != (UDP, 68, 67) or not _within(packet.target, DHCP_SERVERS):
         return None
@@ -138,7 +138,7 @@ def _dhcp(packet: Packet, device: str, case: Case) -> str | None:
 
 
 def _dhcpv6(packet: Packet, device: str, case: Case) -> str | None:
-    """A DHCPv6 client's message (RFC 8415), from and to the link only."""
+    """Explain a DHCPv6 client's message (RFC 8415), from and to the link only."""
     ports = (packet.protocol, packet.source_port, packet.target_port)
     if not case.policy.dhcp or ports != (UDP, 546, 547) or not _within(packet.target, DHCP6_SERVERS):
         return None
@@ -146,7 +146,7 @@ def _dhcpv6(packet: Packet, device: str, case: Case) -> str | None:
 
 
 def _ndp(packet: Packet, device: str, case: Case) -> str | None:
-    """Neighbour and router discovery (RFC 4861): to the link only, with hop limit 255, never about a tunnel's address."""
+    """Explain neighbour and router discovery (RFC 4861): to the link only, with hop limit 255, never about a tunnel's address."""
     if not case.policy.ndp or packet.protocol != ICMPV6 or packet.hop_limit != 255 or packet.is_fragment:
         return None
     if packet.icmp_type not in (ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT):
@@ -162,7 +162,7 @@ def _ndp(packet: Packet, device: str, case: Case) -> str | None:
 
 
 def _mld(packet: Packet, device: str, case: Case) -> str | None:
-    """Multicast listener reports (RFC 3810 §5): hop limit 1, to the link."""
+    """Explain multicast listener reports (RFC 3810 §5): hop limit 1, to the link."""
     if not case.policy.ndp or packet.protocol != ICMPV6 or packet.hop_limit != 1 or packet.icmp_type not in MLD_TYPES:
         return None
     link_local = _within(packet.source, (LINK_LOCAL6,)) and _is_own(packet, device, case)
@@ -172,7 +172,7 @@ def _mld(packet: Packet, device: str, case: Case) -> str | None:
 
 
 def _lan(packet: Packet, device: str, case: Case) -> str | None:
-    """The local network: its prefixes by its interfaces, without lookups of names unless they were asked for."""
+    """Explain the local network: its prefixes by its interfaces, without lookups of names unless they were asked for."""
     lan = case.policy.lan
     if lan is None or not _is_own(packet, device, case):
         return None
@@ -188,7 +188,7 @@ def _is_multicast_name(packet: Packet, lan: Lan) -> bool:
 
 
 def _inbound(packet: Packet, device: str, case: Case) -> str | None:
-    """A reply on a connection that was opened from outside to a service of the policy, by the interface it came in on."""
+    """Explain a reply on a connection opened from outside to a service of the policy, by the device it came in on."""
     if packet.protocol is None or packet.source is None or packet.target is None:
         return None
     if packet.source_port is None or packet.target_port is None:
@@ -203,7 +203,7 @@ def _inbound(packet: Packet, device: str, case: Case) -> str | None:
 
 
 def _outbound(packet: Packet, device: str, case: Case) -> str | None:
-    """A pinned exception."""
+    """Explain a pinned exception."""
     if not _is_own(packet, device, case):
         return None
     return next((f"outbound:{each.name}" for each in case.policy.outbound if _fits(packet, each)), None)

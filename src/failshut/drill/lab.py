@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -25,6 +25,10 @@ from failshut.model.policy import Policy
 from failshut.model.units import Address, Protocol
 
 HOST_INDEX, RESOLVER_INDEX, FIRST_TARGET = 1, 53, 100
+
+
+# Whether a leaked packet belongs to a probe.
+Watch = Callable[[Packet], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class Lab:
     window: float
     real_root: bool = True
     targets: dict[str, Target] = field(default_factory=dict)
+    watched: dict[str, Watch] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     works: dict[str, bool] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -114,11 +119,16 @@ class Lab:
             index = FIRST_TARGET + len(self.targets)
             v4, v6 = self.plan.internet4[index], self.plan.internet6[index]
             self.targets[probe] = Target(v4, v6)
+            self.watched[probe] = self.targets[probe].is_hit
         return self.targets[probe]
+
+    def watch(self, probe: str, belongs: Watch) -> None:
+        """Name a probe that has no target of its own: `belongs` tells its packets among the leaks."""
+        self.watched[probe] = belongs
 
     def give_up(self, probe: str, reason: object) -> None:
         """Say that a probe can't be tried on this machine: it counts for nothing, and is reported."""
-        self.targets.pop(probe, None)
+        self.watched.pop(probe, None)
         self.unavailable[probe] = str(reason)
 
     def check(self, name: str, worked: bool) -> None:
@@ -132,7 +142,9 @@ class Lab:
 
     def case(self) -> Case:
         """Return what the judge must know about this lab."""
-        own = {str(each.device): {each.client4.ip, each.client6.ip, each.link_local} for each in self.plan.cables}
+        own: dict[str, set[Address]] = {
+            str(each.device): {each.client4.ip, each.client6.ip, each.link_local} for each in self.plan.cables
+        }
         for device, addresses in self.own.items():
             own.setdefault(device, set()).update(addresses)
         return Case(self.policy, {name: frozenset(each) for name, each in own.items()}, frozenset(self.connections))

@@ -32,7 +32,7 @@ def unshare(flags: int) -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int) -> None:
-    """mount(2), in the mount namespace of the caller."""
+    """Mount a file system, in the mount namespace of the caller (mount(2))."""
     _check(_libc.mount(source.encode(), target.encode(), kind.encode(), flags, None), f"mount {kind} on {target}")
 
 

@@ -39,6 +39,12 @@ class Cable:
     router4: IPv4Address
     router6: IPv6Address
 
+    def neighbour(self, version: int, index: int) -> InterfaceAddress:
+        """Return the address number `index` of the cable's network, with its prefix length."""
+        if version == 4:
+            return IPv4Interface((int(self.client4.network[index]), self.client4.network.prefixlen))
+        return IPv6Interface((int(self.client6.network[index]), self.client6.network.prefixlen))
+
     @property
     def link_local(self) -> IPv6Address:
         """The client's fe80:: address on this cable, by EUI-64 from its MAC."""
@@ -100,7 +106,7 @@ def _free(candidates: Iterable[Prefix], taken: Iterable[Prefix]) -> Prefix:
     """Return the first candidate that overlaps nothing taken (a default route such as `0.0.0.0/0` is not counted)."""
     busy = [each for each in taken if each.prefixlen]
     for candidate in candidates:
-        if not any(candidate.version == each.version and candidate.overlaps(each) for each in busy):  # type: ignore[arg-type]
+        if not any(candidate.version == each.version and candidate.overlaps(each) for each in busy):
             return candidate
     raise PlanError("the policy names every range that the lab could use for the Internet")
 
@@ -148,7 +154,7 @@ def make_plan(policy: Policy, facts: HostFacts, *, most_cables: int = 3) -> Plan
     cables = _cables(policy, HostFacts(underlay=facts.underlay[:most_cables]))
     home: tuple[Prefix, ...] = (cables[0].client4.network, cables[0].client6.network)
     others = tuple(each for each in (policy.lan.prefixes if policy.lan else ()) if each not in home and _is_placeable(each))
-    hosts: list[InterfaceAddress] = [IPv4Interface((home[0][30], home[0].prefixlen)), IPv6Interface((home[1][30], home[1].prefixlen))]
+    hosts = [cables[0].neighbour(4, 30), cables[0].neighbour(6, 30)]
     hosts += [_host_in(each) for each in others]
     taken = [*_named(policy), *home, *(c.client4.network for c in cables), *(c.client6.network for c in cables)]
     return Plan(

@@ -103,9 +103,7 @@ def _carry_out(scenario: Scenario, lab: Lab) -> tuple[tuple[Captured, ...], str]
     return frames, failure
 
 
-def _result(
-    scenario: Scenario, lab: Lab, frames: tuple[Captured, ...], failure: str, seconds: float
-) -> RunResult:
+def _result(scenario: Scenario, lab: Lab, frames: tuple[Captured, ...], failure: str, seconds: float) -> RunResult:
     verdict = judge(frames, lab.case())
     leaks = verdict.leaks
     if not lab.is_locked:
@@ -122,7 +120,7 @@ def _result(
         allowed=verdict.allowed,
         leaked=len(leaks) + (lab.capture.uncounted if leaks else 0),
         leaks=tuple(str(each) for each in leaks[:MOST_SHOWN]),
-        probes={name: sum(target.is_hit(each.packet) for each in leaks) for name, target in lab.targets.items()},
+        probes={name: sum(belongs(each.packet) for each in leaks) for name, belongs in lab.watched.items()},
         unavailable=lab.unavailable,
         works=lab.works,
         notes=tuple(lab.notes),

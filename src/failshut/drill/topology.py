@@ -33,10 +33,10 @@ ROUTER_WAN6, SERVER_WAN6 = "fd00:ffff:ffff::1", "fd00:ffff:ffff::2"
 class Hosts:
     """The lab's four machines."""
 
-    client: Namespace = Namespace("client")
-    router: Namespace = Namespace("router")
-    server: Namespace = Namespace("server")
-    lan: Namespace = Namespace("lan")
+    client: Namespace
+    router: Namespace
+    server: Namespace
+    lan: Namespace
 
     @property
     def all(self) -> tuple[Namespace, ...]:
@@ -46,7 +46,7 @@ class Hosts:
 
 def build(plan: Plan) -> Hosts:
     """Build the lab in the worker's own mount namespace, where /run is a private tmpfs."""
-    hosts = Hosts()
+    hosts = Hosts(*(Namespace(each) for each in ("client", "router", "server", "lan")))
     _batch("\n".join(f"netns add {each.name}" for each in hosts.all))
     for host in hosts.all:
         host.sysctl(_QUIET)
@@ -94,9 +94,11 @@ def _links(plan: Plan) -> str:
 
 def _proxies(plan: Plan) -> dict[str, int | str]:
     """Have the router answer for every public address on the LAN: what a route makes "local" must not die for want of ARP."""
-    return {f"ipv4/conf/{each.bridge}/proxy_arp": 1 for each in plan.cables} | {
-        f"ipv6/conf/{each.bridge}/proxy_ndp": 1 for each in plan.cables
-    }
+    settings: dict[str, int | str] = {}
+    for each in plan.cables:
+        settings[f"ipv4/conf/{each.bridge}/proxy_arp"] = 1
+        settings[f"ipv6/conf/{each.bridge}/proxy_ndp"] = 1
+    return settings
 
 
 def _router(plan: Plan) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,13 @@ class LabTunnel:
             f"[Peer]\nPublicKey = {self.server_keys.public}\nAllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = {self.endpoint}\n"
         )
         self.config.chmod(0o600)
+
+    def kill(self) -> None:
+        """Kill the client's userspace WireGuard, if it has one, as the kernel's memory killer would."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            words = (folder / "cmdline").read_bytes().split(b"\0") if folder.exists() else []
+            if words[:2] == [b"wireguard-go", self.device.encode()]:
+                os.kill(int(folder.name), signal.SIGKILL)
 
     def is_handshaken(self) -> bool:
         """Whether a handshake was completed."""

@@ -8,6 +8,7 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 
 from failshut.drill.netns import Namespace
@@ -53,7 +54,7 @@ class World:
                 sock = socket.socket(family, socket.SOCK_DGRAM)
             _prepare(sock)
             sock.bind(("", port))
-            self._watch(sock, lambda sock=sock: self._datagram(sock, service, answer))
+            self._watch(sock, partial(self._datagram, sock, service, answer))
 
     def tcp(self, host: Namespace, port: int, service: str, *, echo: bool = False) -> None:
         """Serve TCP on every address of `host`: an echo, or a sink."""
@@ -63,7 +64,7 @@ class World:
             _prepare(sock)
             sock.bind(("", port))
             sock.listen(64)
-            self._watch(sock, lambda sock=sock: self._accept(sock, service, echo=echo))
+            self._watch(sock, partial(self._accept, sock, service, echo=echo))
 
     def _watch(self, sock: socket.socket, action: Callable[[], None]) -> None:
         sock.setblocking(False)

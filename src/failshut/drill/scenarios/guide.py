@@ -8,13 +8,13 @@ from failshut.drill.scenario import Scenario
 
 
 def tunnel_down(lab: Lab) -> None:
-    """wg-quick takes the tunnel away under running programs."""
+    """Have wg-quick take the tunnel away under running programs."""
     lab.tunnel.down()
 
 
 def process_killed(lab: Lab) -> None:
-    """The WireGuard process dies, and its link with it; its rules and routes are what it left behind."""
-    lab.client.run("pkill", "-KILL", "-f", f"wireguard-go {lab.tunnel.device}")
+    """Kill the WireGuard process, and its link; the rules and routes are what they left behind."""
+    lab.tunnel.kill()
     lab.client.try_batch(f"link delete {lab.tunnel.device}")
 
 

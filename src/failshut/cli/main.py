@@ -71,9 +71,8 @@ def root(ctx: click.Context, /, **options: object) -> None:
 def main() -> None:
     """Run the command line; every exit code is one of `Exit`."""
     try:
-        root.main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        # Without its standalone mode click returns what a verb asked to exit with.
+        sys.exit(root.main(standalone_mode=False))
     except click.UsageError as mistake:
         mistake.show()
         sys.exit(Exit.USAGE)

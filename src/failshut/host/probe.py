@@ -82,17 +82,11 @@ def _tunnel(name: InterfaceName, links: Iterable[Mapping[str, Any]]) -> LiveTunn
 
 def _kind_when_it_comes_up() -> WireGuardKind:
     """wg-quick takes the kernel's WireGuard wherever there is one; without it, only a program can be the sender."""
-    release = os.uname().release
-    if Path("/sys/module/wireguard").exists():
+    # Built in or loaded (WireGuard declares a version, so that sysfs shows it either way), or there to be loaded.
+    loadable = Path("/lib/modules") / os.uname().release / "kernel/drivers/net/wireguard"
+    if Path("/sys/module/wireguard").exists() or any(loadable.glob("wireguard.ko*")):
         return WireGuardKind.KERNEL
-    modules = Path("/lib/modules") / release
-    if any((modules / "kernel/drivers/net/wireguard").glob("wireguard.ko*")):
-        return WireGuardKind.KERNEL
-    builtin = modules / "modules.builtin"
-    if builtin.exists():
-        return WireGuardKind.KERNEL if "/wireguard.ko" in builtin.read_text(errors="replace") else WireGuardKind.USERSPACE
-    # No module tree at all (a container, a kernel of one's own): nothing says that the kernel can't.
-    return WireGuardKind.UNKNOWN
+    return WireGuardKind.USERSPACE
 
 
 def _addresses(name: str) -> tuple[InterfaceAddress, ...]:

@@ -47,11 +47,17 @@ class Capture:
         self._sockets: dict[int, tuple[socket.socket, str]] = {}
         self.uncounted = 0
         self.dropped = 0
-        with router.inside():
-            for end, device in ends:
-                tap = _tap(end)
-                self._sockets[tap.fileno()] = (tap, device)
+        self._poll = select.poll()
+        for end, device in ends:
+            self.add(router, end, device)
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+
+    def add(self, router: Namespace, end: str, device: str) -> None:
+        """Tap one more cable; the thread takes it in on its next round."""
+        with router.inside():
+            tap = _tap(end)
+        self._sockets[tap.fileno()] = (tap, device)
+        self._poll.register(tap.fileno(), select.POLLIN)
 
     def start(self) -> Self:
         """Begin; time 0 is now, and what waited in the sockets from before is thrown away."""
@@ -84,12 +90,9 @@ class Capture:
         return time.monotonic() - self._began
 
     def _run(self) -> None:
-        poll = select.poll()
-        for number in self._sockets:
-            poll.register(number, select.POLLIN)
         while True:
             stopping = self._stop.is_set()
-            ready = poll.poll(0 if stopping else 50)
+            ready = self._poll.poll(0 if stopping else 20)
             for number, _ in ready:
                 self._read(*self._sockets[number])
             # Only an empty poll *after* the stop was asked for ends it: nothing that had arrived is left unread.

@@ -34,6 +34,7 @@ class Cable:
     router_end: str
     bridge: str
     mac: str
+    router_mac: str
     client4: IPv4Interface
     client6: IPv6Interface
     router4: IPv4Address
@@ -134,6 +135,7 @@ def _cables(policy: Policy, facts: HostFacts) -> tuple[Cable, ...]:
                 router_end=f"cable{index}",
                 bridge=f"lan{index}",
                 mac=f"02:00:00:00:{index:02x}:02",
+                router_mac=f"02:00:00:00:{index:02x}:01",
                 client4=IPv4Interface((lan4[20], lan4.prefixlen)),
                 client6=IPv6Interface((lan6[20], lan6.prefixlen)),
                 router4=IPv4Address(lan4[1]),

@@ -105,7 +105,7 @@ def _router(plan: Plan) -> str:
     lines = ["link set lo up"]
     for cable in plan.cables:
         lines += [
-            f"link add {cable.bridge} type bridge mcast_snooping 0",
+            f"link add {cable.bridge} address {cable.router_mac} type bridge mcast_snooping 0",
             f"link set {cable.router_end} master {cable.bridge}",
             f"link set {cable.router_end} up",
             f"link set {cable.bridge} up",

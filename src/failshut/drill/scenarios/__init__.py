@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from failshut.drill.scenario import Scenario
-from failshut.drill.scenarios import guide
+from failshut.drill.scenarios import guide, routing
 
-SCENARIOS: dict[str, Scenario] = {each.name: each for module in (guide,) for each in module.SCENARIOS}
+SCENARIOS: dict[str, Scenario] = {each.name: each for module in (guide, routing) for each in module.SCENARIOS}

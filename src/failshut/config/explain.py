@@ -35,15 +35,19 @@ def explain(error: Any, source: SourceText, spots: dict[Path, Spot]) -> Finding:
             if error["loc"][-1] == KEY:
                 return source.mistake(mistake, _at(path, spots, key=True))
             return source.finding(mistake.code, f"{_subject(path)}: {mistake.message}", _at(path, spots), mistake.help)
-        case "too_short":
-            return source.finding(
-                Code.BAD_VALUE, f"{_subject(path)}: expected at least one item", _at(path, spots), "name one, or remove the table"
-            )
-        case kind if kind in _WANTED:
-            message = f"{_subject(path)}: expected {_WANTED[kind]}, found {type_word(error['input'])}"
-            return source.finding(Code.WRONG_TYPE, message, _at(path, spots), _type_help(path, kind, error["input"]))
         case _:
-            return source.finding(Code.BAD_VALUE, f"{_subject(path)}: {error['msg']}", _at(path, spots))
+            return _misshapen(error, path, source, _at(path, spots))
+
+
+def _misshapen(error: Any, path: Path, source: SourceText, at: tuple[int, int, int]) -> Finding:
+    """Explain a value of the wrong shape, which pydantic itself refused."""
+    kind, subject = error["type"], _subject(path)
+    if kind in _WANTED:
+        message = f"{subject}: expected {_WANTED[kind]}, found {type_word(error['input'])}"
+        return source.finding(Code.WRONG_TYPE, message, at, _type_help(path, kind, error["input"]))
+    if kind == "too_short":
+        return source.finding(Code.BAD_VALUE, f"{subject}: expected at least one item", at, "name one, or remove the table")
+    return source.finding(Code.BAD_VALUE, f"{subject}: {error['msg']}", at)
 
 
 def table_name(path: Path) -> str:

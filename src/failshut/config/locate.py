@@ -22,6 +22,8 @@ _LITERAL = re.compile(r"'[^']*'")
 _LONG_BASIC = re.compile(r'"""(?:[^\\]|\\.)*?"{3,5}(?!")', re.DOTALL)
 _LONG_LITERAL = re.compile(r"'''.*?'{3,5}(?!')", re.DOTALL)
 _SCALAR = re.compile(r"[^,\]}#\n]*")
+# The policy has four levels. Paths of thousands of steps would take quadratic time and memory.
+_DEEPEST_KEY = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,8 @@ class _Scanner:
             self._skip(_SPACE)
             if self.text[self.at : self.at + 1] != ".":
                 return parts
+            if len(parts) > _DEEPEST_KEY:
+                raise RecursionError
             self.at += 1
 
     def _key(self) -> str:

@@ -32,7 +32,7 @@ MULTICAST_NAMES = frozenset(
     (ip_address(address), port)
     for address, port in (("224.0.0.251", 5353), ("ff02::fb", 5353), ("239.255.255.250", 1900), ("ff02::c", 1900))
 )
-# WireGuard's messages (whitepaper §5.4): type → exact length in bytes; type 4 carries data padded to 16.
+# WireGuard's messages (whitepaper §5.4): type → exact length in bytes; type 4 carries data, 32 bytes and more.
 HANDSHAKE_LENGTHS = {1: 148, 2: 92, 3: 64}
 
 
@@ -110,7 +110,7 @@ def is_wireguard(payload: bytes) -> bool:
         return False
     if payload[0] in HANDSHAKE_LENGTHS:
         return len(payload) == HANDSHAKE_LENGTHS[payload[0]]
-    return payload[0] == 4 and len(payload) % 16 == 0
+    return payload[0] == 4
 
 
 def _handshake(packet: Packet, device: str, case: Case) -> str | None:

@@ -27,6 +27,10 @@ from failshut.model.units import Address, Protocol
 HOST_INDEX, RESOLVER_INDEX, FIRST_TARGET = 1, 53, 100
 
 
+class NotHereError(RuntimeError):
+    """The scenario can't be tried on this machine or with this policy."""
+
+
 # Whether a leaked packet belongs to a probe.
 Watch = Callable[[Packet], bool]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from failshut.drill import rules, topology
 from failshut.drill.capture import Capture, Captured
 from failshut.drill.judge import judge
-from failshut.drill.lab import Lab
+from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.netns import SetUpError
 from failshut.drill.plan import Plan, make_plan
 from failshut.drill.scenario import Need, RuleSource, RunResult, Scenario
@@ -36,10 +36,6 @@ class Rehearsal:
     lock: str
     window: float
     real_root: bool
-
-
-class NotHereError(RuntimeError):
-    """The scenario can't be tried on this machine or with this policy."""
 
 
 def run_scenario(scenario: Scenario, source: RuleSource, rehearsal: Rehearsal) -> RunResult:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NoReturn
 
 from failshut.drill import craft
@@ -16,7 +18,7 @@ from failshut.drill.wait import until
 from failshut.model.units import Address
 
 # asm-generic/socket.h, linux/in.h, linux/in6.h, linux/if_packet.h: names that Python 3.11 lacks
-SO_MARK, IP_PKTINFO, IP_UNICAST_IF, IPV6_UNICAST_IF = 36, 8, 50, 76
+SO_MARK, IP_PKTINFO, IP_NODEFRAG, IP_UNICAST_IF, IPV6_UNICAST_IF = 36, 8, 22, 50, 76
 SOL_PACKET, PACKET_QDISC_BYPASS = 263, 20
 TRIES = 3
 
@@ -80,7 +82,10 @@ def raw_ip(lab: Lab, packets: Sequence[bytes], version: int, target: Address, *,
     """Send whole IP packets by a raw socket that takes the header as it is."""
     with lab.sending(family(version), socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
         bind_to(sock, device or lab.device)
-        return sum(attempts(lambda each=packet: sock.sendto(each, (str(target), 0))) for packet in packets)  # type: ignore[misc]
+        if version == 4:
+            # A lone fragment must reach the lock, not wait for its siblings in the kernel's reassembly.
+            sock.setsockopt(socket.SOL_IP, IP_NODEFRAG, 1)
+        return sum(attempts(partial(sock.sendto, each, (str(target), 0))) for each in packets)
 
 
 def frames(host: Namespace, device: str, raw: Sequence[bytes], *, bypass: bool = False, times: int = TRIES) -> int:
@@ -89,7 +94,7 @@ def frames(host: Namespace, device: str, raw: Sequence[bytes], *, bypass: bool =
         sock.bind((device, 0))
         if bypass:
             sock.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
-        return sum(attempts(lambda each=frame: sock.send(each), times) for frame in raw)  # type: ignore[misc]
+        return sum(attempts(partial(sock.send, each), times) for each in raw)
 
 
 def own_udp_frame(lab: Lab, target: Address, ports: tuple[int, int] = (40000, 7002), *, source: Address | None = None) -> bytes:
@@ -127,8 +132,6 @@ def _become(uid: int, action: Callable[[], str], keep: Sequence[int], writing: i
 
 def drop_to(uid: int, keep: Sequence[int]) -> None:
     """Become another user with no capability but `keep` (numbers of linux/capability.h)."""
-    import ctypes
-
     libc = ctypes.CDLL(None, use_errno=True)
     os.setgroups([])
     if keep:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from failshut.drill.scenario import Scenario
-from failshut.drill.scenarios import guide, routing
+from failshut.drill.scenarios import below_ip, coexistence, dns, endpoint, flows, forwarding, guide, lan, routing, sockets
 
-SCENARIOS: dict[str, Scenario] = {each.name: each for module in (guide, routing) for each in module.SCENARIOS}
+SCENARIOS: dict[str, Scenario] = {
+    each.name: each
+    for module in (guide, routing, flows, dns, lan, endpoint, sockets, below_ip, forwarding, coexistence)
+    for each in module.SCENARIOS
+}

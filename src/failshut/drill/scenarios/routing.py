@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 
 from failshut.drill import craft, senders, traffic
 from failshut.drill.lab import Lab
@@ -105,7 +105,8 @@ def redirect(lab: Lab) -> None:
 def new_underlay(lab: Lab) -> None:
     """Plug in a phone: a new device with a better default route, and the rules go."""
     device, end = "usb0", "usb-cable"
-    lab.client.batch(f"link add {device} gso_max_segs 1 type veth peer name {end} netns router")
+    lab.own[device] = {ip_address("192.168.42.20"), ip_address("fd42::20"), ip_address("fe80::ff:fe00:4202")}
+    lab.client.batch(f"link add {device} address 02:00:00:00:42:02 gso_max_segs 1 type veth peer name {end} netns router")
     lab.hosts.router.batch(f"link set {end} up\naddress add 192.168.42.1/24 dev {end}\naddress add fd42::1/64 dev {end}")
     lab.capture.add(lab.hosts.router, end, device)
     lab.client.batch(

@@ -1,0 +1,116 @@
+"""Under IP: frames that no inet hook sees, from AF_PACKET, bridged guests and macvlan children."""
+
+from __future__ import annotations
+
+import socket
+from functools import partial
+
+from failshut.drill import craft, senders
+from failshut.drill.lab import Lab
+from failshut.drill.netns import Namespace
+from failshut.drill.scenario import Need, Scenario
+from failshut.drill.senders import own_udp_frame
+from failshut.model.packet import ETHERTYPE_IPV4, Packet
+from failshut.model.units import Address
+
+LLDP, PPPOE, VLAN, HOMEPLUG = 0x88CC, 0x8863, 0x8100, 0x88E1
+GUEST_MAC = "02:00:00:00:00:77"
+
+
+def packet_sockets(lab: Lab) -> None:
+    """Send IP by AF_PACKET: raw, cooked, and past the queueing discipline."""
+    for version in (4, 6):
+        for name, bypass in (("raw", False), ("QDISC_BYPASS", True)):
+            target = lab.target(f"{name}, IPv{version}").of(version)
+            lab.extra_sent += senders.frames(lab.client, lab.device, [own_udp_frame(lab, target)], bypass=bypass)
+        _cooked(lab, lab.target(f"cooked, IPv{version}").of(version))
+        # What dhclient may say, said by somebody else to somebody else.
+        target = lab.target(f"from 68 to 67, IPv{version}").of(version)
+        lab.extra_sent += senders.frames(lab.client, lab.device, [own_udp_frame(lab, target, (68, 67))])
+
+
+def _cooked(lab: Lab, target: Address) -> None:
+    frame = own_udp_frame(lab, target)
+    router = bytes.fromhex(lab.plan.cable.router_mac.replace(":", ""))
+    with lab.client.inside(), socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as sock:
+        where = (lab.device, craft.ethertype_of(target), 0, 0, router)
+        lab.extra_sent += senders.attempts(partial(sock.sendto, frame[14:], where))
+
+
+def _is_type(ethertype: int, packet: Packet) -> bool:
+    return packet.ethertype == ethertype and not packet.vlans
+
+
+def odd_frames(lab: Lab) -> None:
+    """Send frames of other EtherTypes, tagged frames, and ARP that gives the tunnel's address away."""
+    mac, router = lab.plan.cable.mac, lab.plan.cable.router_mac
+    for name, ethertype in (("LLDP", LLDP), ("PPPoE", PPPOE), ("HomePlug", HOMEPLUG), ("unknown EtherType", 0x9999)):
+        lab.watch(name, partial(_is_type, ethertype))
+        lab.extra_sent += senders.frames(lab.client, lab.device, [craft.ethernet(craft.BROADCAST_MAC, mac, ethertype, bytes(46))])
+    target = lab.target("a VLAN tag").v4
+    inner = own_udp_frame(lab, target)
+    tagged = craft.ethernet(router, mac, VLAN, b"\0\x05" + inner[12:])
+    lab.extra_sent += senders.frames(lab.client, lab.device, [tagged])
+    tunnel_address = lab.plan.tunnel_address(4)
+    if tunnel_address is not None:
+        lab.watch("ARP as the tunnel's address", lambda packet: packet.arp is not None and packet.arp.sender == tunnel_address)
+        message = craft.arp(1, mac, tunnel_address, lab.router(4))
+        lab.extra_sent += senders.frames(lab.client, lab.device, [craft.ethernet(craft.BROADCAST_MAC, mac, 0x0806, message)])
+
+
+def _guest(lab: Lab, link: str) -> Namespace:
+    """Give the client a guest of its own, on `link`, an `ip link add …` line that makes its `eth0`."""
+    guest = Namespace("guest")
+    lab.client.batch(f"netns add {guest.name}\n{link}")
+    guest.sysctl({"ipv6/conf/all/accept_dad": 0, "ipv6/conf/default/accept_dad": 0})
+    return guest
+
+
+def _guest_talks(lab: Lab, guest: Namespace) -> None:
+    """Let a guest with addresses of the LAN talk to the Internet by the router."""
+    cable = lab.plan.cable
+    guest.batch(
+        "link set lo up\nlink set eth0 up\n"
+        f"address add {cable.neighbour(4, 77)} dev eth0\naddress add {cable.neighbour(6, 77)} dev eth0\n"
+        f"route add default via {cable.router4}\nroute add default via {cable.router6}\n"
+        f"neigh replace {cable.router4} lladdr {cable.router_mac} dev eth0 nud permanent\n"
+        f"neigh replace {cable.router6} lladdr {cable.router_mac} dev eth0 nud permanent"
+    )
+    with guest.inside():
+        for version in (4, 6):
+            target = lab.target(f"the guest, IPv{version}").of(version)
+            with socket.socket(senders.family(version), socket.SOCK_DGRAM) as sock:
+                lab.extra_sent += senders.attempts(partial(sock.sendto, b"guest", (str(target), 7002)), 10)
+    frame = craft.ethernet(
+        cable.router_mac,
+        GUEST_MAC,
+        ETHERTYPE_IPV4,
+        craft.ip(
+            lab.own_address(4), raw := lab.target("the guest, raw").v4, 17, craft.udp(lab.own_address(4), raw, (1, 2), b"guest")
+        ),
+    )
+    lab.extra_sent += senders.frames(guest, "eth0", [frame])
+
+
+def bridged_guest(lab: Lab) -> None:
+    """Bridge a virtual machine onto the cable, as libvirt and NetworkManager do; the bridge is no hook's interface."""
+    guest = _guest(
+        lab, f"link add br0 type bridge mcast_snooping 0\nlink add tap0 type veth peer name eth0 address {GUEST_MAC} netns guest"
+    )
+    lab.client.batch(f"link set {lab.device} master br0\nlink set tap0 master br0\nlink set tap0 up\nlink set br0 up")
+    _guest_talks(lab, guest)
+
+
+def macvlan_child(lab: Lab) -> None:
+    """Give a container a macvlan child of the cable's device."""
+    link = f"link add link {lab.device} name child0 address {GUEST_MAC} type macvlan mode bridge\n"
+    link += "link set child0 netns guest name eth0"
+    _guest_talks(lab, _guest(lab, link))
+
+
+SCENARIOS = (
+    Scenario("packet-sockets", "AF_PACKET: raw, cooked, QDISC_BYPASS", (34,), packet_sockets, traffic=False),
+    Scenario("odd-frames", "other EtherTypes, VLAN tags, ARP as the tunnel", (34, 53), odd_frames, traffic=False),
+    Scenario("bridged-guest", "a guest bridged onto the cable", (105,), bridged_guest),
+    Scenario("macvlan", "a container on a macvlan child", (107,), macvlan_child, needs=(Need.MACVLAN,)),
+)

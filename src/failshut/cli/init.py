@@ -30,11 +30,16 @@ class Answers:
     lan: bool | None
     ssh: bool | None
 
+    @property
+    def can_ask(self) -> bool:
+        """Whether someone sits at a terminal."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
     def accepts(self, said: bool | None, question: str) -> bool:
         """Return what was said, or ask on a terminal; without one the answer is no."""
         if said is not None:
             return said
-        return sys.stdin.isatty() and sys.stderr.isatty() and click.confirm(question, default=True, err=True)
+        return self.can_ask and click.confirm(question, default=True, err=True)
 
 
 @click.command()

@@ -84,6 +84,10 @@ class Capture:
         """How many frames were seen so far."""
         return len(self._frames) + self.uncounted
 
+    def saw(self, content: bytes) -> bool:
+        """Whether any frame so far contains these bytes."""
+        return any(content in frame for _, _, frame in list(self._frames))
+
     @property
     def elapsed(self) -> float:
         """Seconds since the capture began."""

@@ -13,7 +13,7 @@ from failshut.drill import rules, traffic
 from failshut.drill.capture import Capture
 from failshut.drill.judge import Case, Connection
 from failshut.drill.netns import Namespace, SetUpError
-from failshut.drill.plan import Plan
+from failshut.drill.plan import Plan, callers_of
 from failshut.drill.scenario import RuleSource
 from failshut.drill.topology import Hosts
 from failshut.drill.traffic import Flow, Traffic
@@ -72,6 +72,7 @@ class Lab:
     unavailable: dict[str, str] = field(default_factory=dict)
     works: dict[str, bool] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    sessions: dict[str, socket.socket | None] = field(default_factory=dict)
     connections: set[Connection] = field(default_factory=set)
     own: dict[str, set[Address]] = field(default_factory=dict)
     extra_sent: int = 0
@@ -219,6 +220,20 @@ class Lab:
             sock.close()
             return None
         return sock
+
+    def open_services(self) -> dict[str, socket.socket | None]:
+        """Open a connection to each TCP service, from the LAN and from beyond it, by every family it may be called from."""
+        opened = {}
+        for service in self.policy.inbound:
+            if service.protocol is not Protocol.TCP:
+                continue
+            for version in (4, 6):
+                callers = callers_of(self.plan, service, version)
+                for where, source in callers.items():
+                    host = self.hosts.lan if where == "on the link" else self.hosts.server
+                    name = f"{service.name} from {source} ({where})"
+                    opened[name] = self.open_inbound(host, source, version, int(service.port))
+        return opened
 
     def serve(self) -> None:
         """Start everybody the client may talk to."""

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from itertools import islice
 
 from failshut.model.host import HostFacts
-from failshut.model.policy import DEFAULT_FWMARK, Policy, Tunnel
+from failshut.model.policy import DEFAULT_FWMARK, Inbound, Policy, Tunnel
 from failshut.model.units import Address, Endpoint, InterfaceAddress, InterfaceName, Mark, Prefix, Protocol
 
 DEFAULT_LAN4, DEFAULT_LAN6 = IPv4Network("192.168.50.0/24"), IPv6Network("fd50::/64")
@@ -190,6 +190,23 @@ def _host_in(prefix: Prefix) -> InterfaceAddress:
 def address_in(prefix: Prefix, index: int = 9) -> Address:
     """Return some address of a prefix."""
     return prefix[min(index, prefix.num_addresses - 1)]
+
+
+def callers_of(plan: Plan, service: Inbound, version: int) -> dict[str, Address]:
+    """Return who may call a service: "on the link" the LAN host, "beyond" some address that is not on it."""
+    callers: dict[str, Address] = {}
+    neighbour = next(each for each in plan.lan_hosts if each.version == version)
+    sources = [each for each in service.sources if each.version == version]
+    if not service.sources or any(neighbour.ip in each for each in sources):
+        callers["on the link"] = neighbour.ip
+    home = plan.cable.client4.network if version == 4 else plan.cable.client6.network
+    if not service.sources:
+        callers["beyond the link"] = plan.public(version, 22)
+    for each in sources:
+        far = address_in(each)
+        if far not in home and not any(far in prefix for prefix in plan.lan_prefixes if prefix.version == version):
+            callers["beyond the link"] = far
+    return callers
 
 
 def _as4(prefix: Prefix) -> IPv4Network:

@@ -50,6 +50,8 @@ def build(plan: Plan) -> Hosts:
     _batch("\n".join(f"netns add {each.name}" for each in hosts.all))
     for host in hosts.all:
         host.sysctl(_QUIET)
+    # The server answers for addresses that no interface of its holds, from those addresses.
+    hosts.server.sysctl({"ipv4/ip_nonlocal_bind": 1, "ipv6/ip_nonlocal_bind": 1})
     hosts.router.sysctl({"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1})
     _batch(_links(plan))
     hosts.router.batch(_router(plan))
@@ -73,6 +75,8 @@ _QUIET: dict[str, int | str] = {
     "ipv4/conf/all/arp_ignore": 0,
     "ipv4/conf/default/arp_ignore": 0,
     "ipv4/ip_forward": 0,
+    "ipv4/ip_nonlocal_bind": 0,
+    "ipv6/ip_nonlocal_bind": 0,
     "ipv4/ping_group_range": "0 2147483647",
 }
 

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from failshut.drill.scenario import Scenario
-from failshut.drill.scenarios import below_ip, coexistence, dns, endpoint, flows, forwarding, guide, lan, routing, sockets
+from failshut.drill.scenarios import (
+    below_ip,
+    coexistence,
+    dhcp,
+    dns,
+    endpoint,
+    flows,
+    forwarding,
+    guide,
+    lan,
+    limits,
+    reload,
+    routing,
+    sockets,
+    works,
+)
 
-SCENARIOS: dict[str, Scenario] = {
-    each.name: each
-    for module in (guide, routing, flows, dns, lan, endpoint, sockets, below_ip, forwarding, coexistence)
-    for each in module.SCENARIOS
-}
+_MODULES = (guide, routing, flows, dns, lan, endpoint, sockets, below_ip, forwarding, coexistence, reload, works, dhcp, limits)
+
+SCENARIOS: dict[str, Scenario] = {each.name: each for module in _MODULES for each in module.SCENARIOS}

@@ -58,8 +58,8 @@ def rerouting_mark(lab: Lab) -> None:
 
 
 def late_rerouting_mark(lab: Lab) -> None:
-    """Re-route with the tunnel's mark and the lock's stamp, as late as the kernel lets another tool."""
-    mark = f"{int(lab.plan.fwmark) | 0x10000000:#x}"
+    """Re-route with the tunnel's mark after the lock's output chain, as late as the kernel lets another tool."""
+    mark = f"{int(lab.plan.fwmark):#x}"
     _load(lab, f"table inet other {{ chain r {{ type route hook output priority 2147483647; meta mark set {mark}; }}; }}\n")
     new_flows(lab)
 
@@ -112,7 +112,7 @@ SCENARIOS = (
     Scenario("accept-everything", "another table accepts everything", (98, 99), accept_everything),
     Scenario("iptables-accept", "iptables -F, -P ACCEPT, -I ACCEPT", (94, 97, 98, 102), iptables_accept, needs=(Need.IPTABLES,)),
     Scenario("rerouting-mark", "another table re-routes with the tunnel's mark", (101,), rerouting_mark, guide_leaks=True),
-    Scenario("late-rerouting-mark", "… with the lock's stamp, last of all", (101,), late_rerouting_mark),
+    Scenario("late-rerouting-mark", "another table re-routes after everything else", (101,), late_rerouting_mark),
     Scenario("rewritten", "destinations rewritten at output", (100,), rewritten),
     Scenario("source-rewritten", "sources rewritten at postrouting", (100,), source_rewritten),
     Scenario("copied", "packets copied to the cable (dup)", (101,), copied),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from failshut.drill import traffic
 from failshut.drill.lab import Lab
 from failshut.drill.scenario import Scenario
+from failshut.drill.wait import until
 
 
 def tunnel_down(lab: Lab) -> None:
@@ -24,6 +25,13 @@ def dns_after_down(lab: Lab) -> None:
     target = lab.target("resolver")
     lab.traffic.add([traffic.dns_lookups(target.of(version)) for version in (4, 6)])
     lab.traffic.add([traffic.tcp_upload(target.of(version), 53) for version in (4, 6)])
+
+
+def keep_carrying(lab: Lab, *, within: float = 4) -> dict[str, bool]:
+    """Return, by flow, whether more of the background traffic reaches the server through the tunnel than before."""
+    before = lab.carried()
+    until(lambda: all(now > before[name] for name, now in lab.carried().items()), within=within)
+    return {f"{name} through the tunnel": now > before[name] for name, now in lab.carried().items()}
 
 
 SCENARIOS = (

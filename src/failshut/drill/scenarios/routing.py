@@ -102,13 +102,20 @@ def redirect(lab: Lab) -> None:
     new_flows(lab)
 
 
-def new_underlay(lab: Lab) -> None:
-    """Plug in a phone: a new device with a better default route, and the rules go."""
+def plug_in(lab: Lab) -> tuple[str, str]:
+    """Plug a new device into the client, with a captured cable to the router; return both ends' names."""
     device, end = "usb0", "usb-cable"
     lab.own[device] = {ip_address("192.168.42.20"), ip_address("fd42::20"), ip_address("fe80::ff:fe00:4202")}
     lab.client.batch(f"link add {device} address 02:00:00:00:42:02 gso_max_segs 1 type veth peer name {end} netns router")
-    lab.hosts.router.batch(f"link set {end} up\naddress add 192.168.42.1/24 dev {end}\naddress add fd42::1/64 dev {end}")
+    lab.hosts.router.batch(f"link set {end} up")
     lab.capture.add(lab.hosts.router, end, device)
+    return device, end
+
+
+def new_underlay(lab: Lab) -> None:
+    """Plug in a phone: a new device with a better default route, and the rules go."""
+    device, end = plug_in(lab)
+    lab.hosts.router.batch(f"address add 192.168.42.1/24 dev {end}\naddress add fd42::1/64 dev {end}")
     lab.client.batch(
         f"link set {device} up\naddress add 192.168.42.20/24 dev {device}\naddress add fd42::20/64 dev {device}\n"
         f"route add default via 192.168.42.1 dev {device} metric 1\nroute add default via fd42::1 dev {device} metric 1"

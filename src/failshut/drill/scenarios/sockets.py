@@ -12,7 +12,7 @@ from failshut.drill import craft, senders, traffic
 from failshut.drill.lab import Lab
 from failshut.drill.scenario import Scenario
 from failshut.drill.senders import IP_PKTINFO, IP_UNICAST_IF, IPV6_UNICAST_IF, attempts, connecting, datagram, raw_ip, shoot
-from failshut.model.packet import ICMP, ICMPV6, TCP, UDP, UDPLITE, Packet
+from failshut.model.packet import ICMP, ICMPV6, IGMP, TCP, UDP, UDPLITE, Packet
 from failshut.model.units import Address
 
 TCP_SOCKET, UDP_SOCKET = (socket.SOCK_STREAM, 0), (socket.SOCK_DGRAM, 0)
@@ -144,7 +144,8 @@ def _odd4(lab: Lab) -> None:
         "router alert": b"\x94\x04\0\0",
     }
     for name, option in options.items():
-        send(name, lambda s, t, o=option: [craft.ipv4(s, t, UDP, whole(s, t), options=o)])
+        source, target = _aim4(lab, name)
+        lab.extra_sent += raw_ip(lab, [craft.ipv4(source, target, UDP, whole(source, target), options=option)], 4, target)
 
 
 def _odd6(lab: Lab) -> None:
@@ -187,9 +188,13 @@ def _is_for(address: Address, port: int, packet: Packet) -> bool:
     return (packet.target, packet.target_port) == (address, port)
 
 
+def _is_igmp(packet: Packet) -> bool:
+    return packet.protocol == IGMP
+
+
 def _join(lab: Lab) -> None:
     """Join a group: the kernel reports it to the link (IGMP)."""
-    lab.watch("IGMP", lambda packet: packet.protocol == socket.IPPROTO_IGMP)
+    lab.watch("IGMP", _is_igmp)
     request = ip_address("239.1.2.3").packed + lab.plan.cable.client4.ip.packed
     with lab.sending(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.SOL_IP, socket.IP_ADD_MEMBERSHIP, request)

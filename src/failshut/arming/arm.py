@@ -14,7 +14,7 @@ from failshut.arming.compare import canonical_text, difference, stale_chains
 from failshut.arming.errors import ArmingError, from_nft
 from failshut.arming.state import ARMED_DIRECTORY, RECORD_FILE, EditedConfig, MarkedTunnel, Record, load_record
 from failshut.host import nft
-from failshut.host.files import sync_directory, write_atomically
+from failshut.host.files import remove_tree, sync_directory, write_atomically
 from failshut.host.wireguard import set_fwmark
 from failshut.model.host import HostFacts
 from failshut.model.plan import FileChange, MarkChange, Plan
@@ -116,6 +116,8 @@ def _write(files: tuple[FileChange, ...], undo: contextlib.ExitStack) -> None:
         if not change.is_change:
             continue
         path = Path(change.path)
+        if not path.parent.exists():
+            undo.callback(remove_tree, path.parent)
         # Registered before the write: a failure between the rename and the flush must be undone too.
         undo.callback(_put_back, change)
         try:

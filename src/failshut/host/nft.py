@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from failshut.host.run import NOT_FOUND, Result, run
+from failshut.host.run import NOT_EXECUTABLE, NOT_FOUND, Result, run
 from failshut.model.ruleset import Ruleset, Table
 from failshut.read import nft as reader
 
@@ -18,7 +18,7 @@ class NftError(Exception):
     def __init__(self, result: Result) -> None:
         super().__init__(result.complaint)
         self.missing = result.code == NOT_FOUND
-        self.permission = "permitted" in result.err or "Permission denied" in result.err
+        self.permission = result.code not in (NOT_FOUND, NOT_EXECUTABLE) and "permitted" in result.err
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 TIMED_OUT = 124
 
@@ -66,7 +67,7 @@ def run(argv: Sequence[str], *, stdin: str | None = None, timeout: float = 30.0)
     except FileNotFoundError:
         return Result(tuple(argv), NOT_FOUND, "", f"{argv[0]} is not installed")
     except PermissionError as error:
-        return Result(tuple(argv), 126, "", str(error))
+        return Result(tuple(argv), NOT_EXECUTABLE, "", f"{argv[0]} can't be run: {error.strerror}")
     except subprocess.TimeoutExpired:
         return Result(tuple(argv), TIMED_OUT, "", f"{shlex.join(argv)} did not answer within {timeout:g} s")
     return Result(tuple(argv), done.returncode, done.stdout, done.stderr)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from failshut.lower.rules import ALLOWED, META_MARK, SKUID, any_of, is_, rule
+from failshut.lower.rules import ALLOWED, IIFNAME, META_MARK, SKUID, any_of, is_, rule
 from failshut.model.host import HostFacts, WireGuardKind
 from failshut.model.policy import DEFAULT_FWMARK, Policy, Tunnel
 from failshut.model.ruleset import Concat, Match, Payload, Rule, Tuple
@@ -29,12 +29,11 @@ def transport_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     """Yield the rules that let each tunnel's own packets reach its endpoints; first in the chain: most packets are these."""
     for tunnel in policy.tunnels:
         marked = is_(META_MARK, mark_of(tunnel, facts))
-        owner = _owner(tunnel, facts)
         for protocol in Protocol:
             for version, family in ((4, "ip"), (6, "ip6")):
                 peers = [each for each in tunnel.endpoints if each.protocol is protocol and each.address.version == version]
-                if peers:
-                    yield rule(f"transport:{tunnel.interface}", marked, *_peer_matches(family, protocol, peers), *owner, ALLOWED)
+                for sender in _senders(tunnel, facts) if peers else ():
+                    yield rule(f"transport:{tunnel.interface}", marked, *_peer_matches(family, protocol, peers), sender, ALLOWED)
 
 
 def _peer_matches(family: str, protocol: Protocol, peers: list[Endpoint]) -> tuple[Match, ...]:
@@ -48,10 +47,14 @@ def _peer_matches(family: str, protocol: Protocol, peers: list[Endpoint]) -> tup
     return (is_(key, any_of(Tuple((each.address, int(each.port))) for each in peers)),)
 
 
-def _owner(tunnel: Tunnel, facts: HostFacts) -> tuple[Match, ...]:
+def _senders(tunnel: Tunnel, facts: HostFacts) -> Iterator[Match]:
+    """Yield how the sender of the tunnel's transport is told from a forger with the same mark.
+
+    A program (wireguard-go, openvpn) sends from a socket of root's. The kernel's WireGuard has no socket that says so: its packets
+    carry the uid of the program whose data is inside, but at postrouting they still name the tunnel as the interface they came
+    from, which no packet of a local program does (measured on Linux 6.1 and 6.12, docs/adr/0003).
+    """
     live = facts.tunnels.get(tunnel.interface)
-    # wireguard-go's socket belongs to root. Kernel WireGuard's packets keep the socket of the program whose data they carry,
-    # so that asking for an owner there would cut off every ordinary user.
-    if live and live.kind is WireGuardKind.USERSPACE:
-        return (is_(SKUID, 0),)
-    return ()
+    if live is None or live.kind is not WireGuardKind.KERNEL:
+        yield is_(SKUID, 0)
+    yield is_(IIFNAME, str(tunnel.interface))

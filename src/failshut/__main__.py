@@ -1,0 +1,5 @@
+"""`python -m failshut`."""
+
+from failshut.cli.main import main
+
+main()

@@ -1,0 +1,42 @@
+"""What every test shares: the options, the scenario report, the sandbox."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from sandbox import Sandbox
+from scenario_report import ScenarioReport
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--scenarios", metavar="FILE", help="write the catalogue of scenarios as this run held it")
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew; review their diff")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    target = config.getoption("--scenarios")
+    # Under xdist the workers hand their reports to the controller, which alone writes.
+    if target and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(ScenarioReport(Path(target)), "scenario-report")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        numbers = sorted({number for marker in item.iter_markers("scenario") for number in marker.args})
+        if numbers:
+            item.user_properties.append(("scenarios", numbers))
+
+
+@pytest.fixture
+def sandbox():
+    """A private network and mount namespace in which /etc and /run may be written; gone when the test ends."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: it makes network and mount namespaces")
+    for program in ("nft", "wg", "ip", "unshare", "nsenter"):
+        if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
+            pytest.skip(f"needs {program}: run `make setup`")
+    with Sandbox() as private:
+        yield private

@@ -121,6 +121,7 @@ REFUSED = {
     "a keepalive that is none": (f"{SOUND}PersistentKeepalive = soon\n", (Code.CONFIG_BAD_VALUE, 4)),
     "a keepalive too long": (f"{SOUND}PersistentKeepalive = 65536\n", (Code.CONFIG_BAD_VALUE, 4)),
     "an allowed address that is none": (f"{SOUND}AllowedIPs = 10.0.0.0/33\n", (Code.CONFIG_BAD_VALUE, 4)),
+    "an allowed address too few": (f"{SOUND}AllowedIPs = 10.0.0.0/8,\n", (Code.CONFIG_BAD_VALUE, 4)),
     "an allowed name": (f"{SOUND}AllowedIPs = localhost\n", (Code.CONFIG_BAD_VALUE, 4)),
     "a peer without a public key": ("[Interface]\n[Peer]\n", (Code.CONFIG_BAD_VALUE, 2)),
     "a byte-order mark": ("\ufeff[Interface]\n", (Code.CONFIG_NOT_WG, 1)),

@@ -18,11 +18,9 @@ def masked(text: str) -> str:
     return _KEY.sub(lambda found: "*" * len(found[0]), text)
 
 
-def printable(line: str) -> str:
-    """Return a line as a terminal may show it: no key, no control character, each still one column wide."""
-    if len(line) > _LONGEST_LINE:
-        return ""
-    return "".join(each if each.isprintable() else " " if each == "\t" else "\N{REPLACEMENT CHARACTER}" for each in masked(line))
+def printable(text: str) -> str:
+    """Return a text as a terminal may show it: no key, no control character, each character still one column wide."""
+    return "".join(each if each.isprintable() else " " if each == "\t" else "\N{REPLACEMENT CHARACTER}" for each in masked(text))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -42,8 +40,9 @@ class SourceText:
     ) -> Finding:
         """Return a finding at (line, column, length), each counted from 1; line 0 means the file as a whole."""
         line, column, length = at
-        text = printable(self.lines[line - 1]) if 0 < line <= len(self.lines) else ""
-        return Finding(code, masked(message), Place(self.path, line, column, length), masked(help), severity, text)
+        text = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
+        shown = printable(text) if len(text) <= _LONGEST_LINE else ""
+        return Finding(code, printable(message), Place(self.path, line, column, length), printable(help), severity, shown)
 
     def mistake(self, wrong: Mistake, at: tuple[int, int, int]) -> Finding:
         """Return the finding of a mistake that a value's reader raised."""

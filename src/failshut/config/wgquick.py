@@ -268,7 +268,7 @@ def _endpoint(peer: Peer, value: str, number: int) -> Peer:
 
 def _allowed(peer: Peer, value: str, _number: int) -> Peer:
     """As wg's parse_allowedips: host bits are dropped, an empty list is allowed, no length means a single address."""
-    texts = [each.removeprefix("+") for each in value.split(",") if each]
+    texts = [each.removeprefix("+") for each in value.split(",")] if value else []
     return replace(peer, allowed=(*peer.allowed, *(_typed(_network, each, "AllowedIPs") for each in texts)))
 
 

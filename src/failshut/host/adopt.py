@@ -61,7 +61,9 @@ class Candidates:
         """What to do when the wanted tunnel is not there."""
         if self.hidden:
             return f"{CONFIG_DIRECTORY} can only be listed by root: sudo failshut init …"
-        return f"what can be adopted here: {self}" if self.names else "name your provider's config by its path: failshut init ./wg0.conf"
+        if self.names:
+            return f"what can be adopted here: {self}"
+        return "name your provider's config by its path: failshut init ./wg0.conf"
 
 
 class CantAdoptError(Exception):

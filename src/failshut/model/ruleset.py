@@ -318,14 +318,29 @@ class Ruleset:
         return next((each for each in self.tables if (each.family, each.name) == (family, name)), None)
 
     def canonical(self) -> Ruleset:
-        """Return the same rules in one order: the kernel lists chains as they were made, which changes no packet's way."""
+        """Return the same rules in one order.
+
+        The kernel lists chains as they were made and sets as it sorts them; neither changes any packet's way.
+        """
         return Ruleset(tuple(sorted((_sorted(table) for table in self.tables), key=lambda each: (each.family, each.name))))
 
 
 def _sorted(table: Table) -> Table:
     return replace(
         table,
-        chains=tuple(sorted(table.chains, key=lambda each: each.name)),
+        chains=tuple(sorted((_sorted_sets(chain) for chain in table.chains), key=lambda each: each.name)),
         sets=tuple(sorted(table.sets, key=lambda each: each.name)),
         counters=tuple(sorted(table.counters)),
     )
+
+
+def _sorted_sets(chain: Chain) -> Chain:
+    rules = tuple(replace(rule, statements=tuple(_sorted_set(each) for each in rule.statements)) for rule in chain.rules)
+    return replace(chain, rules=rules)
+
+
+def _sorted_set(statement: Statement) -> Statement:
+    if isinstance(statement, Match) and isinstance(statement.right, AnySet):
+        elements = tuple(sorted(statement.right.elements, key=repr))
+        return replace(statement, right=AnySet(elements))
+    return statement

@@ -57,7 +57,7 @@ PersistentKeepalive = 25
 [Peer]
 PublicKey = {KEY}
 Endpoint = [2001:db8::10]:51820
-AllowedIPs =
+AllowedIPs = 10.0.0.1/8
 PersistentKeepalive = off
 [Peer]
 PublicKey = {KEY}
@@ -122,6 +122,7 @@ REFUSED = {
     "a keepalive too long": (f"{SOUND}PersistentKeepalive = 65536\n", (Code.CONFIG_BAD_VALUE, 4)),
     "an allowed address that is none": (f"{SOUND}AllowedIPs = 10.0.0.0/33\n", (Code.CONFIG_BAD_VALUE, 4)),
     "an allowed address too few": (f"{SOUND}AllowedIPs = 10.0.0.0/8,\n", (Code.CONFIG_BAD_VALUE, 4)),
+    "no allowed address": (f"{SOUND}AllowedIPs =\n", (Code.CONFIG_BAD_VALUE, 4)),
     "an allowed name": (f"{SOUND}AllowedIPs = localhost\n", (Code.CONFIG_BAD_VALUE, 4)),
     "a peer without a public key": ("[Interface]\n[Peer]\n", (Code.CONFIG_BAD_VALUE, 2)),
     "a byte-order mark": ("\ufeff[Interface]\n", (Code.CONFIG_NOT_WG, 1)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from failshut.cli.session import Session, finding_json, report, session_options
+from failshut.cli.session import begin, finding_json, report, session_options
 from failshut.model.exits import Exit
 from failshut.model.finding import Code
 from failshut.model.policy import DEFAULT_FWMARK, Policy, Tunnel
@@ -22,7 +22,7 @@ def command(ctx: click.Context, /, *, strict: bool, **options: object) -> None:
     """
     from failshut.host.sources import load_policy  # noqa: PLC0415 - pydantic is not for `--help`
 
-    session: Session = ctx.obj.updated(options)
+    session = begin(ctx, options)
     checked = load_policy(session.policy)
     failed = checked.policy is None or (strict and bool(checked.findings))
     if session.json:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from failshut.cli.session import DEFAULT_POLICY, Failure, Session, finding_json, refuse, report, session_options
+from failshut.cli.session import DEFAULT_POLICY, Failure, Session, begin, finding_json, refuse, report, session_options
 from failshut.config.draft import Draft, LanOffer, SshOffer, write
 from failshut.host.adopt import Adopted, CantAdoptError, adopt
 from failshut.host.files import write_atomically
@@ -29,6 +29,7 @@ class Answers:
 
     lan: bool | None
     ssh: bool | None
+    yes: bool = False
 
     @property
     def can_ask(self) -> bool:
@@ -39,6 +40,8 @@ class Answers:
         """Return what was said, or ask on a terminal; without one the answer is no."""
         if said is not None:
             return said
+        if self.yes:
+            return True
         return self.can_ask and click.confirm(question, default=True, err=True)
 
 
@@ -69,7 +72,7 @@ def command(
     is taken. An endpoint that is a host name is pinned to its addresses. The local network and the SSH session you are in are
     offered; where nobody can be asked, they are written commented out.
     """
-    session: Session = ctx.obj.updated(options)
+    session = begin(ctx, options)
     target = output or session.policy
     if target != STDOUT and not force and _exists(target):
         remedy = "--force replaces it and keeps it as FILE.bak; --output - only shows the new one"
@@ -78,8 +81,7 @@ def command(
         adopted = adopt(tunnel)
     except CantAdoptError as error:
         _leave(error, session)
-    answers = Answers(lan if lan is not None else yes or None, ssh if ssh is not None else yes or None)
-    draft, notes = _draft(adopted, answers)
+    draft, notes = _draft(adopted, Answers(lan, ssh, yes))
     text = write(draft)
     warnings = _checked(text, target if target != STDOUT else "policy", session)
     if target == STDOUT and not session.json:

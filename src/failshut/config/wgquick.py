@@ -215,6 +215,8 @@ class _Reader:
             key = key.translate(_LOWER)
             if not equals or key not in self._known():
                 raise self._unrecognised(line)
+            if not value:
+                raise Mistake(Code.CONFIG_BAD_VALUE, f"{_SPELLING[key]} is empty", "fill it in, or remove the line")
             if self.section == "interface":
                 self._device(key, value, number)
             else:
@@ -267,8 +269,8 @@ def _endpoint(peer: Peer, value: str, number: int) -> Peer:
 
 
 def _allowed(peer: Peer, value: str, _number: int) -> Peer:
-    """As wg's parse_allowedips: host bits are dropped, an empty list is allowed, no length means a single address."""
-    texts = [each.removeprefix("+") for each in value.split(",")] if value else []
+    """As wg's parse_allowedips: host bits are dropped, no length means a single address."""
+    texts = [each.removeprefix("+") for each in value.split(",")]
     return replace(peer, allowed=(*peer.allowed, *(_typed(_network, each, "AllowedIPs") for each in texts)))
 
 

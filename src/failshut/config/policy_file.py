@@ -108,4 +108,6 @@ def _toml_help(message: str, source: SourceText, line: int) -> str:
         return "a key may stand only once in its table"
     if message.startswith("Cannot declare"):
         return "a table may be opened only once: move its keys together"
-    return ""
+    if text.lstrip().startswith("["):
+        return "a table's header stands alone on its line: [allow] or [[allow.inbound]]"
+    return "text stands in quotes, lists in [ ], one key a line; https://toml.io shows the syntax"

@@ -58,7 +58,8 @@ class Cable:
 class Plan:
     """Who has which address.
 
-    `lan_prefixes` are on the link beside the client's own. `lan_host`, `resolver` and `printer` live on the LAN; `internet4`
+    `spare_devices` are there, without a cable: a kernel may refuse a lock that names a device it does not have. `lan_prefixes`
+    are on the link beside the client's own. `lan_host`, `resolver` and `printer` live on the LAN; `internet4`
     and `internet6` hold everything public that the policy does not name: the server answers for each address in them.
     """
 
@@ -67,6 +68,7 @@ class Plan:
     endpoints: tuple[Endpoint, ...]
     tunnel_addresses: tuple[InterfaceAddress, ...]
     cables: tuple[Cable, ...]
+    spare_devices: tuple[InterfaceName, ...]
     lan_prefixes: tuple[Prefix, ...]
     lan_hosts: tuple[InterfaceAddress, ...]
     resolver4: IPv4Address
@@ -151,7 +153,7 @@ def make_plan(policy: Policy, facts: HostFacts, *, most_cables: int = 3) -> Plan
     if tunnel is None:
         raise PlanError("no tunnel of the policy has a UDP endpoint: the drill's server speaks WireGuard only")
     if not facts.underlay:
-        raise PlanError("the machine has no underlay device, so there is nothing to watch")
+        raise PlanError("the machine has no network device but loopback and tunnels, so there is nothing to watch")
     udp = tuple(each for each in tunnel.endpoints if each.protocol is Protocol.UDP)
     cables = _cables(policy, HostFacts(underlay=facts.underlay[:most_cables]))
     home: tuple[Prefix, ...] = (cables[0].client4.network, cables[0].client6.network)
@@ -165,6 +167,7 @@ def make_plan(policy: Policy, facts: HostFacts, *, most_cables: int = 3) -> Plan
         endpoints=udp,
         tunnel_addresses=tunnel.addresses or (IPv4Interface("10.99.0.2/32"), IPv6Interface("fd99::2/128")),
         cables=cables,
+        spare_devices=facts.underlay[most_cables:],
         lan_prefixes=others,
         lan_hosts=tuple(hosts),
         resolver4=IPv4Address(home[0][53]),

@@ -64,7 +64,8 @@ class Scenario:
     `before` runs in the clear, ahead of the lock. `tunnel` and `traffic` say whether the tunnel and the background traffic are
     up when `attack` begins. `control` names the rules under which the same attack must be seen to leak; None needs `because`.
     `guide_leaks` says that research/kernel.md measured the guide's rules to leak here. `window` is in seconds; None: the run's.
-    `limit` says why the lock is known not to hold this (docs/known-limits.md): a leak is then reported, and is no failure.
+    `slow` runs are begun first. `limit` says why the lock is known not to hold this (docs/known-limits.md): a leak is then
+    reported, and is no failure.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Scenario:
     window: float | None = None
     setup: Callable[[Lab], None] | None = None
     limit: str = ""
+    slow: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,9 @@ def _links(plan: Plan) -> str:
         f"link add {each.device} netns client address {each.mac} gso_max_segs 1 type veth peer name {each.router_end} netns router"
         for each in plan.cables
     ]
+    lines += [
+        f"link add {each} netns client type veth peer name spare{n} netns router" for n, each in enumerate(plan.spare_devices)
+    ]
     lines.append("link add eth0 netns lan type veth peer name port netns router")
     lines.append("link add net0 netns server gso_max_segs 1 type veth peer name wan netns router")
     return "\n".join(lines)

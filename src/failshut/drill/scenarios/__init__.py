@@ -22,4 +22,7 @@ from failshut.drill.scenarios import (
 
 _MODULES = (guide, routing, flows, dns, lan, endpoint, sockets, below_ip, forwarding, coexistence, reload, works, dhcp, limits)
 
+# Run by the tests only.
+AT_LENGTH: dict[str, Scenario] = {reload.AT_LENGTH.name: reload.AT_LENGTH}
+
 SCENARIOS: dict[str, Scenario] = {each.name: each for module in _MODULES for each in module.SCENARIOS}

@@ -94,17 +94,19 @@ def _guest_talks(lab: Lab, guest: Namespace) -> None:
 
 def bridged_guest(lab: Lab) -> None:
     """Bridge a virtual machine onto the cable, as libvirt and NetworkManager do; the bridge is no hook's interface."""
-    guest = _guest(
-        lab, f"link add br0 type bridge mcast_snooping 0\nlink add tap0 type veth peer name eth0 address {GUEST_MAC} netns guest"
+    bridge, port = "drill-br0", "drill-tap0"
+    cable = f"link add {port} type veth peer name eth0 address {GUEST_MAC} netns guest"
+    guest = _guest(lab, f"link add {bridge} type bridge mcast_snooping 0\n{cable}")
+    lab.client.batch(
+        f"link set {lab.device} master {bridge}\nlink set {port} master {bridge}\nlink set {port} up\nlink set {bridge} up"
     )
-    lab.client.batch(f"link set {lab.device} master br0\nlink set tap0 master br0\nlink set tap0 up\nlink set br0 up")
     _guest_talks(lab, guest)
 
 
 def macvlan_child(lab: Lab) -> None:
     """Give a container a macvlan child of the cable's device."""
-    link = f"link add link {lab.device} name child0 address {GUEST_MAC} type macvlan mode bridge\n"
-    link += "link set child0 netns guest name eth0"
+    link = f"link add link {lab.device} name drill-mv0 address {GUEST_MAC} type macvlan mode bridge\n"
+    link += "link set drill-mv0 netns guest name eth0"
     _guest_talks(lab, _guest(lab, link))
 
 

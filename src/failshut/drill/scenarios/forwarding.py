@@ -9,7 +9,7 @@ from failshut.drill.scenario import Need, Scenario
 from failshut.drill.scenarios.routing import lose_rules
 from failshut.drill.wait import pace
 
-BRIDGE, GATEWAY4, GATEWAY6 = "docker0", "172.30.0.1", "fd30::1"
+BRIDGE, GATEWAY4, GATEWAY6 = "drill-docker0", "172.30.0.1", "fd30::1"
 # What Docker and libvirt install: masquerade and accept everything of theirs.
 MASQUERADE = (
     "table inet other {{\n"
@@ -25,8 +25,10 @@ def add_container(lab: Lab, more: str = "") -> Namespace:
     lab.client.sysctl({"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1})
     lab.client.batch(
         f"netns add {container.name}\nlink add {BRIDGE} type bridge mcast_snooping 0\n"
-        f"link add veth0 type veth peer name eth0 netns {container.name}\nlink set veth0 master {BRIDGE}\n"
-        f"link set veth0 up\nlink set {BRIDGE} up\naddress add {GATEWAY4}/24 dev {BRIDGE}\naddress add {GATEWAY6}/64 dev {BRIDGE}"
+        f"link add drill-veth0 type veth peer name eth0 netns {container.name}\n"
+        f"link set drill-veth0 master {BRIDGE}\n"
+        f"link set drill-veth0 up\nlink set {BRIDGE} up\n"
+        f"address add {GATEWAY4}/24 dev {BRIDGE}\naddress add {GATEWAY6}/64 dev {BRIDGE}"
     )
     container.sysctl({"ipv6/conf/all/accept_dad": 0, "ipv6/conf/default/accept_dad": 0})
     container.batch(

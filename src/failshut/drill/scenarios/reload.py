@@ -71,8 +71,17 @@ def while_the_tunnel_moves(lab: Lab) -> None:
     new_flows(lab)
 
 
+def _at_length(lab: Lab) -> None:
+    rearm_under_flood(lab, times=1000, least_sent=1_000_000)
+
+
+# Too long for every drill; the tests run it.
+AT_LENGTH = Scenario(
+    "rearm-flood-at-length", "1,000 re-arms, a million packets", (60, 91), _at_length, traffic=False, window=0.2, slow=True
+)
+
 SCENARIOS = (
-    Scenario("rearm-flood", f"{REARMS} re-arms under a flood", (60, 91), rearm_under_flood, traffic=False, window=0.2),
+    Scenario("rearm-flood", f"{REARMS} re-arms under a flood", (60, 91), rearm_under_flood, traffic=False, window=0.2, slow=True),
     Scenario("failed-loads", "loads that fail or are cut off", (93,), loads_that_fail),
     Scenario("rearm-and-tunnel", "re-arms while the tunnel comes and goes", (60, 92), while_the_tunnel_moves),
 )

@@ -104,7 +104,7 @@ def redirect(lab: Lab) -> None:
 
 def plug_in(lab: Lab) -> tuple[str, str]:
     """Plug a new device into the client, with a captured cable to the router; return both ends' names."""
-    device, end = "usb0", "usb-cable"
+    device, end = "drill-usb0", "usb-cable"
     lab.own[device] = {ip_address("192.168.42.20"), ip_address("fd42::20"), ip_address("fe80::ff:fe00:4202")}
     lab.client.batch(f"link add {device} address 02:00:00:00:42:02 gso_max_segs 1 type veth peer name {end} netns router")
     lab.hosts.router.batch(f"link set {end} up")

@@ -197,8 +197,10 @@ def _works(name: str, title: str, covers: tuple[int, ...], attack: Callable[[Lab
 
 
 SCENARIOS = (
-    _works("works-recovery", f"the tunnel after {OUTAGE_SECONDS:.0f} s of lost underlay", (76, 85), recovery),
-    _works("works-blocked-endpoint", "the tunnel after its server was blocked", (13, 19, 83), blocked_endpoint, tunnel=False),
+    _works("works-recovery", f"the tunnel after {OUTAGE_SECONDS:.0f} s of lost underlay", (76, 85), recovery, slow=True),
+    _works(
+        "works-blocked-endpoint", "the tunnel after its server was blocked", (13, 19, 83), blocked_endpoint, tunnel=False, slow=True
+    ),
     _works("works-tunnel", "the tunnel, IPv4 and IPv6, large packets", (2, 87, 120), tunnel),
     _works(
         "works-transport6",

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from sandbox import Sandbox
 from scenario_report import ScenarioReport
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 
 EXAMPLES = Path(__file__).parent.parent / "src/failshut/examples"
 FAILSHUT = (sys.executable, "-m", "failshut")
@@ -52,7 +53,7 @@ prefixes = ["192.168.50.0/24"]
 class Sandbox:
     """Holds the namespaces open by one process; leaving it, or the death of the test, ends them."""
 
-    def __enter__(self) -> Sandbox:
+    def __enter__(self) -> Self:
         self._holder = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", _SET_UP],
             stdout=subprocess.PIPE,

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from catalogue import NOT_YET, SCENARIOS
 
 _HEAD = """\
 # The scenarios
 
-Written by `make scenarios` from a run of the tests; do not edit. Where: N plain network namespaces, G namespaces and a real WireGuard,
-V wholly or partly a machine. *Held* means that in that run every test named passed: no packet out with the lock, and the same attack
-seen to leak without it.
+Written by `make scenarios` from a run of the tests; do not edit. Where: N plain network namespaces, G namespaces and a real
+WireGuard, V wholly or partly a machine. *Held* means that in that run every test named passed: no packet out with the lock, and the
+same attack seen to leak without it.
 
 """
 

@@ -6,6 +6,7 @@ import json
 import signal
 
 import pytest
+
 from sandbox import CONFIG, FAILSHUT
 
 pytestmark = pytest.mark.lab
@@ -159,7 +160,7 @@ def test_a_read_back_that_differs_takes_the_load_back(sandbox):
     sandbox.write("/etc/failshut/failshut.toml", sandbox.read("/etc/failshut/failshut.toml") + "multicast = true\n")
     before = sandbox.fingerprint()
     meddling = (
-        "#!/bin/sh\n/usr/sbin/nft \"$@\" || exit\n"
+        '#!/bin/sh\n/usr/sbin/nft "$@" || exit\n'
         "case \"$*\" in '-f -') [ -e /run/once ] || /usr/sbin/nft add rule inet failshut output accept; touch /run/once;; esac\n"
     )
     sandbox.write("/run/meddling/nft", meddling)

@@ -83,7 +83,7 @@ def _record(policy: Policy, facts: HostFacts, plan: Plan, directory: Path) -> Re
         marks = marks | {each.interface: each for each in earlier.marks}
     return Record(
         canonical=canonical_text(plan.wanted),
-        policy=policy.path,
+        policy=str(Path(policy.path).absolute()),
         armed_at=int(time.time()),
         version=__version__,
         tunnels=tuple(str(each.interface) for each in policy.tunnels),
@@ -94,7 +94,8 @@ def _record(policy: Policy, facts: HostFacts, plan: Plan, directory: Path) -> Re
 
 
 def _interface_of(policy: Policy, change: FileChange) -> str:
-    return next(str(tunnel.interface) for tunnel in policy.tunnels if tunnel.config == change.path)
+    paths = {str(Path(tunnel.config).absolute()): str(tunnel.interface) for tunnel in policy.tunnels if tunnel.config}
+    return paths[change.path]
 
 
 def _record_change(record: Record, directory: Path) -> FileChange:

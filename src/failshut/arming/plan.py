@@ -63,6 +63,8 @@ def _notes(policy: Policy, facts: HostFacts) -> Iterator[str]:
         yield "this kernel has no egress hook (Linux 5.16): packets below IP (AF_PACKET, macvlan, bridged guests) are not held"
     if not facts.underlay:
         yield "there is no underlay device now: arm again when one is there, for the layer under IP and inbound services"
+    if _others_may_write(Path(policy.path)):
+        yield f"{policy.path} can be changed by others than root: whoever can write it decides what may leave"
     for tunnel in policy.tunnels:
         live = facts.tunnels.get(tunnel.interface)
         if tunnel.fwmark and live and live.fwmark and live.fwmark != tunnel.fwmark:
@@ -85,19 +87,30 @@ def _configs(policy: Policy, facts: HostFacts) -> Iterator[FileChange]:
     for tunnel in policy.tunnels:
         if tunnel.config is None or tunnel.fwmark_in_config:
             continue
-        before = _text_of(Path(tunnel.config))
+        path = Path(tunnel.config).absolute()
+        before = _text_of(path)
         if before is None:
-            raise ArmingError(f"{tunnel.config} can't be read", help="check the path and the permissions, then run it again")
-        change = FileChange(tunnel.config, before, with_fwmark(before, mark_of(tunnel, facts)))
+            raise ArmingError(f"{path} is gone", help="check `config` in the policy, then run it again")
+        change = FileChange(str(path), before, with_fwmark(before, mark_of(tunnel, facts)))
         if change.is_change:
             yield change
 
 
 def _marks(policy: Policy, facts: HostFacts) -> Iterator[MarkChange]:
+    if _others_may_write(Path(policy.path)):
+        yield f"{policy.path} can be changed by others than root: whoever can write it decides what may leave"
     for tunnel in policy.tunnels:
         live = facts.tunnels.get(tunnel.interface)
         if live and live.running and live.fwmark is None:
             yield MarkChange(InterfaceName(tunnel.interface), None, mark_of(tunnel, facts))
+
+
+def _others_may_write(path: Path) -> bool:
+    try:
+        seen = path.stat()
+    except OSError:
+        return False
+    return seen.st_uid != 0 or bool(seen.st_mode & 0o022)
 
 
 def _text_of(path: Path) -> str | None:

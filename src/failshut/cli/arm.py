@@ -8,8 +8,8 @@ import click
 
 from failshut.arming.arm import arm, kernel_listing, one_at_a_time
 from failshut.arming.errors import ArmingError
-from failshut.arming.state import Record
 from failshut.arming.plan import make_plan
+from failshut.arming.state import Record
 from failshut.cli.failures import leave
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import Session, begin, session_options

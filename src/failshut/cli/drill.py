@@ -170,8 +170,10 @@ def verdict(outcome: Outcome) -> str:
 def show(outcomes: Sequence[Outcome], seconds: float, session: Session) -> None:
     """Print the table of attacks, what still works, and the sum."""
     console = Console(no_color=not session.use_color, highlight=False, width=None if sys.stdout.isatty() else 140)
-    console.print(attack_table([each for each in outcomes if each.scenario.kind is Kind.ATTACK]))
-    console.print(works_table([each for each in outcomes if each.scenario.kind is Kind.WORKS]))
+    for kind, table in ((Kind.ATTACK, attack_table), (Kind.WORKS, works_table)):
+        of_kind = [each for each in outcomes if each.scenario.kind is kind]
+        if of_kind:
+            console.print(table(of_kind))
     for line in summary(outcomes, seconds):
         click.echo(line)
 

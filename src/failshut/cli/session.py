@@ -13,7 +13,7 @@ import click
 
 from failshut.host.run import show_commands
 from failshut.model.exits import Exit
-from failshut.model.finding import Finding, Severity
+from failshut.model.finding import Code, Finding, Severity
 
 DEFAULT_POLICY = "/etc/failshut/failshut.toml"
 
@@ -126,4 +126,5 @@ def refuse(findings: Iterable[Finding], session: Session, verb: str) -> NoReturn
         report(all_findings, session)
         errors = sum(each.is_error for each in all_findings)
         click.echo(f"failshut {verb}: {errors} error{'s' if errors != 1 else ''}; nothing was changed.", err=True)
-    raise click.exceptions.Exit(Exit.USAGE)
+    unasked = {Code.NO_PRIVILEGE} & {each.code for each in all_findings}
+    raise click.exceptions.Exit(Exit.UNKNOWN if unasked else Exit.USAGE)

@@ -44,11 +44,6 @@ class Code(StrEnum):
     CONFIG_OTHER_NAME = "T012"
     CONFIG_NOT_FULL = "T013"
     NO_PRIVILEGE = "H001"
-    NO_NFT = "H002"
-    NO_WIREGUARD = "H003"
-    NO_EGRESS = "H004"
-    NO_UNDERLAY = "H005"
-    MARK_MISMATCH = "H006"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,61 @@
+"""What the machine's tools print, read without running them."""
+
+from __future__ import annotations
+
+import pytest
+
+from failshut.host.probe import underlay_devices
+from failshut.host.wireguard import parse_dump
+from failshut.model.units import InterfaceName, Mark, Port
+
+
+def link(name, kind="", slave="", flags=("UP",)):
+    info = {key: value for key, value in (("info_kind", kind), ("info_slave_kind", slave)) if value}
+    return {"ifname": name, "flags": list(flags), "linkinfo": info}
+
+
+def test_the_layer_under_ip_guards_what_can_carry_a_frame_off_the_machine():
+    """Cards, bridges, VLANs, the veth of a container we are in; not loopback, tunnels, guests' ports, dummies, unsayable names."""
+    links = [
+        link("lo", flags=("LOOPBACK",)),
+        link("eth0"),
+        link("eth0.20", "vlan"),
+        link("br0", "bridge"),
+        link("host0", "veth"),
+        link("wg0", "wireguard"),
+        link("vethguest", "veth", slave="bridge"),
+        link("tap1", "tun", slave="bridge"),
+        link("enp3s0", slave="bridge"),
+        link("dummy0", "dummy"),
+        link('we"ird'),
+    ]
+
+    assert underlay_devices(links, {"wg0"}) == ("eth0", "eth0.20", "br0", "host0", "enp3s0")
+
+
+def test_the_dump_gives_marks_and_the_age_of_the_handshake():
+    """`wg show all dump`: off is no mark, 0 is never."""
+    dump = "wg0\tPRIVATE\tPUBLIC\t51821\t0xca6c\nwg0\tPEER\t(none)\t203.0.113.10:51820\t0.0.0.0/0\t990\t10\t20\t25\n"
+    dump += "wg1\tPRIVATE\tPUBLIC\t4000\toff\nwg1\tPEER\t(none)\t(none)\t::/0\t0\t0\t0\toff\n"
+
+    tunnels = parse_dump(dump, now=1000)
+
+    assert tunnels["wg0"].fwmark == Mark(0xCA6C)
+    assert tunnels["wg0"].peers[0].handshake_age == 10
+    assert tunnels["wg1"].fwmark is None
+    assert tunnels["wg1"].peers[0].handshake_age is None
+    assert "PRIVATE" not in repr(tunnels)
+
+
+@pytest.mark.parametrize("name", ["", "a" * 16, "a b", "a/b", "a:b", 'a"b', "wg*", "a\\b", ".", "..", "ä" * 8])
+def test_a_name_that_the_kernel_or_nft_can_not_take_is_no_interface(name):
+    """A trailing star would open every interface of that prefix; a quote would end nft's string."""
+    with pytest.raises(ValueError, match="interface"):
+        InterfaceName(name)
+
+
+@pytest.mark.parametrize("number", [0, -1, 65536])
+def test_a_port_has_sixteen_bits_and_is_not_zero(number):
+    """0 would match nothing that is real and much that is not."""
+    with pytest.raises(ValueError, match="port"):
+        Port(number)

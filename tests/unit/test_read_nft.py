@@ -1,0 +1,70 @@
+"""Reading back: what is not understood is kept as unknown, what JSON loses comes from the text."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from failshut.model.ruleset import Unknown
+from failshut.read import nft_json
+from failshut.read.nft import read
+
+
+def listing(*rules, **table):
+    head = [{"metainfo": {}}, {"table": {"family": "inet", "name": "t", **table}}, {"chain": chain()}]
+    return json.dumps(
+        {"nftables": [*head, *({"rule": {"family": "inet", "table": "t", "chain": "c", "expr": each}} for each in rules)]}
+    )
+
+
+def chain():
+    return {"family": "inet", "table": "t", "name": "c", "type": "filter", "hook": "output", "prio": 0, "policy": "accept"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        {"xt": {"type": "match", "name": "owner"}},
+        {"match": {"op": "==", "left": {"exthdr": {"name": "frag"}}, "right": 1}},
+        {"match": {"op": "==", "left": {"payload": {"base": "th", "offset": 0, "len": 8}}, "right": 1}},
+        {"mangle": {"key": {"payload": {"protocol": "ip", "field": "ttl"}}, "value": 1}},
+        {"queue": {"num": 0}},
+        {"limit": {"rate": 10, "rate_unit": "mbytes", "per": "second"}},
+        {"log": {"queue-threshold": 3}},
+    ],
+)
+def test_a_statement_outside_the_model_is_kept_as_unknown(statement):
+    """It can then be neither written nor taken for equal to a compiled rule."""
+    rule = nft_json.decode(listing([statement])).tables[0].chains[0].rules[0]
+
+    assert rule.statements == (Unknown(json.dumps(statement, sort_keys=True)),)
+
+
+def test_a_dormant_table_is_seen_in_the_text_though_json_hides_it():
+    """nft 1.0.6's JSON prints the release's name for the flag: trusting it takes a switched-off lock for a live one."""
+    lying = listing(flags="Lester Gooch #5")
+    text = "table inet t {\n\tflags dormant\n\n\tchain c {\n\t\ttype filter hook output priority filter; policy accept;\n\t}\n}\n"
+
+    assert read(lying, text).tables[0].flags == {"dormant"}
+
+
+@given(st.text())
+def test_arbitrary_text_is_a_value_error_or_a_ruleset(text):
+    """The reader never raises anything else."""
+    try:
+        nft_json.decode(text)
+    except ValueError:
+        return
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_an_arbitrary_statement_is_read_or_unknown(statement):
+    """Whatever a future nft prints, reading does not fail."""
+    assert len(nft_json.decode(listing([statement])).tables[0].chains[0].rules[0].statements) == 1

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import queue
+import shutil
 import subprocess
 import sys
 import threading
@@ -134,7 +135,7 @@ def preflight(*, real_root: bool) -> None:
         raise CannotDrillError("/dev/net/tun can't be opened by this user: run the drill as root, or `chmod 666 /dev/net/tun`")
     search = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
     tools = ("setpriv", "unshare", "ip", "nft", "wg", "wg-quick")
-    missing = [each for each in tools if not any(Path(folder, each).exists() for folder in search.split(":"))]
+    missing = [each for each in tools if shutil.which(each, path=search) is None]
     if missing:
         raise CannotDrillError(f"not installed: {', '.join(missing)} (Debian: util-linux iproute2 nftables wireguard-tools)")
     limit = Path("/proc/sys/user/max_user_namespaces")

@@ -28,7 +28,7 @@ def in_the_clear(lab: Lab) -> None:
     lab.traffic.add(lab.background())
     lab.traffic.add([traffic.udp_unbound(lab.host(version)) for version in lab.versions])
     lab.traffic.start()
-    until(lambda: lab.world.received("upload") > 5 and lab.world.received("dns") > 5, within=4)
+    until(lambda: lab.world.received("upload") > 5 and lab.world.received("dns") > 5, within=15)
 
 
 def tracked(lab: Lab) -> None:
@@ -104,7 +104,7 @@ def conntrack_flushed(lab: Lab) -> None:
     """Flush connection tracking mid-session: the tunnel must go on; then the rules are lost."""
     before = lab.carried()
     flush_conntrack(lab)
-    lab.check("the tunnel goes on", until(lambda: all(now > before[name] for name, now in lab.carried().items()), within=4))
+    lab.check("the tunnel goes on", until(lambda: all(now > before[name] for name, now in lab.carried().items()), within=15))
     lose_rules(lab)
 
 
@@ -118,7 +118,7 @@ def not_tracked(lab: Lab) -> None:
         " chain p { type filter hook prerouting priority -300; notrack; }\n}\n",
     )
     before = lab.carried()
-    lab.check("the tunnel goes on", until(lambda: all(now > before[name] for name, now in lab.carried().items()), within=4))
+    lab.check("the tunnel goes on", until(lambda: all(now > before[name] for name, now in lab.carried().items()), within=15))
     lose_rules(lab)
 
 

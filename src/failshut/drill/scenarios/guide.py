@@ -27,7 +27,7 @@ def dns_after_down(lab: Lab) -> None:
     lab.traffic.add([traffic.tcp_upload(target.of(version), 53) for version in (4, 6)])
 
 
-def keep_carrying(lab: Lab, *, within: float = 4) -> dict[str, bool]:
+def keep_carrying(lab: Lab, *, within: float = 15) -> dict[str, bool]:
     """Return, by flow, whether more of the background traffic reaches the server through the tunnel than before."""
     before = lab.carried()
     until(lambda: all(now > before[name] for name, now in lab.carried().items()), within=within)

@@ -1,0 +1,27 @@
+"""Frames that no inet hook sees."""
+
+from lab.drilling import drills
+
+
+@drills("packet-sockets")
+def test_packet_sockets_leak_nothing(held):
+    """Raw, cooked, past the queueing discipline, disguised as DHCP."""
+    held("packet-sockets")
+
+
+@drills("odd-frames")
+def test_frames_of_other_kinds_leak_nothing(held):
+    """LLDP, PPPoE, VLAN tags, ARP that gives the tunnel away."""
+    held("odd-frames")
+
+
+@drills("bridged-guest")
+def test_a_bridged_guest_leaks_nothing(held):
+    """A guest on a bridge with the cable."""
+    held("bridged-guest")
+
+
+@drills("macvlan")
+def test_a_macvlan_child_leaks_nothing(held):
+    """A container on a child of the device."""
+    held("macvlan")

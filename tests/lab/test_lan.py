@@ -1,0 +1,15 @@
+"""What is allowed stays the LAN."""
+
+from lab.drilling import drills
+
+
+@drills("only-the-lan")
+def test_private_addresses_are_not_the_lan(held):
+    """Only the prefixes that the policy names are."""
+    held("only-the-lan")
+
+
+@drills("ndp-scope")
+def test_neighbour_discovery_carries_nothing_off_the_link(held):
+    """Its messages to public addresses, with data, with a low hop limit."""
+    held("ndp-scope")

@@ -97,8 +97,6 @@ def _configs(policy: Policy, facts: HostFacts) -> Iterator[FileChange]:
 
 
 def _marks(policy: Policy, facts: HostFacts) -> Iterator[MarkChange]:
-    if _others_may_write(Path(policy.path)):
-        yield f"{policy.path} can be changed by others than root: whoever can write it decides what may leave"
     for tunnel in policy.tunnels:
         live = facts.tunnels.get(tunnel.interface)
         if live and live.running and live.fwmark is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pwd
@@ -13,8 +14,9 @@ from typing import Any
 from failshut.host.run import run
 from failshut.host.wireguard import fwmark_of
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
+from failshut.model.marks import STAMP
 from failshut.model.policy import Policy
-from failshut.model.units import InterfaceAddress, InterfaceName
+from failshut.model.units import InterfaceAddress, InterfaceName, Mark
 
 # Debian, Fedora, Arch: systemd-networkd, dhcpcd, ISC dhclient's and Alpine's udhcpc's users.
 _DHCP_USERS = ("systemd-network", "dhcpcd", "_dhcpcd", "_dhcp", "dhcp")
@@ -34,6 +36,7 @@ def probe(policy: Policy) -> HostFacts:
         dhcp_uids=_dhcp_uids(),
         tunnels={name: _tunnel(name, links) for name in tunnels},
         egress=_kernel_version() >= _EGRESS_SINCE,
+        stamp=_stamp(),
     )
 
 
@@ -95,6 +98,16 @@ def _addresses(name: str) -> tuple[InterfaceAddress, ...]:
         return ()
     entries = [entry for link in json.loads(result.out) for entry in link.get("addr_info", ())]
     return tuple(ip_interface(f"{entry['local']}/{entry['prefixlen']}") for entry in entries)
+
+
+def _stamp() -> Mark:
+    """Return the machine's own stamp: from /etc/machine-id by a hash, as machine-id(5) asks, so that it needs no file of ours."""
+    try:
+        machine = Path("/etc/machine-id").read_bytes().strip()
+    except OSError:
+        return STAMP
+    digest = hashlib.sha256(b"failshut stamp 1:" + machine).digest()
+    return Mark(int.from_bytes(digest[:4], "big") | STAMP)
 
 
 def _kernel_version() -> tuple[int, int]:

@@ -11,9 +11,8 @@ from ipaddress import IPv4Address
 
 from failshut.lower.link import BROADCAST, DHCP_RATE
 from failshut.lower.lock import NAME, tunnel_addresses
-from failshut.lower.rules import META_MARK, SKUID, any_of, is_, is_not, rule
+from failshut.lower.rules import META_MARK, SKUID, any_of, is_, rule
 from failshut.model.host import HostFacts
-from failshut.model.marks import STAMP
 from failshut.model.policy import Policy
 from failshut.model.ruleset import (
     AnySet,
@@ -24,7 +23,6 @@ from failshut.model.ruleset import (
     Family,
     Hook,
     Jump,
-    Masked,
     Payload,
     Rule,
     Table,
@@ -59,7 +57,7 @@ def _device_chain(device: InterfaceName) -> Chain:
 
 
 def _admit(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
-    yield rule("stamped", is_not(Masked(META_MARK, STAMP), 0), Verdict.ACCEPT)
+    yield rule("stamped", is_(META_MARK, facts.stamp), Verdict.ACCEPT)
     own = [each for each in tunnel_addresses(policy, facts) if isinstance(each, IPv4Address)]
     if own:
         yield rule("tunnel-address", is_(Payload("arp", "saddr ip"), any_of(own)), Verdict.DROP)

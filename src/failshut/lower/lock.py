@@ -11,7 +11,6 @@ from failshut.lower.rules import IIFNAME, L4PROTO, META_MARK, OIFNAME, any_of, i
 from failshut.lower.services import arrival_rules, arrived_rules, input_rules, reply_rules, reroute_rules
 from failshut.lower.transport import mark_of, transport_rules
 from failshut.model.host import HostFacts
-from failshut.model.marks import STAMP
 from failshut.model.policy import Policy
 from failshut.model.ruleset import (
     AnySet,
@@ -23,7 +22,6 @@ from failshut.model.ruleset import (
     Fib,
     Hook,
     Jump,
-    Masked,
     Match,
     Meta,
     Op,
@@ -59,7 +57,7 @@ def inet_table(policy: Policy, facts: HostFacts) -> Table:
         Chain("output", tuple(_output(policy, facts)), _base(Hook.OUTPUT, LAST, Verdict.ACCEPT)),
         Chain("postrouting", tuple(_postrouting(policy)), _base(Hook.POSTROUTING, LAST, Verdict.DROP)),
         Chain("underlay", tuple(_underlay(policy, facts))),
-        Chain("allowed", (rule("stamp", SetMark(META_MARK, STAMP, keep=0xFFFFFFFF), Verdict.ACCEPT),)),
+        Chain("allowed", (rule("stamp", SetMark(META_MARK, facts.stamp), Verdict.ACCEPT),)),
         Chain("count-blocked", tuple(blocked_rules(policy))),
         Chain("count-forwarded", tuple(forwarded_rules(policy))),
     )
@@ -153,8 +151,6 @@ def _output(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     A packet whose source is not of its interface belongs to a flow of a fallen tunnel: it is dropped without a word, so that the
     flow goes on when the tunnel is back.
     """
-    forged = is_not(Masked(META_MARK, STAMP), 0)
-    yield rule("forged-stamp", forged, SetMark(META_MARK, 0, keep=0xFFFFFFFF ^ STAMP))
     yield _LOOPBACK_OUT
     yield rule("tunnel", is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     for mark in dict.fromkeys(mark_of(tunnel, facts) for tunnel in policy.tunnels):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from failshut.model.marks import STAMP
 from failshut.model.units import InterfaceAddress, InterfaceName, Mark
 
 
@@ -31,10 +32,11 @@ class HostFacts:
     """The machine: its underlay devices, its DHCP clients' users, its running tunnels.
 
     `underlay` lists devices that can carry a frame off the machine, in the kernel's order. `dhcp_uids` always holds 0. `egress`
-    says whether the kernel has the netdev egress hook (Linux 5.16 and later).
+    says whether the kernel has the netdev egress hook (Linux 5.16 and later). `stamp` is the mark that joins the two layers.
     """
 
     underlay: tuple[InterfaceName, ...] = ()
     dhcp_uids: tuple[int, ...] = (0,)
     tunnels: dict[InterfaceName, LiveTunnel] = field(default_factory=dict)
     egress: bool = True
+    stamp: Mark = STAMP

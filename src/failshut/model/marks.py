@@ -1,11 +1,12 @@
-"""The bits of the packet mark and the connection mark that the lock keeps for itself."""
+"""The packet mark and the bits of the connection mark that the lock keeps for itself."""
 
 from __future__ import annotations
 
 from failshut.model.units import Mark
 
-# Set by the choke point on what it allowed; the layer under IP admits nothing else. Far from the marks of wg-quick (0xca6c),
-# Tailscale (0xff0000), Docker and Kubernetes (low bits).
+# The mark that the choke point writes on what it allowed; the layer under IP admits nothing else. This bit is always set in it,
+# so that it is no mark of wg-quick (0xca6c), Tailscale (0xff0000), Docker or Kubernetes (low bits). The others are the machine's
+# own (`host.probe`): a container with CAP_NET_RAW that can set a mark but not read this one can't forge it.
 STAMP = Mark(0x10000000)
 
 # In the connection mark: which underlay device a connection to one of our services arrived on (1..127, shifted by 24).

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from failshut.read.nft_json import PROTOCOL_NAMES
+
 _LOCAL_SETS = ("blocked4", "blocked6")
 
 
@@ -57,6 +59,7 @@ def _lines(entry: dict[str, Any]) -> Iterator[Blocked]:
         body = element.get("elem", {})
         match body:
             case {"val": {"concat": [destination, protocol, port, uid]}, "counter": {"packets": packets}}:
-                yield Blocked(str(destination), str(protocol), int(port), int(uid), int(packets))
+                name = PROTOCOL_NAMES.get(protocol, str(protocol))
+                yield Blocked(str(destination), name, int(port), int(uid), int(packets))
             case _:
                 continue

@@ -52,6 +52,8 @@ from failshut.model.ruleset import (
 )
 
 ALL_BITS = 0xFFFFFFFF
+# nft asks /etc/protocols; a machine without that file (Debian without netbase) lists numbers.
+PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp"}
 _ADDRESS_FIELDS = ("saddr", "daddr", "saddr ip", "daddr ip")
 _ADDRESS_PROTOCOLS = ("ip", "ip6", "arp")
 
@@ -268,7 +270,7 @@ def _scalar(raw: Any, left: Left | int) -> Scalar:
     if isinstance(raw, bool) or raw is None:
         raise NotUnderstoodError
     if isinstance(raw, int):
-        return raw
+        return PROTOCOL_NAMES.get(raw, raw) if left == Meta("l4proto") else raw
     if isinstance(raw, str):
         return ip_address(raw) if _is_address(left) else raw
     if "prefix" in raw:

@@ -119,7 +119,11 @@ class Capture:
 
 def _tap(interface: str) -> socket.socket:
     tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    tap.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    try:
+        tap.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    except PermissionError:
+        # In a user namespace the machine's limit holds; whatever does not fit is counted as lost, and the run is void.
+        tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     tap.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
     tap.setblocking(False)
     tap.bind((interface, ETH_P_ALL))

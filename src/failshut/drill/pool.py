@@ -78,7 +78,7 @@ class Worker:
     def close(self) -> None:
         """End the worker; its namespaces end with it."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
 
     def _ask(self, line: str) -> dict[str, object]:
         if self._process.stdin is None or self._process.stdout is None:
@@ -87,14 +87,18 @@ class Worker:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
             text = self._process.stdout.readline()
-        except OSError:
+        except (OSError, ValueError):
+            # ValueError: the drill was interrupted, and the pipe closed under this thread.
             return {}
         answer: dict[str, object] = json.loads(text) if text else {}
         return answer
 
     def _complaint(self) -> str:
         self._process.kill()
-        return (self._process.communicate()[1] or "").strip()
+        try:
+            return (self._process.communicate()[1] or "").strip()
+        except ValueError:
+            return "interrupted"
 
 
 def result_from(answer: dict[str, object]) -> RunResult:

@@ -77,7 +77,7 @@ _QUIET: dict[str, int | str] = {
     "ipv4/ip_forward": 0,
     "ipv4/ip_nonlocal_bind": 0,
     "ipv6/ip_nonlocal_bind": 0,
-    "ipv4/ping_group_range": "0 2147483647",
+    "ipv4/ping_group_range": "0 0",
 }
 
 

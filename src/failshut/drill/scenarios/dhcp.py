@@ -31,7 +31,16 @@ def _serve(lab: Lab, *options: str) -> None:
     address = cable.neighbour(4, LEASED).ip
     lab.own.setdefault(lab.device, set()).add(address)
     lab.hosts.router.start(
-        *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--port=0", "--no-ping", "--log-dhcp"),
+        *(
+            "dnsmasq",
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--user=root",
+            "--group=root",
+            "--port=0",
+            "--no-ping",
+            "--log-dhcp",
+        ),
         *(f"--interface={cable.bridge}", "--bind-interfaces", f"--dhcp-range={address},{address},2m", f"--log-facility={LOG}"),
         *(f"--dhcp-leasefile={CONFIGS / 'leases'}", f"--pid-file={CONFIGS / 'dnsmasq.pid'}", *options),
     )

@@ -280,3 +280,66 @@ def test_a_broken_record_is_drift_and_arming_mends_it(sandbox):
     assert state(sandbox) == ("drift", 11)
     assert sandbox.failshut("arm").returncode == 0
     assert state(sandbox) == ("armed", 0)
+
+
+@pytest.mark.scenario(74)
+def test_a_device_that_comes_after_arming_is_said_and_guarded_by_the_next_arming(sandbox):
+    """Status names it while the layer under IP does not cover it, and no longer once it does."""
+    sandbox.adopt_example()
+    sandbox.failshut("arm")
+
+    sandbox.run("ip", "link", "add", "usb0", "type", "veth", "peer", "name", "usbcable")
+
+    late = json.loads(sandbox.failshut("status", "--json").stdout)
+    assert sorted(late["not_under_ip"]) == ["usb0", "usbcable"]
+    assert "usb0" in sandbox.failshut("status").stdout
+    sandbox.failshut("arm")
+    assert json.loads(sandbox.failshut("status", "--json").stdout)["not_under_ip"] == []
+
+
+def test_a_device_that_is_gone_takes_its_chain_along_at_the_next_arming(sandbox):
+    """Arming after a device was unplugged works, and leaves no chain for it."""
+    sandbox.run("ip", "link", "add", "usb0", "type", "veth", "peer", "name", "usbcable")
+    sandbox.adopt_example()
+    sandbox.failshut("arm")
+    sandbox.run("ip", "link", "del", "usb0")
+
+    done = sandbox.failshut("arm")
+
+    assert done.returncode == 0, done.stderr
+    assert "usb" not in sandbox.run("nft", "list", "ruleset").stdout
+    assert state(sandbox) == ("armed", 0)
+
+
+def test_interrupting_an_arming_leaves_the_old_state_or_the_new(sandbox):
+    """Ctrl-C at any moment: what status then says is armed or disarmed, never drift, and nothing is half done."""
+    sandbox.adopt_example()
+    seen = set()
+    for delay in range(40):
+        before = sandbox.fingerprint()
+        done = sandbox.run("timeout", "--signal=INT", f"{0.02 * (delay + 1):.2f}", *FAILSHUT, "arm")
+        word, _ = state(sandbox)
+        seen.add((word, done.returncode))
+        assert word in ("armed", "disarmed"), (delay, done.stderr)
+        if word == "disarmed":
+            assert before == sandbox.fingerprint()
+        else:
+            sandbox.failshut("disarm", "--yes")
+    assert {word for word, _ in seen} == {"armed", "disarmed"}, seen
+
+
+@pytest.mark.parametrize("allowed", ["0.0.0.0/0, ::/0", "10.0.0.0/8"])
+def test_wg_quick_gives_the_tunnel_its_mark_back_after_every_restart(sandbox, allowed):
+    """With the whole Internet or a part of it in the tunnel: up, down, up, and the mark is the lock's each time."""
+    sandbox.adopt_example()
+    sandbox.write("/etc/wireguard/wg0.conf", CONFIG.replace("0.0.0.0/0, ::/0", allowed))
+    sandbox.failshut("arm")
+
+    for _ in range(2):
+        up = sandbox.run("wg-quick", "up", "wg0")
+        assert up.returncode == 0, up.stderr
+        assert sandbox.run("wg", "show", "wg0", "fwmark").stdout.strip() == "0xca6c"
+        assert json.loads(sandbox.failshut("status", "--json").stdout)["tunnels"]["wg0"] is not None
+        down = sandbox.run("wg-quick", "down", "wg0")
+        assert down.returncode == 0, down.stderr
+    assert state(sandbox) == ("armed", 0)

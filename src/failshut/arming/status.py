@@ -9,6 +9,7 @@ from pathlib import Path
 from failshut.arming.compare import canonical_text, difference
 from failshut.arming.state import ARMED_DIRECTORY, Record, load_record
 from failshut.host import nft
+from failshut.host.probe import underlay_now
 from failshut.host.wireguard import RunningTunnel, running_tunnels
 from failshut.model.ruleset import Family, Ruleset
 from failshut.read.counts import Counts, counts
@@ -34,6 +35,8 @@ class Status:
     counts: Counts = field(default_factory=Counts)
     # Underlay devices with the layer under IP; empty when the kernel has none.
     guarded: tuple[str, ...] = ()
+    # Underlay devices that came after arming: IP is held on them, frames below it are not.
+    unguarded: tuple[str, ...] = ()
     reason: str = ""
     rules: Ruleset = field(default_factory=Ruleset)
 
@@ -52,13 +55,15 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
         return Status(State.DISARMED)
     drift = difference(canonical_text(listing.ruleset), record.canonical if record else "")
     running = running_tunnels()
+    guarded = _guarded(listing.ruleset)
     return Status(
         state=State.DRIFT if drift or broken else State.ARMED,
         record=record,
         drift=drift,
         tunnels=tuple((name, running.get(name)) for name in (record.tunnels if record else ())),
         counts=counts(listing.json_texts),
-        guarded=_guarded(listing.ruleset),
+        guarded=guarded,
+        unguarded=tuple(each for each in underlay_now(record.tunnels) if each not in guarded) if record else (),
         reason=broken or _why(listing.ruleset, record),
         rules=listing.ruleset,
     )

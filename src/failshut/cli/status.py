@@ -47,6 +47,7 @@ def status_json(status: Status) -> dict[str, Any]:
         "armed_at": status.record.armed_at if status.record else None,
         "tunnels": {name: _tunnel_json(tunnel) for name, tunnel in status.tunnels},
         "under_ip": list(status.guarded),
+        "not_under_ip": list(status.unguarded),
         "drift": list(status.drift),
         "refused": {
             "local": status.counts.local,
@@ -80,6 +81,9 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
         yield f"tunnel     {name} {_tunnel_words(tunnel)}"
     guarded = ", ".join(status.guarded) or session.style("no device: packets below IP are not held", fg="yellow")
     yield f"under IP   {guarded}"
+    if status.guarded and status.unguarded:
+        late = ", ".join(status.unguarded)
+        yield "           " + session.style(f"not yet on {late}: it came after arming; `failshut arm` guards it too", fg="yellow")
     yield f"refused    {status.counts.total} packets" + _split(status)
     for line in status.counts.blocked[:_SHOWN_DESTINATIONS]:
         port = f" port {line.port}" if line.port else ""

@@ -40,6 +40,11 @@ def probe(policy: Policy) -> HostFacts:
     )
 
 
+def underlay_now(tunnels: Iterable[str]) -> tuple[InterfaceName, ...]:
+    """Return the underlay devices that are there now, of a machine with these tunnels."""
+    return underlay_devices(_links(), set(tunnels))
+
+
 def underlay_devices(links: Iterable[Mapping[str, Any]], tunnels: Iterable[str]) -> tuple[InterfaceName, ...]:
     """Return the devices of `ip -j -d link` that the layer under IP must guard.
 

@@ -25,3 +25,9 @@ def test_a_bridged_guest_leaks_nothing(held):
 def test_a_macvlan_child_leaks_nothing(held):
     """A container on a child of the device."""
     held("macvlan")
+
+
+@drills("guessed-stamp")
+def test_a_guessed_stamp_opens_nothing(held):
+    """The stamp is the machine's own: neither its known bit nor the tunnel's mark is it."""
+    held("guessed-stamp")

@@ -19,7 +19,7 @@ def test_the_detector_sees_a_leak_and_the_tunnels_cargo(drilling):
     assert not control.reason
     assert control.leaked > 100
     assert any("198.18.0.53:53 udp" in each for each in control.leaks)
-    assert control.allowed["handshake"] > 0
+    assert control.allowed["transport"] > 0
 
 
 def _tested() -> set[str]:

@@ -27,10 +27,13 @@ DHCP_MAGIC = bytes((0x63, 0x82, 0x53, 0x63))
 ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 133, 135, 136
 MLD_TYPES = frozenset({131, 132, 143})
 DNS_PORTS = frozenset({53, 853})
-# mDNS (RFC 6762) and SSDP: address and port.
+# mDNS (RFC 6762), LLMNR (RFC 4795) and SSDP (UPnP 2.0): address and port.
 MULTICAST_NAMES = frozenset(
     (ip_address(address), port)
-    for address, port in (("224.0.0.251", 5353), ("ff02::fb", 5353), ("239.255.255.250", 1900), ("ff02::c", 1900))
+    for address, port in (
+        *(("224.0.0.251", 5353), ("ff02::fb", 5353), ("224.0.0.252", 5355), ("ff02::1:3", 5355)),
+        *(("239.255.255.250", 1900), ("ff02::c", 1900)),
+    )
 )
 # WireGuard's messages (whitepaper §5.4): type → exact length in bytes; type 4 carries data, 32 bytes and more.
 HANDSHAKE_LENGTHS = {1: 148, 2: 92, 3: 64}
@@ -113,7 +116,7 @@ def is_wireguard(payload: bytes) -> bool:
     return payload[0] == 4
 
 
-def _handshake(packet: Packet, device: str, case: Case) -> str | None:
+def _transport(packet: Packet, device: str, case: Case) -> str | None:
     """Explain a tunnel's transport: from the client's own address, to the endpoint, and it speaks WireGuard."""
     if not _is_own(packet, device, case) or packet.is_fragment:
         return None
@@ -123,7 +126,7 @@ def _handshake(packet: Packet, device: str, case: Case) -> str | None:
             if (packet.target, packet.target_port, packet.protocol) != there:
                 continue
             if endpoint.protocol is Protocol.TCP or is_wireguard(packet.payload):
-                return "handshake"
+                return "transport"
     return None
 
 
@@ -215,7 +218,7 @@ def _fits(packet: Packet, outbound: Outbound) -> bool:
 
 
 _RULES: tuple[Callable[[Packet, str, Case], str | None], ...] = (
-    _handshake,
+    _transport,
     _dhcp,
     _dhcpv6,
     _ndp,

@@ -22,7 +22,7 @@ from failshut.drill.wait import until
 from failshut.drill.world import World, dns_answer, echo, silence
 from failshut.model.packet import Packet
 from failshut.model.policy import Policy
-from failshut.model.units import Address, Protocol
+from failshut.model.units import Address, Mark, Protocol
 
 HOST_INDEX, RESOLVER_INDEX, FIRST_TARGET = 1, 53, 100
 
@@ -66,6 +66,7 @@ class Lab:
     traffic: Traffic
     capture: Capture
     window: float
+    stamp: Mark
     real_root: bool = True
     targets: dict[str, Target] = field(default_factory=dict)
     watched: dict[str, Watch] = field(default_factory=dict)

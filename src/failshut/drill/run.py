@@ -67,6 +67,7 @@ def _build(plan: Plan, source: RuleSource, rehearsal: Rehearsal) -> Lab:
         traffic=Traffic(hosts.client),
         capture=Capture(hosts.router, ends),
         window=rehearsal.window,
+        stamp=rehearsal.facts.stamp,
         real_root=rehearsal.real_root,
     )
     lab.serve()

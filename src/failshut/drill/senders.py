@@ -97,6 +97,15 @@ def frames(host: Namespace, device: str, raw: Sequence[bytes], *, bypass: bool =
         return sum(attempts(partial(sock.send, each), times) for each in raw)
 
 
+def marked_frame(device: str, mark: int, frame: bytes) -> str:
+    """Send a frame by AF_PACKET with a mark, in the caller's namespace; return "sent"."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+        sock.bind((device, 0))
+        sock.setsockopt(socket.SOL_SOCKET, SO_MARK, struct.pack("=I", mark))
+        attempts(partial(sock.send, frame))
+    return "sent"
+
+
 def own_udp_frame(lab: Lab, target: Address, ports: tuple[int, int] = (40000, 7002), *, source: Address | None = None) -> bytes:
     """Return the frame by which the client would send a datagram to a public address over its first cable."""
     cable = lab.plan.cable

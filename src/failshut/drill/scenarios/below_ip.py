@@ -6,10 +6,11 @@ import socket
 from functools import partial
 
 from failshut.drill import craft, senders
-from failshut.drill.lab import Lab
+from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.netns import Namespace
 from failshut.drill.scenario import Need, Scenario
 from failshut.drill.senders import own_udp_frame
+from failshut.model.marks import STAMP
 from failshut.model.packet import ETHERTYPE_IPV4, Packet
 from failshut.model.units import Address
 
@@ -51,7 +52,7 @@ def odd_frames(lab: Lab) -> None:
     inner = own_udp_frame(lab, target)
     tagged = craft.ethernet(router, mac, VLAN, b"\0\x05" + inner[12:])
     lab.extra_sent += senders.frames(lab.client, lab.device, [tagged])
-    tunnel_address = lab.plan.tunnel_address(4)
+    tunnel_address = lab.plan.tunnel_address(4) if lab.plan.tunnel.addresses else None
     if tunnel_address is not None:
         lab.watch("ARP as the tunnel's address", lambda packet: packet.arp is not None and packet.arp.sender == tunnel_address)
         message = craft.arp(1, mac, tunnel_address, lab.router(4))
@@ -110,8 +111,22 @@ def macvlan_child(lab: Lab) -> None:
     _guest_talks(lab, _guest(lab, link))
 
 
+def guessed_stamp(lab: Lab) -> None:
+    """Send frames with every mark that an outsider could guess for the lock's stamp."""
+    fwmark = int(lab.plan.fwmark)
+    guesses = {"the known bit": int(STAMP), "all bits": 0xFFFFFFFF, "the tunnel's": fwmark, "bit and tunnel's": STAMP | fwmark}
+    if lab.stamp in guesses.values():
+        raise NotHereError("this machine's stamp is the known one: it has no machine id")
+    for name, mark in guesses.items():
+        frame = own_udp_frame(lab, lab.target(name).v4)
+        with lab.client.inside():
+            senders.marked_frame(lab.device, mark, frame)
+        lab.extra_sent += senders.TRIES
+
+
 SCENARIOS = (
     Scenario("packet-sockets", "AF_PACKET: raw, cooked, QDISC_BYPASS", (34,), packet_sockets, traffic=False),
+    Scenario("guessed-stamp", "AF_PACKET with guessed marks", (34,), guessed_stamp, traffic=False),
     Scenario("odd-frames", "other EtherTypes, VLAN tags, ARP as the tunnel", (34, 53), odd_frames, traffic=False),
     Scenario("bridged-guest", "a guest bridged onto the cable", (105,), bridged_guest),
     Scenario("macvlan", "a container on a macvlan child", (107,), macvlan_child, needs=(Need.MACVLAN,)),

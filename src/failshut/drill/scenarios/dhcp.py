@@ -27,6 +27,8 @@ exit 0
 
 def _serve(lab: Lab, *options: str) -> None:
     """Start dnsmasq on the router, with one address to lease."""
+    if not lab.policy.dhcp:
+        raise NotHereError("the policy does not allow DHCP")
     cable = lab.plan.cable
     address = cable.neighbour(4, LEASED).ip
     lab.own.setdefault(lab.device, set()).add(address)
@@ -55,9 +57,7 @@ def _acknowledged() -> int:
 
 
 def renewal(lab: Lab) -> None:
-    """Get a lease by broadcast, renew it by unicast, get it again after a release: each is seen at the server."""
-    if not lab.policy.dhcp:
-        raise NotHereError("the policy does not allow DHCP")
+    """Get a lease by broadcast and renew it by unicast: each is seen at the server."""
     _serve(lab)
     program = ("udhcpc",) if shutil.which("udhcpc") else ("busybox", "udhcpc")
     client = lab.client.start(*program, "-f", "-i", lab.device, "-s", str(SCRIPT), "-t", "5", "-T", "1")
@@ -91,7 +91,7 @@ SCENARIOS = (
         kind=Kind.WORKS,
         control=None,
         because="what was seen to work needs no control",
-        needs=(Need.UDHCPC, Need.DNSMASQ),
+        needs=(Need.UDHCPC, Need.DNSMASQ, Need.REAL_ROOT),
         window=0.2,
     ),
     Scenario(
@@ -99,6 +99,6 @@ SCENARIOS = (
         "a real DHCP server's option 121 (CVE-2024-3661)",
         (78,),
         rogue_server,
-        needs=(Need.UDHCPC, Need.DNSMASQ),
+        needs=(Need.UDHCPC, Need.DNSMASQ, Need.REAL_ROOT),
     ),
 )

@@ -15,7 +15,6 @@ from failshut.drill.scenarios.routing import lose_rules
 from failshut.drill.senders import SO_MARK, TRIES, attempts, family
 from failshut.drill.tunnel import SERVER_DEVICE
 from failshut.drill.wait import pace
-from failshut.model.marks import STAMP
 from failshut.model.packet import ICMP, ICMPV6, TCP, UDP, Packet
 from failshut.model.units import Address, Endpoint
 
@@ -114,7 +113,12 @@ _VARIANTS: tuple[tuple[str, int, tuple[int, ...], bool], ...] = (
 def marked_elsewhere(lab: Lab) -> None:
     """Wear the tunnel's mark as root, and the lock's own stamp, towards everybody else."""
     mark, port = int(lab.plan.fwmark), int(lab.plan.endpoints[0].port)
-    marks = (("the tunnel's mark", mark), ("the lock's stamp", STAMP), ("both", mark | STAMP), ("all bits", 0xFFFFFFFF))
+    marks = (
+        ("the tunnel's mark", mark),
+        ("the lock's stamp", int(lab.stamp)),
+        ("both", mark | lab.stamp),
+        ("all bits", 0xFFFFFFFF),
+    )
     for name, value in marks:
         for version in (4, 6):
             for where, what in ((f"port {port}", port), ("port 443", 443)):

@@ -7,7 +7,7 @@ from functools import partial
 from ipaddress import IPv6Address, ip_address
 
 from failshut.drill import craft, senders
-from failshut.drill.lab import Lab
+from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.scenario import Scenario
 from failshut.drill.senders import attempts, family
 from failshut.model.packet import ICMP, ICMPV6, TCP, UDP, Packet
@@ -77,6 +77,8 @@ def _comes_from(address: Address, packet: Packet) -> bool:
 
 def tunnel_asked_for(lab: Lab) -> None:
     """Ask the link who has the tunnel's address, by ARP and by neighbour solicitation: nobody."""
+    if not lab.plan.tunnel.addresses:
+        raise NotHereError("the policy does not say the tunnel's addresses")
     cable = lab.plan.cable
     inner4, inner6 = lab.plan.tunnel_address(4), lab.plan.tunnel_address(6)
     raw = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from functools import partial
 
 from failshut.drill import senders
@@ -10,12 +9,11 @@ from failshut.drill.lab import Lab
 from failshut.drill.scenario import Need, Scenario
 from failshut.drill.scenarios.endpoint import CAP_NET_RAW, SOMEBODY
 from failshut.drill.scenarios.routing import lose_rules, new_flows, plug_in
-from failshut.drill.senders import SO_MARK, own_udp_frame
-from failshut.model.marks import STAMP
+from failshut.drill.senders import own_udp_frame
 from failshut.model.units import Address
 
 MONITOR = "another tool with root removed the lock; the monitor's owned table and drift guard are to come"
-FORGED = "whoever may set marks and open packet sockets can forge the stamp (root, CAP_NET_ADMIN, CAP_NET_RAW)"
+FORGED = "whoever knows the machine's stamp, may set marks and open packet sockets on the machine itself can forge it"
 
 
 def foreign_flush(lab: Lab) -> None:
@@ -34,22 +32,16 @@ def accept_at_the_head(lab: Lab) -> None:
 
 
 def forged_stamp(lab: Lab) -> None:
-    """Send frames by AF_PACKET with the lock's stamp: as root, and as a user who has CAP_NET_RAW alone."""
+    """Send frames by AF_PACKET with the lock's stamp, known beforehand: as root, and as a user with CAP_NET_RAW alone."""
     for name, uid, keep in (("root", 0, ()), ("uid 1000 with CAP_NET_RAW", SOMEBODY, (CAP_NET_RAW,))):
         target = lab.target(name).v4
         with lab.client.inside():
-            said = senders.as_user(uid, partial(_stamped, lab.device, own_udp_frame(lab, target)), keep=keep)
+            said = senders.as_user(
+                uid, partial(senders.marked_frame, lab.device, int(lab.stamp), own_udp_frame(lab, target)), keep=keep
+            )
         if said != "sent":
             lab.give_up(name, said)
         lab.extra_sent += senders.TRIES
-
-
-def _stamped(device: str, frame: bytes) -> str:
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
-        sock.bind((device, 0))
-        sock.setsockopt(socket.SOL_SOCKET, SO_MARK, int(STAMP))
-        senders.attempts(partial(sock.send, frame))
-    return "sent"
 
 
 def frames_on_a_new_device(lab: Lab) -> None:

@@ -168,11 +168,12 @@ def _odd6(lab: Lab) -> None:
 def names_on_the_link(lab: Lab) -> None:
     """Ask the link for names, and call everybody on it: mDNS, LLMNR, SSDP, NetBIOS, broadcasts, group membership."""
     allowed = lab.policy.lan is not None and lab.policy.lan.multicast
-    groups = [("LLMNR", "224.0.0.252", 5355), ("LLMNR6", "ff02::1:3", 5355), ("NetBIOS", "255.255.255.255", 137)]
+    groups = [("NetBIOS", "255.255.255.255", 137)]
     groups += [("a broadcast", "255.255.255.255", 9999), ("WS-Discovery", "239.255.255.250", 3702), ("all hosts", "224.0.0.1", 7)]
     groups += [("wide multicast", "ff05::7", 7), ("a broadcast from 68", "255.255.255.255", 69)]
     if not allowed:
         groups += [("mDNS", "224.0.0.251", 5353), ("mDNS6", "ff02::fb", 5353), ("SSDP", "239.255.255.250", 1900)]
+        groups += [("LLMNR", "224.0.0.252", 5355), ("LLMNR6", "ff02::1:3", 5355)]
     for name, group, port in groups:
         address = ip_address(group)
         lab.watch(name, partial(_is_for, address, port))

@@ -1,0 +1,216 @@
+"""The judge: every allowance explains what it names and nothing beside it (docs/security.md)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from failshut.drill import craft
+from failshut.drill.capture import Captured
+from failshut.drill.judge import Case, Connection, explain, is_wireguard, judge
+from failshut.model.packet import ICMP, ICMPV6, TCP, UDP
+from failshut.model.policy import Inbound, Lan, Outbound, Policy, Tunnel
+from failshut.model.units import Endpoint, InterfaceName, Port, Protocol
+from failshut.read.frame import decode
+
+A, B = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
+OWN4, OWN6, LINK6 = IPv4Address("192.168.50.20"), IPv6Address("fd50::14"), IPv6Address("fe80::14")
+INNER4, INNER6 = IPv4Address("10.99.0.2"), IPv6Address("fd99::2")
+SERVER4, SERVER6 = IPv4Address("203.0.113.10"), IPv6Address("2001:db8::10")
+FAR4, FAR6 = IPv4Address("198.18.0.1"), IPv6Address("2001:db8:80::1")
+PRINTER4, PRINTER6 = IPv4Address("192.168.50.30"), IPv6Address("fd50::30")
+CALLER4 = IPv4Address("198.51.100.9")
+ANY4 = IPv4Address("0.0.0.0")
+
+POLICY = Policy(
+    tunnels=(
+        Tunnel(
+            InterfaceName("wg0"),
+            (Endpoint(SERVER4, Port(51820)), Endpoint(SERVER6, Port(51820))),
+            addresses=(ip_interface("10.99.0.2/32"), ip_interface("fd99::2/128")),
+        ),
+    ),
+    lan=Lan((ip_network("192.168.50.0/24"), ip_network("fd50::/64"))),
+    inbound=(Inbound("ssh", Protocol.TCP, Port(22), (ip_network("198.51.100.0/24"),)),),
+    outbound=(Outbound("ntp", Protocol.UDP, (ip_network("192.0.2.123/32"),), Port(123)),),
+)
+CASE = Case(
+    POLICY,
+    {"eth0": frozenset({OWN4, OWN6, LINK6})},
+    frozenset({Connection(TCP, OWN4, 22, CALLER4, 50000, "eth0"), Connection(TCP, OWN4, 22, FAR4, 50000, "eth0")}),
+)
+HANDSHAKE = b"\x01\0\0\0" + bytes(144)
+BOOTREQUEST = b"\x01" + bytes(235) + b"\x63\x82\x53\x63" + bytes(60)
+
+
+def _packet(source, target, protocol, segment, **more):
+    make = craft.ipv4 if source.version == 4 else craft.ipv6
+    return decode(craft.ethernet(A, B, craft.ethertype_of(source), make(source, target, protocol, segment, **more)))
+
+
+def _udp(source, target, ports, payload=b"payload", **more):
+    return _packet(source, target, UDP, craft.udp(source, target, ports, payload), **more)
+
+
+def _tcp(source, target, ports, flags=craft.ACK):
+    return _packet(source, target, TCP, craft.tcp(source, target, ports, flags))
+
+
+def _icmp6(source, target, kind, subject=INNER6, hop_limit=255):
+    body = bytes((kind, 0, 0, 0)) + bytes(4) + subject.packed
+    return _packet(source, target, ICMPV6, craft.icmp6(source, target, body), hop_limit=hop_limit)
+
+
+def _arp(sender):
+    return decode(craft.ethernet(A, B, 0x0806, craft.arp(2, B, sender, PRINTER4)))
+
+
+ALLOWED = {
+    "transport": [
+        _udp(OWN4, SERVER4, (40000, 51820), HANDSHAKE),
+        _udp(OWN6, SERVER6, (40000, 51820), b"\x04\0\0\0" + bytes(1448)),
+    ],
+    "dhcp": [
+        _udp(ANY4, IPv4Address("255.255.255.255"), (68, 67), BOOTREQUEST),
+        _udp(OWN4, IPv4Address("192.168.50.1"), (68, 67), BOOTREQUEST),
+    ],
+    "dhcpv6": [_udp(LINK6, IPv6Address("ff02::1:2"), (546, 547))],
+    "ndp": [
+        _icmp6(LINK6, IPv6Address("ff02::2"), 133),
+        _icmp6(OWN6, IPv6Address("ff02::1:ff00:1"), 135, PRINTER6),
+        _icmp6(IPv6Address("::"), IPv6Address("ff02::1:ff00:14"), 135, OWN6),
+        _icmp6(LINK6, IPv6Address("fe80::1"), 136, OWN6),
+    ],
+    "mld": [
+        _icmp6(LINK6, IPv6Address("ff02::16"), 143, hop_limit=1),
+        _icmp6(IPv6Address("::"), IPv6Address("ff02::16"), 143, hop_limit=1),
+    ],
+    "lan": [
+        _udp(OWN4, PRINTER4, (40000, 9100)),
+        _tcp(OWN6, PRINTER6, (40000, 631)),
+        _icmp6(OWN6, PRINTER6, 136, OWN6),
+        _packet(OWN4, PRINTER4, ICMP, craft.echo_request(OWN4, PRINTER4)),
+    ],
+    "inbound:ssh": [_tcp(OWN4, CALLER4, (22, 50000)), _tcp(OWN4, CALLER4, (22, 50000), craft.RST)],
+    "outbound:ntp": [_udp(OWN4, IPv4Address("192.0.2.123"), (40000, 123))],
+    "arp": [_arp(OWN4), _arp(ANY4)],
+    "eapol": [decode(craft.ethernet(A, B, 0x888E, bytes(46)))],
+}
+
+
+@pytest.mark.parametrize(("name", "packet"), [(name, each) for name, packets in ALLOWED.items() for each in packets])
+def test_what_an_allowance_names_is_explained_by_it(name, packet):
+    """The positive half of docs/security.md."""
+    assert explain(packet, "eth0", CASE) == name
+
+
+LEAKS = {
+    "another program's payload to the endpoint": _udp(OWN4, SERVER4, (40000, 51820), b"GET / HTTP/1.1\r\n" * 4),
+    "a handshake of a wrong length": _udp(OWN4, SERVER4, (40000, 51820), HANDSHAKE[:-1]),
+    "another port of the endpoint": _udp(OWN4, SERVER4, (40000, 443), HANDSHAKE),
+    "TCP to the endpoint": _tcp(OWN4, SERVER4, (40000, 51820)),
+    "a handshake to somebody else": _udp(OWN4, FAR4, (40000, 51820), HANDSHAKE),
+    "a handshake from the tunnel's address": _udp(INNER4, SERVER4, (40000, 51820), HANDSHAKE),
+    "ping to the endpoint": _packet(OWN4, SERVER4, ICMP, craft.echo_request(OWN4, SERVER4)),
+    "a lookup at the LAN's resolver": _udp(OWN4, PRINTER4, (40000, 53)),
+    "DoT at the LAN's resolver": _tcp(OWN6, PRINTER6, (40000, 853)),
+    "the LAN with the tunnel's source": _udp(INNER4, PRINTER4, (40000, 9100)),
+    "the LAN with a forged source": _udp(IPv4Address("192.168.50.99"), PRINTER4, (40000, 9100)),
+    "the Internet": _udp(OWN4, FAR4, (40000, 443)),
+    "the Internet, IPv6": _tcp(OWN6, FAR6, (40000, 443)),
+    "a reply nobody asked for": _tcp(OWN4, CALLER4, (22, 50001)),
+    "a reply to a caller who may not call": _tcp(OWN4, FAR4, (22, 50000)),
+    "a reply from another port": _tcp(OWN4, CALLER4, (23, 50000)),
+    "DHCP to the Internet": _udp(OWN4, FAR4, (68, 67), BOOTREQUEST),
+    "data from port 68 to port 67": _udp(OWN4, IPv4Address("192.168.51.1"), (68, 67), b"not BOOTP"),
+    "DHCPv6 from a global address": _udp(OWN6, IPv6Address("ff02::1:2"), (546, 547)),
+    "neighbour discovery to the Internet": _icmp6(OWN6, FAR6, 135, FAR6),
+    "neighbour discovery with a low hop limit": _icmp6(LINK6, IPv6Address("fe80::1"), 136, OWN6, hop_limit=64),
+    "an advertisement of the tunnel's address": _icmp6(LINK6, IPv6Address("fe80::1"), 136, INNER6),
+    "a listener report with a large hop limit": _icmp6(LINK6, IPv6Address("ff02::16"), 143, hop_limit=64),
+    "an exception's wrong port": _udp(OWN4, IPv4Address("192.0.2.123"), (40000, 124)),
+    "an exception's wrong protocol": _tcp(OWN4, IPv4Address("192.0.2.123"), (40000, 123)),
+    "ARP as the tunnel": _arp(INNER4),
+    "mDNS without the allowance": _udp(OWN4, IPv4Address("224.0.0.251"), (5353, 5353)),
+    "LLDP": decode(craft.ethernet(A, B, 0x88CC, bytes(46))),
+    "a tagged frame": decode(craft.ethernet(A, B, 0x8100, b"\0\x05\x08\x06" + craft.arp(1, B, OWN4, PRINTER4))),
+    "half a frame": decode(craft.ethernet(A, B, 0x0800, bytes(10))),
+}
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_what_no_allowance_names_is_a_leak(name):
+    """The negative half: one detail off, and it may not leave."""
+    assert explain(LEAKS[name], "eth0", CASE) is None
+
+
+@pytest.mark.parametrize(("name", "packet"), [(name, each) for name, packets in ALLOWED.items() for each in packets])
+def test_another_device_explains_only_what_needs_no_own_address(name, packet):
+    """The source must belong to the device the packet leaves by."""
+    expected = name if name in ("arp", "eapol") or packet.source in (ANY4, IPv6Address("::")) else None
+
+    assert explain(packet, "eth1", CASE) == expected
+
+
+def test_a_policy_that_allows_nothing_explains_no_more_than_the_tunnel():
+    """dhcp, ndp and every list can be switched off."""
+    bare = replace(CASE, policy=Policy(tunnels=POLICY.tunnels, dhcp=False, ndp=False))
+    explained = {name for packets in ALLOWED.values() for each in packets if (name := explain(each, "eth0", bare))}
+
+    assert explained == {"transport", "arp", "eapol"}
+
+
+def test_lan_options_are_read():
+    """dns, multicast and interfaces."""
+    lan = Lan((ip_network("192.168.50.0/24"),), interfaces=("en*",), dns=True, multicast=True)
+    case = Case(replace(POLICY, lan=lan), {"enp3s0": frozenset({OWN4}), "wlan0": frozenset({OWN4})})
+
+    assert explain(_udp(OWN4, PRINTER4, (40000, 53)), "enp3s0", case) == "lan"
+    assert explain(_udp(OWN4, IPv4Address("224.0.0.251"), (5353, 5353)), "enp3s0", case) == "lan"
+    assert explain(_udp(OWN4, IPv4Address("224.0.0.251"), (5353, 9)), "enp3s0", case) is None
+    assert explain(_udp(OWN4, PRINTER4, (40000, 9100)), "wlan0", case) is None
+
+
+def test_leaks_are_kept_and_allowances_counted():
+    """A judgement is a count by name and the leaks in full."""
+    frames = [Captured(0.1, "eth0", each) for each in (*ALLOWED["lan"], LEAKS["the Internet"])]
+    judgement = judge(frames, CASE)
+
+    assert judgement.allowed == {"lan": len(ALLOWED["lan"])}
+    assert judgement.leaks == (frames[-1],)
+    assert str(frames[-1]) == "  0.100s eth0: 192.168.50.20:40000 → 198.18.0.1:443 udp len 49"
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"), [(HANDSHAKE, True), (b"\x02\0\0\0" + bytes(88), True), (b"\x03\0\0\0" + bytes(60), True)]
+)
+def test_wireguards_messages_are_known(payload, expected):
+    """Types and lengths of the whitepaper's section 5.4."""
+    assert is_wireguard(payload) is expected
+
+
+@given(st.binary(max_size=31))
+def test_nothing_shorter_than_a_keepalive_is_wireguard(payload):
+    """An empty data message has 32 bytes."""
+    assert not is_wireguard(payload)
+
+
+@given(st.binary(max_size=150))
+def test_garbage_is_never_explained_but_as_a_link_frame(data):
+    """Whatever is no sound frame of an allowance is a leak."""
+    assert explain(decode(data), "eth0", CASE) in (None, "arp", "eapol")
+
+
+@given(st.ip_addresses(), st.integers(1, 65535))
+def test_a_public_address_is_never_explained(target, port):
+    """For every address outside the policy's prefixes, and every port."""
+    named = (*POLICY.lan.prefixes, *(ip_network(each) for each in (SERVER4, SERVER6, ip_address("192.0.2.123"))))
+    if any(target in each for each in named if each.version == target.version):
+        return
+    source = OWN4 if target.version == 4 else OWN6
+
+    assert explain(_udp(source, target, (40000, port)), "eth0", CASE) is None

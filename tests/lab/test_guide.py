@@ -19,3 +19,9 @@ def test_a_killed_wireguard_process_leaks_nothing(held):
 def test_dns_with_the_tunnel_down_leaks_nothing(held):
     """Lookups at a public resolver, over UDP and TCP (the guide's test 3)."""
     held("guide-3")
+
+
+@drills("broken-config")
+def test_a_tunnel_that_fails_on_its_way_up_leaks_nothing(held):
+    """wg-quick with a broken config: it is down, and stays down."""
+    held("broken-config")

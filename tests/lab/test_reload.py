@@ -28,3 +28,9 @@ def test_a_failed_load_leaks_nothing(held):
 def test_rearming_while_the_tunnel_moves_leaks_nothing(held):
     """In every order of the two."""
     held("rearm-and-tunnel")
+
+
+@drills("policy-changes")
+def test_a_changed_policy_leaks_nothing_that_neither_allows(held):
+    """Another server, no LAN, and back, under a flood."""
+    held("policy-changes")

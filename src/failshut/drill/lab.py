@@ -60,6 +60,7 @@ class Lab:
     plan: Plan
     source: RuleSource
     lock_text: str
+    other_lock_text: str
     hosts: Hosts
     tunnel: LabTunnel
     world: World

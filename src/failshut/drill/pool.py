@@ -122,7 +122,17 @@ def rehearse(policy: Policy, facts: HostFacts, window: float = WINDOW_SECONDS) -
     unknown = {each.interface: LiveTunnel(kind) for each in policy.tunnels if _kind(facts, each) is WireGuardKind.UNKNOWN}
     facts = replace(facts, tunnels={**facts.tunnels, **unknown})
     make_plan(policy, facts)
-    return Rehearsal(policy, facts, emit(lower(policy, facts)), window, real_root=os.geteuid() == 0)
+    lock, other = (emit(lower(each, facts)) for each in (policy, _changed(policy)))
+    return Rehearsal(policy, facts, lock, other, window, real_root=os.geteuid() == 0)
+
+
+def _changed(policy: Policy) -> Policy:
+    """Return the policy as it may be after an edit: its servers moved, its LAN no longer allowed."""
+    tunnels = tuple(
+        replace(tunnel, endpoints=tuple(replace(each, address=each.address + 1) for each in tunnel.endpoints))
+        for tunnel in policy.tunnels
+    )
+    return replace(policy, tunnels=tunnels, lan=None)
 
 
 def _kind(facts: HostFacts, tunnel: Tunnel) -> WireGuardKind:

@@ -29,11 +29,15 @@ MOST_SHOWN = 12
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """What is rehearsed: the policy, the machine's devices, and the lock's text as the compiler wrote it."""
+    """What is rehearsed: the policy, the machine's devices, and the lock's text as the compiler wrote it.
+
+    `other_lock` is the lock of a changed policy: another server, no LAN.
+    """
 
     policy: Policy
     facts: HostFacts
     lock: str
+    other_lock: str
     window: float
     real_root: bool
 
@@ -61,6 +65,7 @@ def _build(plan: Plan, source: RuleSource, rehearsal: Rehearsal) -> Lab:
         plan=plan,
         source=source,
         lock_text=rehearsal.lock,
+        other_lock_text=rehearsal.other_lock,
         hosts=hosts,
         tunnel=start_tunnel(plan, hosts),
         world=World(),

@@ -27,6 +27,16 @@ def dns_after_down(lab: Lab) -> None:
     lab.traffic.add([traffic.tcp_upload(target.of(version), 53) for version in (4, 6)])
 
 
+def broken_config(lab: Lab) -> None:
+    """Break the tunnel's configuration and restart it: it fails on the way up, and stays down."""
+    lab.tunnel.down()
+    text = lab.tunnel.config.read_text()
+    lab.tunnel.config.write_text(text.replace("AllowedIPs = 0.0.0.0/0", "AllowedIPs = 0.0.0.0/0, nonsense"))
+    lab.check("wg-quick fails", not lab.client.run("wg-quick", "up", str(lab.tunnel.config)).ok)
+    target = lab.target("new flows")
+    lab.traffic.add([traffic.udp_connected(target.of(version)) for version in (4, 6)])
+
+
 def keep_carrying(lab: Lab, *, within: float = 15) -> dict[str, bool]:
     """Return, by flow, whether more of the background traffic reaches the server through the tunnel than before."""
     before = lab.carried()
@@ -37,5 +47,6 @@ def keep_carrying(lab: Lab, *, within: float = 15) -> dict[str, bool]:
 SCENARIOS = (
     Scenario("guide-1", "the tunnel is taken down (wg-quick down)", (1, 2, 59), tunnel_down),
     Scenario("guide-2", "the WireGuard process is killed and its link deleted", (58, 56), process_killed),
+    Scenario("broken-config", "the tunnel fails on its way up", (14,), broken_config),
     Scenario("guide-3", "DNS to a public resolver with the tunnel down", (8, 88), dns_after_down),
 )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from failshut.drill.flood import Flood
 from failshut.drill.lab import Lab, Target
 from failshut.drill.netns import must
+from failshut.drill.rules import load_lock
 from failshut.drill.scenario import Scenario
 from failshut.drill.scenarios.routing import lose_rules, new_flows
+from failshut.drill.wait import until
 
-REARMS, MOST_CONTROL_LOADS = 100, 600
+REARMS, MOST_CONTROL_LOADS, CHANGES = 100, 600, 20
 # What nearly everybody writes, and what leaks: a new base chain runs with policy accept until its transaction is committed.
 NAIVE = """table inet naive {{}}
 delete table inet naive
@@ -75,6 +77,21 @@ def _at_length(lab: Lab) -> None:
     rearm_under_flood(lab, times=1000, least_sent=1_000_000)
 
 
+def policy_changes(lab: Lab) -> None:
+    """Switch to another server without a LAN, and back, under a flood that neither policy allows."""
+    lose_rules(lab)
+    target = lab.target("the flood")
+    flood = Flood(lab, {4: target.v4, 6: target.v6}).start()
+    try:
+        for _ in range(CHANGES if lab.is_locked else 1):
+            if lab.is_locked:
+                load_lock(lab.client, lab.other_lock_text)
+            lab.rearm()
+        until(lambda: flood.sent > 0, within=5)
+    finally:
+        lab.extra_sent += flood.stop()
+
+
 # Too long for every drill; the tests run it.
 AT_LENGTH = Scenario(
     "rearm-flood-at-length", "1,000 re-arms, a million packets", (60, 91), _at_length, traffic=False, window=0.2, slow=True
@@ -83,5 +100,6 @@ AT_LENGTH = Scenario(
 SCENARIOS = (
     Scenario("rearm-flood", f"{REARMS} re-arms under a flood", (60, 91), rearm_under_flood, traffic=False, window=0.2, slow=True),
     Scenario("failed-loads", "loads that fail or are cut off", (93,), loads_that_fail),
-    Scenario("rearm-and-tunnel", "re-arms while the tunnel comes and goes", (60, 92), while_the_tunnel_moves),
+    Scenario("policy-changes", "the policy changes and back, under a flood", (70, 92), policy_changes, traffic=False, window=0.2),
+    Scenario("rearm-and-tunnel", "re-arms while the tunnel comes and goes", (60,), while_the_tunnel_moves),
 )

@@ -13,3 +13,9 @@ def test_private_addresses_are_not_the_lan(held):
 def test_neighbour_discovery_carries_nothing_off_the_link(held):
     """Its messages to public addresses, with data, with a low hop limit."""
     held("ndp-scope")
+
+
+@drills("tunnel-source")
+def test_the_lan_never_sees_the_tunnels_address(held):
+    """Sockets bound to it, and forged packets: the source must belong to the device."""
+    held("tunnel-source")

@@ -44,6 +44,26 @@ def _goes_to(address: Address, packet: Packet) -> bool:
     return packet.target == address
 
 
+def tunnel_source(lab: Lab) -> None:
+    """Talk to the LAN, which is allowed, with the tunnel's own address: sockets bound to it, and forged."""
+    for version in lab.versions:
+        inner, neighbour = lab.plan.tunnel_address(version), lab.lan_host(version)
+        if inner is None:
+            continue
+        lab.watch(f"bound to the tunnel's address, IPv{version}", partial(_pair, inner, neighbour, 1234))
+        with lab.sending(family(version), socket.SOCK_DGRAM) as sock:
+            sock.bind((str(inner), 0))
+            lab.extra_sent += attempts(partial(sock.sendto, b"who am I?", (str(neighbour), 1234)))
+        for name, source, port in (("forged as the tunnel", inner, 1235), ("forged as a stranger", lab.host(version), 1236)):
+            lab.watch(f"{name}, IPv{version}", partial(_pair, source, neighbour, port))
+            packet = craft.ip(source, neighbour, UDP, craft.udp(source, neighbour, (4000, port), b"who am I?"))
+            lab.extra_sent += senders.raw_ip(lab, [packet], version, neighbour)
+
+
+def _pair(source: Address, target: Address, port: int, packet: Packet) -> bool:
+    return (packet.source, packet.target, packet.target_port) == (source, target, port)
+
+
 def _without_wg_quick_rules(lab: Lab) -> None:
     """Take wg-quick's own guard of the tunnel's address away, as a flush by another tool does: the lock must not need it."""
     for table_family in ("ip", "ip6"):
@@ -114,6 +134,7 @@ def discovery_beyond_the_link(lab: Lab) -> None:
 
 SCENARIOS = (
     Scenario("only-the-lan", "private addresses that the policy does not name", (6, 7), only_the_lan, traffic=False),
+    Scenario("tunnel-source", "the tunnel's address used towards the LAN", (41,), tunnel_source, traffic=False),
     Scenario("tunnel-probed", "the tunnel's address probed (CVE-2019-14899)", (52,), tunnel_probed),
     Scenario("tunnel-asked-for", "ARP and NDP for the tunnel's address", (53,), tunnel_asked_for),
     Scenario("ndp-scope", "neighbour discovery beyond the link", (23,), discovery_beyond_the_link, traffic=False),

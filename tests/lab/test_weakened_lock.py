@@ -1,0 +1,71 @@
+"""A lock with one rule too many or too few is caught: the drill is no rubber stamp."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+
+import pytest
+
+from failshut.drill.pool import CannotDrillError, Job, Worker, preflight
+from failshut.drill.scenario import RuleSource
+from failshut.drill.scenarios import SCENARIOS
+from lab.drilling import example_rehearsal
+
+# What is done to the lock's text, by regular expression, and the scenario that must see it.
+WEAKENED = {
+    "established is accepted on the way out": (
+        r"(chain underlay \{\n)",
+        r"\1 ct state established goto allowed\n",
+        "clear-tracked",
+    ),
+    "the endpoint is an address and a port": (
+        r"(chain underlay \{\n)",
+        r"\1 ip daddr 203.0.113.10 udp dport 51820 goto allowed\n",
+        "rogue-payload",
+    ),
+    "the endpoint is an address": (r"(chain underlay \{\n)", r"\1 ip daddr 203.0.113.10 goto allowed\n", "rogue-payload"),
+    "the owner of the transport is not asked": (r"udp dport 51820 meta skuid 0 ", "udp dport 51820 ", "other-users"),
+    "the source's interface is not asked": (r"\n[^\n]*comment \"source\"", "", "tunnel-source"),
+    "the LAN's resolver is allowed": (r"\n[^\n]*comment \"dns\"", "", "dns-lan"),
+    "nothing is held under IP": (r"(egress-\S+ \{\n[^\n]*\n)", r"\1 accept\n", "packet-sockets"),
+    "ARP is answered for the tunnel": (r"\n[^\n]*arp saddr ip [^\n]*", "", "tunnel-asked-for"),
+    "the choke point is missing": (r"(chain postrouting \{\n[^\n]*\n)", r"\1 goto allowed\n", "rerouting-mark"),
+    "forwarding is open": (
+        r"(chain (?:forward|postrouting) \{\n[^\n]*\n)",
+        r"\1 iifname drill-docker0 goto allowed\n",
+        "container",
+    ),
+    "multicast is allowed": (r"(chain underlay \{\n)", r"\1 ip daddr 224.0.0.0/4 goto allowed\n", "names-on-the-link"),
+    "IPv6 is forgotten": (r"(chain underlay \{\n)", r"\1 meta nfproto ipv6 goto allowed\n", "bound-to-device"),
+    "port 22 may answer anybody": (r"(chain underlay \{\n)", r"\1 udp sport 22 goto allowed\n", "source-ports"),
+}
+
+
+@pytest.mark.lab
+@pytest.mark.scenario(1)
+@pytest.mark.parametrize("weakness", WEAKENED)
+def test_a_weakened_lock_is_caught(weakness):
+    """Each weakness is one that a published kill switch has, or that was removed in research/kernel.md."""
+    pattern, replacement, scenario = WEAKENED[weakness]
+    try:
+        preflight(real_root=os.geteuid() == 0)
+    except CannotDrillError as reason:
+        pytest.skip(str(reason))
+    rehearsal = example_rehearsal()
+    # The chains are declared, then flushed, then filled: only the filling is changed.
+    declared, filled = rehearsal.lock.split("flush table", maxsplit=1)
+    weakened = declared + "flush table" + re.sub(pattern, replacement, filled)
+    assert weakened != rehearsal.lock, "the lock's text has changed: adapt the pattern"
+
+    worker = Worker(replace(rehearsal, lock=weakened))
+    try:
+        result = worker.run(Job(SCENARIOS[scenario], RuleSource.LOCK))
+    finally:
+        worker.close()
+
+    if result.skipped:
+        pytest.skip(result.reason)
+    assert not result.reason, result.reason
+    assert result.leaked > 0

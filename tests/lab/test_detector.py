@@ -55,3 +55,14 @@ def test_no_lab_test_sleeps():
     word = "time." + "sleep"
 
     assert [str(each) for each in sources if word in each.read_text()] == []
+
+
+def test_the_reference_names_every_scenario():
+    """docs/reference/drill.md is complete, with the titles and numbers that the drill itself prints."""
+    page = (Path(__file__).parents[2] / "docs/reference/drill.md").read_text()
+    rows = {
+        name: f"| `{name}` | {each.title} | {', '.join(str(number) for number in each.covers)} |"
+        for name, each in SCENARIOS.items()
+    }
+
+    assert [name for name, row in rows.items() if row not in page] == []

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 
 from failshut.drill import rules, traffic
 from failshut.drill.capture import Capture
@@ -202,10 +201,6 @@ class Lab:
             missing = [name for name, count in self.carried().items() if not count]
             raise SetUpError(f"the tunnel carried nothing of: {', '.join(missing)}")
 
-    def flow_counts(self) -> dict[str, int]:
-        """Return how much each flow of the background traffic sent so far."""
-        return {each.name: each.sent for each in self.traffic.flows}
-
     def open_inbound(self, host: Namespace, source: Address, version: int, port: int) -> socket.socket | None:
         """Open a TCP connection from `source` on `host` to a service of the client; None when nobody answers in 2 s."""
         local, device = self.own_address(version), self.device
@@ -268,13 +263,3 @@ def echoes(sock: socket.socket | None, rounds: int = 3) -> bool:
     except OSError:
         return False
     return True
-
-
-def now() -> float:
-    """Return the clock that captures and deadlines share, in seconds."""
-    return time.monotonic()
-
-
-def parse_address(text: str) -> Address:
-    """Return an address without its zone."""
-    return ip_address(text.split("%", maxsplit=1)[0])

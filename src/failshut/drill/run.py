@@ -158,7 +158,6 @@ _HAVE: dict[Need, Callable[[Plan, Rehearsal], bool]] = {
     Need.DNSMASQ: lambda _, __: bool(shutil.which("dnsmasq") or shutil.which("/usr/sbin/dnsmasq")),
     Need.IPTABLES: lambda _, __: bool(shutil.which("iptables-restore") or shutil.which("/usr/sbin/iptables-restore")),
     Need.TWO_FAMILIES: _same_port,
-    Need.LAN: lambda _, rehearsal: rehearsal.policy.lan is not None,
     Need.INBOUND: lambda _, rehearsal: any(each.protocol is Protocol.TCP for each in rehearsal.policy.inbound),
     Need.SECOND_DEVICE: lambda plan, _: len(plan.cables) > 1,
     Need.MACVLAN: lambda _, __: _device_kind("macvlan"),

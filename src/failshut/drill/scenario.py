@@ -34,7 +34,6 @@ class Need(StrEnum):
     DNSMASQ = "dnsmasq (package dnsmasq-base)"
     IPTABLES = "iptables-restore (package iptables)"
     TWO_FAMILIES = "an endpoint over IPv4 and one over IPv6, on the same port"
-    LAN = "an [allow.lan] in the policy"
     INBOUND = "an [[allow.inbound]] TCP service in the policy"
     SECOND_DEVICE = "a second underlay device"
     MACVLAN = "macvlan devices in the kernel"

@@ -77,11 +77,6 @@ class LabTunnel:
             if words[:2] == [b"wireguard-go", self.device.encode()]:
                 os.kill(int(folder.name), signal.SIGKILL)
 
-    def is_handshaken(self) -> bool:
-        """Whether a handshake was completed."""
-        words = self.hosts.client.run("wg", "show", self.device, "latest-handshakes").out.split()
-        return len(words) == 2 and words[1] != "0"
-
 
 def start_tunnel(plan: Plan, hosts: Hosts) -> LabTunnel:
     """Start the server and write the client's configuration; the tunnel itself is not up yet."""

@@ -147,6 +147,7 @@ def test_any_bytes_are_a_config_or_findings(text):
 
 @settings(deadline=None)
 @given(damaged(CONFIG, WG_LINES, ["", "off", "0x", "x", "10.0.0.0/99", "[::]:1", KEY[:-1], KEY]))
+@example(CONFIG + f"[Peer]\nEndpoint = 0 {KEY}\n")
 def test_a_damaged_config_is_a_config_or_findings_and_shows_no_key(text):
     """A key that slipped into another line must not be printed with it."""
     found = read(text, "wg0.conf")

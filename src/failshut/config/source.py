@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from failshut.config.values import Mistake
 from failshut.model.finding import Code, Finding, Place, Severity
 
-# The shape of every WireGuard key, 32 bytes in base64; masked wherever it stands, length kept so that carets stay in place.
-_KEY = re.compile(r"(?<![A-Za-z0-9+/=])[A-Za-z0-9+/]{43}=(?![A-Za-z0-9+/=])")
+# The shape of every WireGuard key, 32 bytes in base64; masked wherever it stands, also glued to other letters (wg reads a line
+# without its spaces). The length is kept so that carets stay in place.
+_KEY = re.compile(r"[A-Za-z0-9+/]{43,}=")
 _LONGEST_LINE = 200
 
 

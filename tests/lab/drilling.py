@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 from failshut.cli.drill import EXAMPLE_DEVICES
+from failshut.drill.network.rules import RuleSource
 from failshut.drill.pool import CannotDrillError, Job, Worker, preflight, rehearse
 from failshut.drill.run import Rehearsal
-from failshut.drill.scenario import Outcome, RuleSource, RunResult, Scenario, Status, conclude
+from failshut.drill.scenario import Outcome, RunResult, Scenario, Status, conclude
 from failshut.drill.scenarios import AT_LENGTH, SCENARIOS
 from failshut.host.probe import probe
 from failshut.host.sources import load_policy

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from failshut.drill.scenario import Kind, RuleSource
+from failshut.drill.network.rules import RuleSource
+from failshut.drill.scenario import Kind
 from failshut.drill.scenarios import SCENARIOS
 from lab.drilling import ALL
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from failshut.drill.network.wait import until
 from failshut.drill.pool import CannotDrillError, preflight
-from failshut.drill.wait import until
 
 pytestmark = pytest.mark.lab
 NOBODY = 65534

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from failshut.drill import craft
+from failshut.drill.attacker import craft
 from failshut.model.packet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMPV6, TCP, UDP, Packet
 from failshut.read.frame import decode
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from failshut.drill import craft
-from failshut.drill.capture import Captured
+from failshut.drill.attacker import craft
 from failshut.drill.judge import Case, Connection, explain, is_wireguard, judge
+from failshut.drill.network.capture import Captured
 from failshut.model.packet import ICMP, ICMPV6, TCP, UDP
 from failshut.model.policy import Inbound, Lan, Outbound, Policy, Tunnel
 from failshut.model.units import Endpoint, InterfaceName, Port, Protocol

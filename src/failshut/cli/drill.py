@@ -22,7 +22,7 @@ from rich.text import Text
 
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import Failure, Session, begin, session_options
-from failshut.drill.plan import PlanError
+from failshut.drill.network.plan import PlanError
 from failshut.drill.pool import DEFAULT_WORKERS, WINDOW_SECONDS, CannotDrillError, drill, preflight, rehearse
 from failshut.drill.run import Rehearsal
 from failshut.drill.scenario import Kind, Outcome, Scenario, Status
@@ -223,6 +223,12 @@ def summary(outcomes: Sequence[Outcome], seconds: float) -> list[str]:
     words = ", ".join(f"{count} {status}" for status, count in counts.items())
     lines.append(f"{len(outcomes)} scenarios in {seconds:.0f} s: {words}.")
     lines.append(f"{sent:,} packets were sent against the lock: {leaked:,} leaked. Without it, {without:,} did.")
+    limits = [each for each in outcomes if each.status is Status.LIMIT]
+    if limits:
+        beyond = sum(each.lock.leaked for each in limits)
+        lines.append(
+            f"Not counted there: {beyond:,} packets in {len(limits)} known limits, each named above (docs/known-limits.md)."
+        )
     return lines
 
 

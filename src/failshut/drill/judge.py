@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from failshut.drill.capture import Captured
+from failshut.drill.network.capture import Captured
 from failshut.model.packet import ETHERTYPE_ARP, ETHERTYPE_EAPOL, ICMPV6, TCP, UDP, Packet
 from failshut.model.policy import Lan, Outbound, Policy
 from failshut.model.units import Address, Prefix, Protocol

@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
-from failshut.drill import rules, traffic
-from failshut.drill.capture import Capture
 from failshut.drill.judge import Case, Connection
-from failshut.drill.netns import Namespace, SetUpError
-from failshut.drill.plan import Plan, callers_of
-from failshut.drill.scenario import RuleSource
-from failshut.drill.topology import Hosts
-from failshut.drill.traffic import Flow, Traffic
-from failshut.drill.tunnel import LabTunnel
-from failshut.drill.wait import until
-from failshut.drill.world import World, dns_answer, echo, silence
+from failshut.drill.network import rules, traffic
+from failshut.drill.network.capture import Capture
+from failshut.drill.network.netns import Namespace, SetUpError
+from failshut.drill.network.plan import Plan, callers_of
+from failshut.drill.network.rules import RuleSource
+from failshut.drill.network.topology import Hosts
+from failshut.drill.network.traffic import Flow, Traffic
+from failshut.drill.network.tunnel import LabTunnel
+from failshut.drill.network.wait import until
+from failshut.drill.network.world import World, dns_answer, echo, silence
 from failshut.model.packet import Packet
 from failshut.model.policy import Policy
 from failshut.model.units import Address, Mark, Protocol

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from failshut.drill.plan import make_plan
+from failshut.drill.network.plan import make_plan
+from failshut.drill.network.rules import RuleSource
 from failshut.drill.run import Rehearsal
-from failshut.drill.scenario import Outcome, RuleSource, RunResult, Scenario, conclude
+from failshut.drill.scenario import Outcome, RunResult, Scenario, conclude
 from failshut.emit.nft import emit
 from failshut.lower import lower
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind

@@ -7,17 +7,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from failshut.drill import rules, topology
-from failshut.drill.capture import Capture, Captured
 from failshut.drill.judge import judge
 from failshut.drill.lab import Lab, NotHereError
-from failshut.drill.netns import SetUpError
-from failshut.drill.plan import Plan, make_plan
-from failshut.drill.scenario import Need, RuleSource, RunResult, Scenario
-from failshut.drill.traffic import Traffic
-from failshut.drill.tunnel import start_tunnel
-from failshut.drill.wait import pace
-from failshut.drill.world import World
+from failshut.drill.network import rules, topology
+from failshut.drill.network.capture import Capture, Captured
+from failshut.drill.network.netns import SetUpError
+from failshut.drill.network.plan import Plan, make_plan
+from failshut.drill.network.rules import RuleSource
+from failshut.drill.network.traffic import Traffic
+from failshut.drill.network.tunnel import start_tunnel
+from failshut.drill.network.wait import pace
+from failshut.drill.network.world import World
+from failshut.drill.scenario import Need, RunResult, Scenario
 from failshut.host.run import run
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy

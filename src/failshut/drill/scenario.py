@@ -7,16 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from failshut.drill.network.rules import RuleSource
+
 if TYPE_CHECKING:
     from failshut.drill.lab import Lab
-
-
-class RuleSource(StrEnum):
-    """Which rules the client runs: none, the guide's own, or the compiled lock."""
-
-    NONE = "none"
-    GUIDE = "guide"
-    LOCK = "lock"
 
 
 class Kind(StrEnum):

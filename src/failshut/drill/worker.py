@@ -18,9 +18,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
-from failshut.drill import netns
+from failshut.drill.network import netns
+from failshut.drill.network.rules import RuleSource
 from failshut.drill.run import Rehearsal, run_scenario
-from failshut.drill.scenario import RuleSource, RunResult
+from failshut.drill.scenario import RunResult
 from failshut.drill.scenarios import AT_LENGTH, SCENARIOS
 
 # Longer than any run; a run that hangs is void, and the others go on.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 from functools import partial
 
-from failshut.drill import craft, senders
+from failshut.drill.attacker import craft, senders
+from failshut.drill.attacker.senders import own_udp_frame
 from failshut.drill.lab import Lab, NotHereError
-from failshut.drill.netns import Namespace
+from failshut.drill.network.netns import Namespace
 from failshut.drill.scenario import Need, Scenario
-from failshut.drill.senders import own_udp_frame
 from failshut.model.marks import STAMP
 from failshut.model.packet import ETHERTYPE_IPV4, Packet
 from failshut.model.units import Address

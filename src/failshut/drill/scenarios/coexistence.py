@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from failshut.drill import senders
+from failshut.drill.attacker import senders
 from failshut.drill.lab import Lab
 from failshut.drill.scenario import Need, Scenario
 from failshut.drill.scenarios.routing import lose_rules, new_flows

@@ -6,12 +6,12 @@ import shutil
 import signal
 
 from failshut.drill.lab import Lab, NotHereError
-from failshut.drill.netns import SetUpError
+from failshut.drill.network.netns import SetUpError
+from failshut.drill.network.tunnel import CONFIGS
+from failshut.drill.network.wait import until
 from failshut.drill.scenario import Kind, Need, Scenario
 from failshut.drill.scenarios.guide import keep_carrying
 from failshut.drill.scenarios.routing import new_flows
-from failshut.drill.tunnel import CONFIGS
-from failshut.drill.wait import until
 
 LOG, SCRIPT = CONFIGS / "dnsmasq.log", CONFIGS / "udhcpc.sh"
 LEASED = 150

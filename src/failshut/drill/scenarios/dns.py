@@ -7,11 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
 
-from failshut.drill import senders, traffic
+from failshut.drill.attacker import senders
+from failshut.drill.attacker.senders import attempts, family
 from failshut.drill.judge import DNS_PORTS
 from failshut.drill.lab import Lab, NotHereError
+from failshut.drill.network import traffic
 from failshut.drill.scenario import Scenario
-from failshut.drill.senders import attempts, family
 from failshut.model.packet import TCP, UDP, Packet
 from failshut.model.units import Address
 

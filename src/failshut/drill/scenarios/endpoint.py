@@ -7,14 +7,15 @@ import struct
 from collections.abc import Callable
 from functools import partial
 
-from failshut.drill import craft, senders, traffic
+from failshut.drill.attacker import craft, senders
+from failshut.drill.attacker.senders import SO_MARK, TRIES, attempts, family
 from failshut.drill.judge import is_wireguard
 from failshut.drill.lab import Lab
+from failshut.drill.network import traffic
+from failshut.drill.network.tunnel import SERVER_DEVICE
+from failshut.drill.network.wait import pace
 from failshut.drill.scenario import Need, Scenario
 from failshut.drill.scenarios.routing import lose_rules
-from failshut.drill.senders import SO_MARK, TRIES, attempts, family
-from failshut.drill.tunnel import SERVER_DEVICE
-from failshut.drill.wait import pace
 from failshut.model.packet import ICMP, ICMPV6, TCP, UDP, Packet
 from failshut.model.units import Address, Endpoint
 

@@ -7,12 +7,13 @@ import struct
 from collections.abc import Sequence
 from functools import partial
 
-from failshut.drill import craft, senders, traffic
+from failshut.drill.attacker import craft, senders
 from failshut.drill.lab import Lab
+from failshut.drill.network import traffic
+from failshut.drill.network.wait import pace, until
+from failshut.drill.network.world import silence
 from failshut.drill.scenario import Scenario
 from failshut.drill.scenarios.routing import lose_rules
-from failshut.drill.wait import pace, until
-from failshut.drill.world import silence
 from failshut.model.packet import ICMP, ICMPV6, TCP, Packet
 from failshut.model.units import Address
 

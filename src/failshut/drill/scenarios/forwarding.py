@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from failshut.drill import traffic
 from failshut.drill.lab import Lab
-from failshut.drill.netns import Namespace
+from failshut.drill.network import traffic
+from failshut.drill.network.netns import Namespace
+from failshut.drill.network.wait import pace
 from failshut.drill.scenario import Need, Scenario
 from failshut.drill.scenarios.routing import lose_rules
-from failshut.drill.wait import pace
 
 BRIDGE, GATEWAY4, GATEWAY6 = "drill-docker0", "172.30.0.1", "fd30::1"
 # What Docker and libvirt install: masquerade and accept everything of theirs.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from failshut.drill import traffic
 from failshut.drill.lab import Lab
+from failshut.drill.network import traffic
+from failshut.drill.network.wait import until
 from failshut.drill.scenario import Scenario
-from failshut.drill.wait import until
 
 
 def tunnel_down(lab: Lab) -> None:

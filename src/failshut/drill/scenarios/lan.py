@@ -6,10 +6,10 @@ import socket
 from functools import partial
 from ipaddress import IPv6Address, ip_address
 
-from failshut.drill import craft, senders
+from failshut.drill.attacker import craft, senders
+from failshut.drill.attacker.senders import attempts, family
 from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.scenario import Scenario
-from failshut.drill.senders import attempts, family
 from failshut.model.packet import ICMP, ICMPV6, TCP, UDP, Packet
 from failshut.model.units import Address, Prefix
 

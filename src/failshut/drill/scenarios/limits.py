@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from failshut.drill import senders
+from failshut.drill.attacker import senders
+from failshut.drill.attacker.senders import own_udp_frame
 from failshut.drill.lab import Lab
 from failshut.drill.scenario import Need, Scenario
 from failshut.drill.scenarios.endpoint import CAP_NET_RAW, SOMEBODY
 from failshut.drill.scenarios.routing import lose_rules, new_flows, plug_in
-from failshut.drill.senders import own_udp_frame
 from failshut.model.units import Address
 
 MONITOR = "another tool with root removed the lock; the monitor's owned table and drift guard are to come"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from failshut.drill.flood import Flood
+from failshut.drill.attacker.flood import Flood
 from failshut.drill.lab import Lab, Target
-from failshut.drill.netns import must
-from failshut.drill.rules import load_lock
+from failshut.drill.network.netns import must
+from failshut.drill.network.rules import load_lock
+from failshut.drill.network.wait import until
 from failshut.drill.scenario import Scenario
 from failshut.drill.scenarios.routing import lose_rules, new_flows
-from failshut.drill.wait import until
 
 REARMS, MOST_CONTROL_LOADS, CHANGES = 100, 600, 20
 # What nearly everybody writes, and what leaks: a new base chain runs with policy accept until its transaction is committed.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ipaddress import IPv6Address, ip_address
 
-from failshut.drill import craft, senders, traffic
+from failshut.drill.attacker import craft, senders
 from failshut.drill.lab import Lab
+from failshut.drill.network import traffic
+from failshut.drill.network.topology import client_device, default_routes
+from failshut.drill.network.wait import until
 from failshut.drill.scenario import Need, Scenario
-from failshut.drill.topology import client_device, default_routes
-from failshut.drill.wait import until
 
 
 def lose_rules(lab: Lab) -> None:

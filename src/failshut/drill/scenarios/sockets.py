@@ -8,10 +8,20 @@ from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from failshut.drill import craft, senders, traffic
+from failshut.drill.attacker import craft, senders
+from failshut.drill.attacker.senders import (
+    IP_PKTINFO,
+    IP_UNICAST_IF,
+    IPV6_UNICAST_IF,
+    attempts,
+    connecting,
+    datagram,
+    raw_ip,
+    shoot,
+)
 from failshut.drill.lab import Lab
+from failshut.drill.network import traffic
 from failshut.drill.scenario import Scenario
-from failshut.drill.senders import IP_PKTINFO, IP_UNICAST_IF, IPV6_UNICAST_IF, attempts, connecting, datagram, raw_ip, shoot
 from failshut.model.packet import ICMP, ICMPV6, IGMP, TCP, UDP, UDPLITE, Packet
 from failshut.model.units import Address
 

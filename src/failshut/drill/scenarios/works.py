@@ -7,15 +7,15 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
 
-from failshut.drill import traffic
+from failshut.drill.attacker.senders import family
 from failshut.drill.lab import Lab, NotHereError, echoes
+from failshut.drill.network import traffic
+from failshut.drill.network.topology import default_routes
+from failshut.drill.network.tunnel import SERVER_DEVICE, fresh_keys
+from failshut.drill.network.wait import pace
 from failshut.drill.scenario import Kind, Need, Scenario
 from failshut.drill.scenarios.flows import flush_conntrack
 from failshut.drill.scenarios.guide import keep_carrying
-from failshut.drill.senders import family
-from failshut.drill.topology import default_routes
-from failshut.drill.tunnel import SERVER_DEVICE, fresh_keys
-from failshut.drill.wait import pace
 from failshut.model.units import Address
 
 # Longer than WireGuard's handshake retry and Linux' neighbour timers: what survives it has really recovered.

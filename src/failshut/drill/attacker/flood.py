@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import NoReturn, Self
 
-from failshut.drill import craft
+from failshut.drill.attacker import craft
 from failshut.drill.lab import Lab
 from failshut.model.packet import TCP
 from failshut.model.units import Address

@@ -7,9 +7,9 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from failshut.drill.netns import Namespace, must
-from failshut.drill.plan import Plan
-from failshut.drill.topology import Hosts
+from failshut.drill.network.netns import Namespace, must
+from failshut.drill.network.plan import Plan
+from failshut.drill.network.topology import Hosts
 from failshut.host.run import run
 from failshut.model.units import Endpoint
 

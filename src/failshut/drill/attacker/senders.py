@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NoReturn
 
-from failshut.drill import craft
+from failshut.drill.attacker import craft
 from failshut.drill.lab import Lab
-from failshut.drill.netns import Namespace
-from failshut.drill.wait import until
+from failshut.drill.network.netns import Namespace
+from failshut.drill.network.wait import until
 from failshut.model.units import Address
 
 # asm-generic/socket.h, linux/in.h, linux/in6.h, linux/if_packet.h: names that Python 3.11 lacks

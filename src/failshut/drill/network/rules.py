@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from failshut.drill.netns import Namespace, SetUpError, must
-from failshut.drill.plan import Plan
-from failshut.drill.scenario import RuleSource
+from enum import StrEnum
+
+from failshut.drill.network.netns import Namespace, SetUpError, must
+from failshut.drill.network.plan import Plan
+
+
+class RuleSource(StrEnum):
+    """Which rules the client runs: none, the guide's own, or the compiled lock."""
+
+    NONE = "none"
+    GUIDE = "guide"
+    LOCK = "lock"
 
 
 def guide_rules(plan: Plan, version: int) -> str:

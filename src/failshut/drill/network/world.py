@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
 
-from failshut.drill.netns import Namespace
+from failshut.drill.network.netns import Namespace
 from failshut.model.units import Address
 
 IP_PKTINFO = 8  # linux/in.h; Python 3.11 lacks the name

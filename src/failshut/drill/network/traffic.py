@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from failshut.drill.netns import Namespace
-from failshut.drill.wait import pace
+from failshut.drill.network.netns import Namespace
+from failshut.drill.network.wait import pace
 from failshut.model.units import Address
 
 # The spacing of each flow's packets: as in research/kernel.md §1.

@@ -20,8 +20,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from failshut.drill.netns import Namespace, must
-from failshut.drill.plan import Cable, Plan
+from failshut.drill.network.netns import Namespace, must
+from failshut.drill.network.plan import Cable, Plan
 from failshut.host.run import run
 
 # Only between router and server; nobody else sees these.

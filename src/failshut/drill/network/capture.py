@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from failshut.drill.netns import Namespace
+from failshut.drill.network.netns import Namespace
 from failshut.model.packet import Packet
 from failshut.read.frame import decode
 

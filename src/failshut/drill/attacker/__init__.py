@@ -1,0 +1,1 @@
+"""What attacks send: crafted packets, one-shot senders as any user, floods."""

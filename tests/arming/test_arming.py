@@ -292,9 +292,24 @@ def test_a_device_that_comes_after_arming_is_said_and_guarded_by_the_next_arming
 
     late = json.loads(sandbox.failshut("status", "--json").stdout)
     assert sorted(late["not_under_ip"]) == ["usb0", "usbcable"]
+    assert state(sandbox) == ("drift", 11)
     assert "usb0" in sandbox.failshut("status").stdout
     sandbox.failshut("arm")
     assert json.loads(sandbox.failshut("status", "--json").stdout)["not_under_ip"] == []
+    assert state(sandbox) == ("armed", 0)
+
+
+def test_a_renamed_device_is_said_and_guarded_by_the_next_arming(sandbox):
+    """On newer kernels a rename loses the egress hook; nobody may be told that all is well."""
+    sandbox.adopt_example()
+    sandbox.failshut("arm")
+
+    sandbox.run("ip", "link", "set", "cable", "down")
+    sandbox.run("ip", "link", "set", "cable", "name", "lan7")
+
+    assert state(sandbox) == ("drift", 11)
+    assert sandbox.failshut("arm").returncode == 0
+    assert state(sandbox) == ("armed", 0)
 
 
 def test_a_device_that_is_gone_takes_its_chain_along_at_the_next_arming(sandbox):

@@ -14,7 +14,7 @@ from failshut.emit.wgquick import with_fwmark
 from failshut.host import nft
 from failshut.lower import lower
 from failshut.lower.transport import mark_of
-from failshut.model.host import HostFacts
+from failshut.model.host import HostFacts, WireGuardKind
 from failshut.model.plan import FileChange, MarkChange, Plan
 from failshut.model.policy import Policy
 from failshut.model.ruleset import Family, Ruleset
@@ -67,6 +67,8 @@ def _notes(policy: Policy, facts: HostFacts) -> Iterator[str]:
         yield f"{policy.path} can be changed by others than root: whoever can write it decides what may leave"
     for tunnel in policy.tunnels:
         live = facts.tunnels.get(tunnel.interface)
+        if live and live.running and live.kind is WireGuardKind.UNKNOWN:
+            yield f"{tunnel.interface} is neither WireGuard nor a tun device: whatever it is, everything may leave by it"
         if tunnel.fwmark and live and live.fwmark and live.fwmark != tunnel.fwmark:
             yield (
                 f"{tunnel.interface} runs with mark {live.fwmark}, the policy says {tunnel.fwmark}: "

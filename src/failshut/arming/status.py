@@ -56,15 +56,16 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
     drift = difference(canonical_text(listing.ruleset), record.canonical if record else "")
     running = running_tunnels()
     guarded = _guarded(listing.ruleset)
+    unguarded = _unguarded(record, guarded)
     return Status(
-        state=State.DRIFT if drift or broken else State.ARMED,
+        state=State.DRIFT if drift or broken or unguarded else State.ARMED,
         record=record,
         drift=drift,
         tunnels=tuple((name, running.get(name)) for name in (record.tunnels if record else ())),
         counts=counts(listing.json_texts),
         guarded=guarded,
-        unguarded=tuple(each for each in underlay_now(record.tunnels) if each not in guarded) if record else (),
-        reason=broken or _why(listing.ruleset, record),
+        unguarded=unguarded,
+        reason=broken or _why(listing.ruleset, record, unguarded),
         rules=listing.ruleset,
     )
 
@@ -75,11 +76,20 @@ def _complaint(error: nft.NftError) -> str:
     return "only root may read the kernel's rules" if error.permission else str(error)
 
 
-def _why(rules: Ruleset, record: Record | None) -> str:
+def _unguarded(record: Record | None, guarded: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the devices that lack the layer under IP; none where the kernel has no such layer at all."""
+    if record is None or (record.underlay and not guarded):
+        return ()
+    return tuple(each for each in underlay_now(record.tunnels) if each not in guarded)
+
+
+def _why(rules: Ruleset, record: Record | None, unguarded: tuple[str, ...]) -> str:
     if not rules.tables:
         return "the kernel does not hold the lock: another tool removed it, or the machine was booted without it"
     if record is None:
         return "the kernel holds a lock that was not armed from here (no record)"
+    if unguarded:
+        return f"frames below IP are not held on {', '.join(unguarded)}, which came or was renamed after arming"
     return ""
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
+from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -70,9 +73,13 @@ def root(ctx: click.Context, /, **options: object) -> None:
 
 def main() -> None:
     """Run the command line; every exit code is one of `Exit`."""
+    # Started with its standard output closed, Python has none at all.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the program runs
     try:
         # Without its standalone mode click returns what a verb asked to exit with.
-        sys.exit(root.main(standalone_mode=False))
+        code = root.main(standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code)
     except click.UsageError as mistake:
         mistake.show()
         sys.exit(Exit.USAGE)
@@ -82,7 +89,14 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted: nothing more was changed.", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our pipe went away (`failshut render nft | head`): no traceback, and no second error at exit.
-        sys.stderr.close()
-        sys.exit(Exit.FAILED)
+    except OSError as error:
+        _leave_without_output(error)
+
+
+def _leave_without_output(error: OSError) -> NoReturn:
+    """Leave when standard output can't be written: a full disk, or a reader that went away (`failshut render nft | head`)."""
+    if not isinstance(error, BrokenPipeError):
+        click.echo(f"failshut: the output can't be written: {error.strerror}", err=True)
+    # Nothing more can be flushed there; without this Python would say so once more at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(Exit.FAILED)

@@ -16,6 +16,7 @@ from failshut.host.files import write_atomically
 from failshut.host.probe import probe
 from failshut.lower import lower
 from failshut.model.exits import Exit
+from failshut.model.policy import Policy
 from failshut.model.units import InterfaceName
 
 FORMATS = ("nft",)
@@ -37,10 +38,7 @@ def command(context: click.Context, /, artefact: str, output: Path | None, devic
     policy = load_policy_or_leave(session, "render")
     facts = probe(policy)
     if devices:
-        try:
-            facts = replace(facts, underlay=tuple(InterfaceName(each) for each in devices))
-        except ValueError as error:
-            raise Failure(str(error), exit_code=Exit.USAGE) from error
+        facts = replace(facts, underlay=_named(devices, policy))
     ruleset = lower(policy, facts)
     if session.json:
         session.print_json({"artefact": artefact, "text": emit(ruleset)})
@@ -49,6 +47,17 @@ def command(context: click.Context, /, artefact: str, output: Path | None, devic
     else:
         base, egress = base_and_egress(ruleset)
         _write(output, {"lock.nft": emit(base), "egress.nft": emit(egress)})
+
+
+def _named(devices: tuple[str, ...], policy: Policy) -> tuple[InterfaceName, ...]:
+    """Return the devices that --device named; guarding loopback or a tunnel would cut them off."""
+    for device in devices:
+        if device == "lo" or device in {tunnel.interface for tunnel in policy.tunnels}:
+            raise Failure(f"{device} is no underlay device", help="name the device under the tunnel", exit_code=Exit.USAGE)
+    try:
+        return tuple(InterfaceName(each) for each in devices)
+    except ValueError as error:
+        raise Failure(str(error), exit_code=Exit.USAGE) from error
 
 
 def _write(directory: Path, files: dict[str, str]) -> None:

@@ -81,9 +81,9 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
         yield f"tunnel     {name} {_tunnel_words(tunnel)}"
     guarded = ", ".join(status.guarded) or session.style("no device: packets below IP are not held", fg="yellow")
     yield f"under IP   {guarded}"
-    if status.guarded and status.unguarded:
+    if status.unguarded:
         late = ", ".join(status.unguarded)
-        yield "           " + session.style(f"not yet on {late}: it came after arming; `failshut arm` guards it too", fg="yellow")
+        yield "           " + session.style(f"not on {late}; `failshut arm` guards it too", fg="yellow")
     yield f"refused    {status.counts.total} packets" + _split(status)
     for line in status.counts.blocked[:_SHOWN_DESTINATIONS]:
         port = f" port {line.port}" if line.port else ""

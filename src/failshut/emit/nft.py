@@ -19,6 +19,7 @@ from failshut.model.ruleset import (
     Concat,
     Counter,
     Ct,
+    Exthdr,
     Fib,
     Jump,
     Left,
@@ -212,6 +213,8 @@ def _left(left: Left | int) -> str:  # noqa: PLR0911 - as `_statement`
             return f"{left.protocol} {left.field}"
         case Ct():
             return f"ct {left.key}"
+        case Exthdr():
+            return f"exthdr {left.name}"
         case Fib():
             return f"fib {' . '.join(left.flags)} {left.result}"
         case Masked():

@@ -7,11 +7,13 @@ from ipaddress import ip_address
 
 from failshut.lower.rules import ALLOWED, L4PROTO, OIFNAME, SKUID, address_matches, any_of, is_, is_not, rule
 from failshut.model.policy import Lan, Policy
-from failshut.model.ruleset import AnySet, Fib, Match, Payload, Rule, Verdict
+from failshut.model.ruleset import AnySet, Exthdr, Fib, Match, Payload, Rule, Verdict
 
-_PORTED = AnySet(("tcp", "udp"))
-# DNS and DNS over TLS. A resolver on the LAN would carry every name the user looks up out in the clear.
-DNS_PORTS = AnySet((53, 853))
+_PORTED = AnySet(("tcp", "udp", "udplite", "sctp", "dccp"))
+# DNS and DNS over TLS; mDNS and LLMNR also answer a question that is sent to one host. A resolver on the LAN would carry every name
+# the user looks up out in the clear.
+_DNS_PORTS = (53, 853)
+_MULTICAST_DNS_PORTS = (5353, 5355)
 
 # mDNS, LLMNR, SSDP (RFC 6762, RFC 4795, UPnP 2.0): group and port.
 _MULTICAST_NAMES = (
@@ -25,12 +27,14 @@ _MULTICAST_NAMES = (
 
 
 def source_rules() -> Iterator[Rule]:
-    """Yield the rule that ends the chain for every packet whose source address is not of the very interface it leaves by.
+    """Yield the rules that end the chain for every packet whose source address is not of the very interface it leaves by.
 
     It keeps what was meant for the tunnel from leaving as a LAN packet: after `ip link set wg0 down` sockets keep the tunnel's
     address, and a foreign mark or route can turn them to the underlay.
     """
     yield rule("source", is_not(Fib(("saddr", "oif"), "type"), "local"), Verdict.RETURN)
+    # A routing header names another destination than the one that is judged (RFC 8754).
+    yield rule("source-route", is_(Exthdr("rt"), "exists"), Verdict.RETURN)
 
 
 def outbound_rules(policy: Policy) -> Iterator[Rule]:
@@ -47,7 +51,8 @@ def lan_rules(policy: Policy) -> Iterator[Rule]:
         return
     interfaces = _interfaces(policy.lan)
     if not policy.lan.dns:
-        yield rule("dns", is_(L4PROTO, _PORTED), is_(Payload("th", "dport"), DNS_PORTS), Verdict.RETURN)
+        ports = _DNS_PORTS if policy.lan.multicast else _DNS_PORTS + _MULTICAST_DNS_PORTS
+        yield rule("dns", is_(L4PROTO, _PORTED), is_(Payload("th", "dport"), AnySet(ports)), Verdict.RETURN)
     for address in address_matches("daddr", policy.lan.prefixes):
         yield rule("allow:lan", *interfaces, address, ALLOWED)
     if policy.lan.multicast:

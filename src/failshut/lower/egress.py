@@ -1,7 +1,8 @@
 """The layer under IP: a `netdev` egress chain on each underlay device.
 
 `inet` hooks never see AF_PACKET, macvlan children or bridged guests. Here nothing passes but what the choke point stamped, ARP,
-EAPOL and a DHCP client's broadcast.
+EAPOL, spanning tree, link aggregation
+and a DHCP client's broadcast.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from ipaddress import IPv4Address
 
 from failshut.lower.link import BROADCAST, DHCP_RATE
 from failshut.lower.lock import NAME, tunnel_addresses
-from failshut.lower.rules import META_MARK, SKUID, any_of, is_, rule
+from failshut.lower.rules import META_MARK, SKUID, any_of, is_, is_not, rule
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy
 from failshut.model.ruleset import (
@@ -23,8 +24,12 @@ from failshut.model.ruleset import (
     Family,
     Hook,
     Jump,
+    Match,
+    Meta,
+    Op,
     Payload,
     Rule,
+    SetMark,
     Table,
     Verdict,
 )
@@ -34,6 +39,12 @@ _ETHER_TYPE = Payload("ether", "type")
 # IEEE 802.1X and pre-authentication (802.11i): without them no Wi-Fi with a password.
 _EAPOL = AnySet((0x888E, 0x88C7))
 COUNTER = "under-ip"
+# In bytes, with the Ethernet header: an ARP packet has 42, padded 60. More would be a program's cargo.
+_SHORT = Match(Meta("length"), 64, Op.LE)
+# Spanning tree (IEEE 802.1D) and link aggregation (802.1AX): to groups that no bridge forwards; without them a bridge over the
+# device loops and a bond falls apart.
+_LINK_CONTROL = (("stp", "01:80:c2:00:00:00"), ("lacp", "01:80:c2:00:00:02"))
+_SHORT_CONTROL = Match(Meta("length"), 128, Op.LE)
 
 
 def egress_table(policy: Policy, facts: HostFacts) -> Table | None:
@@ -61,8 +72,13 @@ def _admit(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     own = [each for each in tunnel_addresses(policy, facts) if isinstance(each, IPv4Address)]
     if own:
         yield rule("tunnel-address", is_(Payload("arp", "saddr ip"), any_of(own)), Verdict.DROP)
-    yield rule("arp", is_(_ETHER_TYPE, "arp"), Verdict.ACCEPT)
-    yield rule("eapol", is_(_ETHER_TYPE, _EAPOL), Verdict.ACCEPT)
+    # Stamped on their way, so that the device below a VLAN or a bridge knows them again under its own header.
+    stamp = SetMark(META_MARK, facts.stamp)
+    yield rule("arp", is_(_ETHER_TYPE, "arp"), _SHORT, stamp, Verdict.ACCEPT)
+    yield rule("eapol:programs", is_(_ETHER_TYPE, _EAPOL), is_not(SKUID, 0), Verdict.DROP)
+    yield rule("eapol", is_(_ETHER_TYPE, _EAPOL), stamp, Verdict.ACCEPT)
+    for name, group in _LINK_CONTROL:
+        yield rule(name, is_(Payload("ether", "daddr"), group), _SHORT_CONTROL, stamp, Verdict.ACCEPT)
     if policy.dhcp:
         # A client without an address sends below IP; its unicast renewal goes through a socket and so the choke point.
         yield rule(
@@ -73,6 +89,7 @@ def _admit(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
             is_(Payload("udp", "dport"), 67),
             is_(SKUID, any_of(facts.dhcp_uids)),
             DHCP_RATE,
+            stamp,
             Verdict.ACCEPT,
         )
     yield rule("count", Counter(COUNTER))

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 from failshut.lower.rules import ALLOWED, SKUID, any_of, is_, rule
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy
-from failshut.model.ruleset import AnySet, Limit, Payload, Rule
+from failshut.model.ruleset import AnySet, Limit, Match, Op, Payload, Right, Rule, Verdict
 from failshut.model.units import Address, Prefix
 
 BROADCAST = ip_address("255.255.255.255")
@@ -28,7 +28,8 @@ _DHCP_SERVERS: tuple[Address | Prefix, ...] = (
 # So that a program that runs as the DHCP client's user can't turn the allowance into a channel worth having.
 DHCP_RATE = Limit(rate=10, per="second", burst=10)
 
-ND_SENT = ("nd-router-solicit", "nd-neighbor-solicit", "nd-neighbor-advert")
+NEIGHBOUR_SENT = ("nd-neighbor-solicit", "nd-neighbor-advert")
+ND_SENT = ("nd-router-solicit", *NEIGHBOUR_SENT)
 MLD_SENT = ("mld-listener-report", "mld-listener-done", "mld2-listener-report")
 
 
@@ -56,18 +57,31 @@ def link_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
             ALLOWED,
         )
     if policy.ndp:
-        # A global destination with hop limit 255 would be routed on, so only what can't leave the link.
-        yield rule(
-            "allow:ndp",
-            is_(Payload("icmpv6", "type"), AnySet(ND_SENT)),
-            is_(Payload("ip6", "hoplimit"), 255),
-            is_(Payload("ip6", "daddr"), AnySet((LINK_LOCAL, LINK_MULTICAST))),
-            ALLOWED,
-        )
-        yield rule(
-            "allow:mld",
-            is_(Payload("icmpv6", "type"), AnySet(MLD_SENT)),
-            is_(Payload("ip6", "hoplimit"), 1),
-            is_(Payload("ip6", "daddr"), LINK_MULTICAST),
-            ALLOWED,
-        )
+        yield from _discovery_rules(owner.right)
+
+
+def _discovery_rules(owners: Right) -> Iterator[Rule]:
+    """Yield neighbour discovery and listener reports.
+
+    A program that is neither root nor the DHCP client's user sends none of it (`!=` ends the rule for the kernel's own packets,
+    which have no user). To a global address only the kernel asks and answers: it knows that address to be on the link, where a
+    program's packet with hop limit 255 would be routed on. Any user can make the kernel report a group of his choice, so reports
+    are few and short.
+    """
+    kind = Payload("icmpv6", "type")
+    to_the_link = is_(Payload("ip6", "daddr"), AnySet((LINK_LOCAL, LINK_MULTICAST)))
+    hop_limit = is_(Payload("ip6", "hoplimit"), 255)
+    short = Match(Payload("ip6", "length"), 64, Op.LE)
+    yield rule("ndp:programs", is_(kind, AnySet(ND_SENT + MLD_SENT)), Match(SKUID, owners, Op.NE), Verdict.RETURN)
+    yield rule("allow:ndp", is_(kind, AnySet(ND_SENT)), hop_limit, short, to_the_link, ALLOWED)
+    yield rule("ndp:programs", is_(kind, AnySet(ND_SENT)), Match(SKUID, 0, Op.GE), Verdict.RETURN)
+    yield rule("allow:ndp", is_(kind, AnySet(NEIGHBOUR_SENT)), hop_limit, short, ALLOWED)
+    yield rule(
+        "allow:mld",
+        is_(kind, AnySet(MLD_SENT)),
+        is_(Payload("ip6", "hoplimit"), 1),
+        Match(Payload("ip6", "length"), 136, Op.LE),
+        is_(Payload("ip6", "daddr"), LINK_MULTICAST),
+        Limit(rate=2, per="second", burst=10),
+        ALLOWED,
+    )

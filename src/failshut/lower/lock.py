@@ -8,8 +8,16 @@ from failshut.lower.destinations import lan_rules, outbound_rules, source_rules
 from failshut.lower.ledger import COUNTERS, blocked_rules, forwarded_rules, ledger_sets
 from failshut.lower.link import LINK_LOCAL, link_rules
 from failshut.lower.rules import IIFNAME, L4PROTO, META_MARK, OIFNAME, any_of, is_, is_not, rule
-from failshut.lower.services import arrival_rules, arrived_rules, input_rules, reply_rules, reroute_rules
-from failshut.lower.transport import mark_of, transport_rules
+from failshut.lower.services import (
+    arrival_rules,
+    arrived_rules,
+    departure_rules,
+    input_rules,
+    reply_rules,
+    reroute_rules,
+    session_rules,
+)
+from failshut.lower.transport import mark_of, transport_input_rules, transport_rules
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy
 from failshut.model.ruleset import (
@@ -39,6 +47,8 @@ NAME = "failshut"
 # The last priority before the kernel confirms the connection (INT_MAX): after every re-route and after SNAT.
 LAST = 2147483646
 _RAW, _MANGLE, _FILTER = -300, -150, 0
+# wg-quick's chains stand at priority mangle and write both marks: arrivals are noted after them, departures cleared before them.
+_AFTER_MANGLE, _BEFORE_MANGLE = _MANGLE + 1, _MANGLE - 1
 
 _LOOPBACK_OUT = rule("loopback", is_(Meta("oif"), "lo"), Verdict.ACCEPT)
 _LOOPBACK_IN = rule("loopback", is_(Meta("iif"), "lo"), Verdict.ACCEPT)
@@ -101,7 +111,7 @@ def _prerouting(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
         yield Chain("prerouting", spoof, _base(Hook.PREROUTING, _RAW, Verdict.ACCEPT))
     arrival = tuple(arrival_rules(policy, facts))
     if arrival:
-        yield Chain("arrival", arrival, _base(Hook.PREROUTING, _MANGLE, Verdict.ACCEPT))
+        yield Chain("arrival", arrival, _base(Hook.PREROUTING, _AFTER_MANGLE, Verdict.ACCEPT))
         yield Chain("arrived", tuple(arrived_rules(policy, facts)))
 
 
@@ -119,6 +129,7 @@ def _input(policy: Policy) -> Iterator[Rule]:
     yield _LOOPBACK_IN
     yield rule("tunnel", is_(IIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     yield rule("replies", Match(Ct("state"), AnySet(("established", "related")), Op.IN), Verdict.ACCEPT)
+    yield from transport_input_rules(policy)
     yield from input_rules(policy)
     if policy.dhcp:
         yield rule("allow:dhcp", is_(Payload("udp", "sport"), 67), is_(Payload("udp", "dport"), 68), Verdict.ACCEPT)
@@ -143,6 +154,8 @@ def _reroute(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
     rules = tuple(reroute_rules(policy, facts))
     if rules:
         yield Chain("reroute", rules, _base(Hook.OUTPUT, _MANGLE, Verdict.ACCEPT, ChainType.ROUTE))
+        departures = tuple(departure_rules(policy, facts))
+        yield Chain("departure", departures, _base(Hook.POSTROUTING, _BEFORE_MANGLE, Verdict.ACCEPT))
 
 
 def _output(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
@@ -158,6 +171,7 @@ def _output(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield rule("allow", Jump("underlay"))
     yield rule("blocked", Jump("count-blocked"))
     yield rule("resumes-with-the-tunnel", is_not(Fib(("saddr", "oif"), "type"), "local"), Verdict.DROP)
+    yield from session_rules(policy)
     yield rule("fail-fast", is_(L4PROTO, "tcp"), Reject("tcp reset"))
     yield rule("fail-fast", Reject("icmpx", "admin-prohibited"))
 

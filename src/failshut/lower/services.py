@@ -59,6 +59,25 @@ def reroute_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
         )
 
 
+def departure_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the rule that takes the tunnel's mark off a reply once it is routed.
+
+    wg-quick's own postrouting chain (priority mangle) saves the mark of UDP packets into the connection, over the arrival's bits.
+    """
+    if policy.inbound and facts.underlay:
+        yield rule("inbound:routed", is_(Ct("direction"), "reply"), is_not(_ARRIVED, 0), SetMark(META_MARK, 0))
+
+
+def session_rules(policy: Policy) -> Iterator[Rule]:
+    """Yield the rules that refuse a service's own packets without a word.
+
+    A session that was there before arming has no arrival written down until its client speaks; a reset would end it.
+    """
+    for service in policy.inbound:
+        for matches in _variants(service, "sport", "daddr"):
+            yield rule(f"inbound:{service.name}", *matches, Verdict.DROP)
+
+
 def reply_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     """Yield the rules for the underlay chain that let a service's replies out by the device they belong to."""
     for service in policy.inbound:

@@ -89,6 +89,13 @@ class Fib:
 
 
 @dataclass(frozen=True, slots=True)
+class Exthdr:
+    """Whether an IPv6 packet has an extension header (`rt`, `frag`); compared with `exists` or `missing`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Masked:
     """Some bits of a value: `meta mark & 0x10000000`."""
 
@@ -103,7 +110,7 @@ class Concat:
     parts: tuple[Meta | Payload | Ct | int, ...]
 
 
-Left = Meta | Payload | Ct | Fib | Masked | Concat
+Left = Meta | Payload | Ct | Fib | Exthdr | Masked | Concat
 
 # --- what it is compared with ---------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from failshut.model.ruleset import (
     Concat,
     Counter,
     Ct,
+    Exthdr,
     Family,
     Fib,
     Hook,
@@ -53,7 +54,7 @@ from failshut.model.ruleset import (
 
 ALL_BITS = 0xFFFFFFFF
 # nft asks /etc/protocols; a machine without that file (Debian without netbase) lists numbers.
-PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp"}
+PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 58: "ipv6-icmp", 132: "sctp", 136: "udplite"}
 _ADDRESS_FIELDS = ("saddr", "daddr", "saddr ip", "daddr ip")
 _ADDRESS_PROTOCOLS = ("ip", "ip6", "arp")
 
@@ -220,7 +221,7 @@ _READERS: dict[str, Callable[[Any], Statement]] = {
 }
 
 
-def _left(raw: Any) -> Left:
+def _left(raw: Any) -> Left:  # noqa: PLR0911 - one line a kind
     if not isinstance(raw, dict) or len(raw) != 1:
         raise NotUnderstoodError
     ((kind, body),) = raw.items()
@@ -231,6 +232,8 @@ def _left(raw: Any) -> Left:
             return Payload(body["protocol"], body["field"])
         case "ct" if "dir" not in body:
             return Ct(body["key"])
+        case "exthdr" if body.keys() == {"name"}:
+            return Exthdr(body["name"])
         case "fib":
             return Fib(tuple(body["flags"]), body["result"])
         case "&":
@@ -267,7 +270,9 @@ def _element(raw: Any, left: Left) -> Scalar | Tuple:
 
 
 def _scalar(raw: Any, left: Left | int) -> Scalar:
-    if isinstance(raw, bool) or raw is None:
+    if isinstance(left, Exthdr) and isinstance(raw, bool):
+        return "exists" if raw else "missing"
+    if isinstance(raw, bool) or raw is None or isinstance(left, Exthdr):
         raise NotUnderstoodError
     if isinstance(raw, int):
         return PROTOCOL_NAMES.get(raw, raw) if left == Meta("l4proto") else raw

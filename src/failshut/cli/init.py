@@ -195,6 +195,6 @@ def _tell(draft: Draft, target: str, text: str, session: Session, notes: Sequenc
         ("check", "every mistake at once, after you edited it"),
         ("plan", "what arming would change"),
         ("drill", "rehearse the attacks; nothing outside is touched"),
-        ("arm", "load the lock, now and at every boot"),
+        ("arm", "load the lock"),
     ):
         click.echo(f"  {f'failshut {verb}{policy}':<{len(policy) + 16}} {why}")

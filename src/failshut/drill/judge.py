@@ -13,7 +13,20 @@ from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from failshut.drill.network.capture import Captured
-from failshut.model.packet import ETHERTYPE_ARP, ETHERTYPE_EAPOL, ICMPV6, TCP, UDP, Packet
+from failshut.model.packet import (
+    DCCP,
+    ETHERTYPE_ARP,
+    ETHERTYPE_EAPOL,
+    ETHERTYPE_SLOW,
+    FIRST_ETHERTYPE,
+    ICMPV6,
+    ROUTING_HEADER,
+    SCTP,
+    TCP,
+    UDP,
+    UDPLITE,
+    Packet,
+)
 from failshut.model.policy import Lan, Outbound, Policy
 from failshut.model.units import Address, Prefix, Protocol
 
@@ -26,7 +39,19 @@ DHCP6_SERVERS = (IPv6Network("ff02::1:2/128"), LINK_LOCAL6)
 DHCP_MAGIC = bytes((0x63, 0x82, 0x53, 0x63))
 ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 133, 135, 136
 MLD_TYPES = frozenset({131, 132, 143})
+# In bytes of IPv6 payload: what the kernel itself says in discovery, and a report of six groups (RFC 3810 §5.2).
+LONGEST_NDP, LONGEST_MLD = 64, 136
+# Listener reports: a bucket of ten, two a second; two more for what left while the capture began.
+MLD_BURST, MLD_RATE = 12, 2
+# In bytes of the whole frame. An ARP message has 42, padded 60; a BPDU 60, a LACPDU 124.
+LONGEST_ARP, LONGEST_CONTROL = 64, 128
+# IEEE 802.1D-2004 §7.12.3 and 802.1AX §6.2.11: groups that no bridge forwards. LLC of a BPDU; subtypes LACP and marker.
+STP_GROUP, LACP_GROUP = "01:80:c2:00:00:00", "01:80:c2:00:00:02"
+BPDU_LLC, SLOW_SUBTYPES = b"\x42\x42\x03", (1, 2)
 DNS_PORTS = frozenset({53, 853})
+# mDNS and LLMNR answer a question that is sent to one host, too (RFC 6762 §5.5, RFC 4795 §2.4).
+MULTICAST_DNS_PORTS = frozenset({5353, 5355})
+WITH_PORTS = frozenset({TCP, UDP, UDPLITE, SCTP, DCCP})
 # mDNS (RFC 6762), LLMNR (RFC 4795) and SSDP (UPnP 2.0): address and port.
 MULTICAST_NAMES = frozenset(
     (ip_address(address), port)
@@ -53,11 +78,16 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What the judge must know: the policy, the client's own addresses by device, and the connections the lab opened."""
+    """What the judge must know: the policy, and of the client its own addresses and the on-link prefixes by device.
+
+    Nor can a frame say who sent it: `connections` are those that the lab opened, `eapol` the payloads that its supplicant sent.
+    """
 
     policy: Policy
     own: dict[str, frozenset[Address]]
     connections: frozenset[Connection] = frozenset()
+    links: dict[str, frozenset[Prefix]] = field(default_factory=dict)
+    eapol: frozenset[bytes] = frozenset()
 
     @property
     def tunnel_addresses(self) -> frozenset[Address]:
@@ -74,12 +104,12 @@ class Judgement:
 
 
 def judge(frames: Iterable[Captured], case: Case) -> Judgement:
-    """Explain every frame or call it a leak."""
+    """Explain every frame or call it a leak. Listener reports are a leak where they are too many, too."""
     allowed: Counter[str] = Counter()
     leaks = []
     for frame in frames:
         name = explain(frame.packet, frame.device, case)
-        if name is None:
+        if name is None or (name == "mld" and allowed["mld"] >= MLD_BURST + MLD_RATE * frame.at):
             leaks.append(frame)
         else:
             allowed[name] += 1
@@ -90,13 +120,31 @@ def explain(packet: Packet, device: str, case: Case) -> str | None:
     """Return the name of the allowance by which this packet may leave `device`, or None: it is a leak."""
     if packet.malformed or packet.vlans:
         return None
-    if packet.ethertype in ETHERTYPE_EAPOL:
-        return "eapol"
-    if packet.ethertype == ETHERTYPE_ARP:
-        return "arp" if packet.arp and packet.arp.sender not in case.tunnel_addresses else None
     if packet.source is None or packet.target is None:
+        return _below_ip(packet, case)
+    if ROUTING_HEADER in packet.extensions:
+        # It names another destination than the one that the policy was asked about (RFC 8754; RFC 5095).
         return None
     return next((name for rule in _RULES if (name := rule(packet, device, case))), None)
+
+
+def _below_ip(packet: Packet, case: Case) -> str | None:
+    """Explain the link's own frames: ARP, EAPOL of a supplicant, spanning tree, link aggregation."""
+    if packet.ethertype in ETHERTYPE_EAPOL:
+        return "eapol" if packet.payload in case.eapol else None
+    if packet.ethertype == ETHERTYPE_ARP:
+        known = packet.arp is not None and packet.arp.sender not in case.tunnel_addresses
+        return "arp" if known and packet.length <= LONGEST_ARP else None
+    if packet.length > LONGEST_CONTROL:
+        return None
+    if packet.target_mac == STP_GROUP and packet.ethertype < FIRST_ETHERTYPE and packet.payload.startswith(BPDU_LLC):
+        return "stp"
+    if packet.target_mac == LACP_GROUP and packet.ethertype == ETHERTYPE_SLOW and packet.payload[:1] in _SLOW:
+        return "lacp"
+    return None
+
+
+_SLOW = tuple(bytes((each,)) for each in SLOW_SUBTYPES)
 
 
 def _is_own(packet: Packet, device: str, case: Case) -> bool:
@@ -149,12 +197,18 @@ def _dhcpv6(packet: Packet, device: str, case: Case) -> str | None:
 
 
 def _ndp(packet: Packet, device: str, case: Case) -> str | None:
-    """Explain neighbour and router discovery (RFC 4861): to the link only, with hop limit 255, never about a tunnel's address."""
+    """Explain neighbour and router discovery (RFC 4861): short, to the link, with hop limit 255, never about a tunnel's address.
+
+    A neighbour that asked from its global address is answered there; a router is only ever looked for by link-local addresses.
+    """
     if not case.policy.ndp or packet.protocol != ICMPV6 or packet.hop_limit != 255 or packet.is_fragment:
         return None
     if packet.icmp_type not in (ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT):
         return None
-    if not _within(packet.target, (LINK_LOCAL6, MULTICAST6)):
+    if packet.body is None or packet.body > LONGEST_NDP:
+        return None
+    on_link = packet.icmp_type != ROUTER_SOLICITATION and _within(packet.target, case.links.get(device, ()))
+    if not (on_link or _within(packet.target, (LINK_LOCAL6, MULTICAST6))):
         return None
     if not (_is_own(packet, device, case) or packet.source == UNSPECIFIED6):
         return None
@@ -165,8 +219,10 @@ def _ndp(packet: Packet, device: str, case: Case) -> str | None:
 
 
 def _mld(packet: Packet, device: str, case: Case) -> str | None:
-    """Explain multicast listener reports (RFC 3810 §5): hop limit 1, to the link."""
+    """Explain multicast listener reports (RFC 3810 §5): hop limit 1, to the link, and short: their groups are anybody's to choose."""
     if not case.policy.ndp or packet.protocol != ICMPV6 or packet.hop_limit != 1 or packet.icmp_type not in MLD_TYPES:
+        return None
+    if packet.body is None or packet.body > LONGEST_MLD:
         return None
     link_local = _within(packet.source, (LINK_LOCAL6,)) and _is_own(packet, device, case)
     if not (link_local or packet.source == UNSPECIFIED6):
@@ -181,7 +237,8 @@ def _lan(packet: Packet, device: str, case: Case) -> str | None:
         return None
     if lan.interfaces and not any(fnmatchcase(device, each) for each in lan.interfaces):
         return None
-    if packet.protocol in (TCP, UDP) and packet.target_port in DNS_PORTS and not lan.dns:
+    looked_up = DNS_PORTS if lan.multicast else DNS_PORTS | MULTICAST_DNS_PORTS
+    if not lan.dns and packet.protocol in WITH_PORTS and packet.target_port in looked_up:
         return None
     return "lan" if _within(packet.target, lan.prefixes) or _is_multicast_name(packet, lan) else None
 

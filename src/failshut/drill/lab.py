@@ -75,6 +75,7 @@ class Lab:
     notes: list[str] = field(default_factory=list)
     sessions: dict[str, socket.socket | None] = field(default_factory=dict)
     connections: set[Connection] = field(default_factory=set)
+    eapol: set[bytes] = field(default_factory=set)
     own: dict[str, set[Address]] = field(default_factory=dict)
     extra_sent: int = 0
     attack_began: float = 0.0
@@ -153,7 +154,13 @@ class Lab:
         }
         for device, addresses in self.own.items():
             own.setdefault(device, set()).update(addresses)
-        return Case(self.policy, {name: frozenset(each) for name, each in own.items()}, frozenset(self.connections))
+        return Case(
+            self.policy,
+            {name: frozenset(each) for name, each in own.items()},
+            frozenset(self.connections),
+            {str(each.device): frozenset({each.client4.network, each.client6.network}) for each in self.plan.cables},
+            frozenset(self.eapol),
+        )
 
     @contextlib.contextmanager
     def sending(self, family: socket.AddressFamily, kind: int, protocol: int = 0) -> Iterator[socket.socket]:

@@ -12,20 +12,26 @@ ETHERTYPE_ARP = 0x0806
 ETHERTYPE_IPV6 = 0x86DD
 ETHERTYPE_VLAN = (0x8100, 0x88A8)
 ETHERTYPE_EAPOL = (0x888E, 0x88C7)
+ETHERTYPE_SLOW = 0x8809
+# IEEE 802.3 §3.2.6: a smaller number in the EtherType's place is the frame's length, and 802.2's header follows.
+FIRST_ETHERTYPE = 0x0600
 
 # Protocol numbers (IANA), the few that have a name here.
-ICMP, IGMP, TCP, UDP, ICMPV6, UDPLITE = 1, 2, 6, 17, 58, 136
+ICMP, IGMP, TCP, UDP, DCCP, ICMPV6, SCTP, UDPLITE = 1, 2, 6, 17, 33, 58, 132, 136
+# IPv6 extension headers (IANA) that somebody asks for by name.
+ROUTING_HEADER = 43
 PROTOCOL_NAMES: dict[int, str] = {
     ICMP: "icmp",
     IGMP: "igmp",
     4: "ipip",
     TCP: "tcp",
     UDP: "udp",
+    DCCP: "dccp",
     41: "ipv6",
     47: "gre",
     50: "esp",
     ICMPV6: "icmpv6",
-    132: "sctp",
+    SCTP: "sctp",
     UDPLITE: "udplite",
 }
 
@@ -44,8 +50,10 @@ class Packet:
     """One frame. `length` is in bytes with the Ethernet header; a field is None where the frame has no such thing.
 
     `protocol` is the upper-layer protocol after every IPv6 extension header. Ports are None in a fragment that is not the
-    first (`fragment` > 0, in bytes). `payload` is what follows the transport header. `malformed` says that the frame ended
-    early or contradicted itself: such a frame is explained by no allowance.
+    first (`fragment` > 0, in bytes). `body` is the length of what follows the IPv6 header, by that header's own word;
+    `extensions` are the numbers of the IPv6 extension headers, in order. `payload` is what follows the transport header, or the
+    EtherType of a frame that is neither ARP nor IP. `malformed` says that the frame ended early or contradicted itself: such a
+    frame is explained by no allowance.
     """
 
     length: int
@@ -61,6 +69,8 @@ class Packet:
     fragment: int | None = None
     more_fragments: bool = False
     options: bool = False
+    body: int | None = None
+    extensions: tuple[int, ...] = ()
     source_port: int | None = None
     target_port: int | None = None
     icmp_type: int | None = None

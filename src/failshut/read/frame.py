@@ -1,6 +1,7 @@
 """Ethernet frames → `Packet`. Pure; never raises: a frame that ends early is decoded as far as it goes and marked malformed.
 
-Formats: IEEE 802.3/802.1Q, RFC 826 (ARP), RFC 791 (IPv4), RFC 8200 (IPv6), RFC 4302 (AH), RFC 9293 (TCP), RFC 768 (UDP).
+Formats: IEEE 802.3/802.1Q, RFC 826 (ARP), RFC 791 (IPv4), RFC 8200 (IPv6), RFC 4302 (AH), RFC 9293 (TCP), RFC 768 (UDP),
+RFC 9260 (SCTP), RFC 4340 (DCCP).
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 from failshut.model.packet import (
+    DCCP,
     ETHERTYPE_ARP,
     ETHERTYPE_IPV4,
     ETHERTYPE_IPV6,
     ETHERTYPE_VLAN,
     ICMP,
     ICMPV6,
+    ROUTING_HEADER,
+    SCTP,
     TCP,
     UDP,
     UDPLITE,
@@ -23,8 +27,8 @@ from failshut.model.packet import (
 )
 
 # IPv6 extension headers (IANA "IPv6 Extension Header Types"), with how their length is counted.
-_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AH, _DESTINATION = 0, 43, 44, 51, 60
-_EXTENSIONS_OF_8 = frozenset({_HOP_BY_HOP, _ROUTING, _DESTINATION, 135, 139, 140})
+_HOP_BY_HOP, _FRAGMENT, _AH, _DESTINATION = 0, 44, 51, 60
+_EXTENSIONS_OF_8 = frozenset({_HOP_BY_HOP, ROUTING_HEADER, _DESTINATION, 135, 139, 140})
 
 
 def decode(frame: bytes) -> Packet:
@@ -45,7 +49,7 @@ def decode(frame: bytes) -> Packet:
         malformed=ethertype in ETHERTYPE_VLAN,
     )
     reader = {ETHERTYPE_ARP: _arp, ETHERTYPE_IPV4: _ipv4, ETHERTYPE_IPV6: _ipv6}.get(ethertype)
-    return reader(packet, frame[offset:]) if reader else packet
+    return reader(packet, frame[offset:]) if reader else replace(packet, payload=frame[offset:])
 
 
 def _number(data: bytes, offset: int) -> int:
@@ -94,7 +98,8 @@ def _ipv6(packet: Packet, data: bytes) -> Packet:
         protocol=data[6],
         hop_limit=data[7],
     )
-    total = 40 + _number(data, 4)
+    body = _number(data, 4)
+    packet, total = replace(packet, body=body), 40 + body
     if total > len(data):
         return _broken(packet)
     return _extensions(packet, data[40:total])
@@ -107,7 +112,7 @@ def _extensions(packet: Packet, data: bytes) -> Packet:
         if len(data) < 8:
             return _broken(replace(packet, protocol=following, options=True))
         size = 8 if following == _FRAGMENT else (data[1] + 2) * 4 if following == _AH else (data[1] + 1) * 8
-        packet = replace(packet, options=True)
+        packet = replace(packet, options=True, extensions=(*packet.extensions, following))
         if following == _FRAGMENT:
             word = _number(data, 2)
             packet = replace(packet, fragment=word & 0xFFF8, more_fragments=bool(word & 1))
@@ -127,7 +132,16 @@ def _transport(packet: Packet, data: bytes) -> Packet:
         return _tcp(packet, data)
     if packet.protocol in (ICMP, ICMPV6):
         return replace(packet, icmp_type=data[0], payload=data[4:]) if len(data) >= 4 else _broken(packet)
+    if packet.protocol in (SCTP, DCCP):
+        return _ports_of_twelve(packet, data)
     return replace(packet, payload=data)
+
+
+def _ports_of_twelve(packet: Packet, data: bytes) -> Packet:
+    """Read a header of 12 bytes that begins with both ports: SCTP's common header, DCCP's generic one."""
+    if len(data) < 12:
+        return _broken(packet)
+    return replace(packet, source_port=_number(data, 0), target_port=_number(data, 2), payload=data[12:])
 
 
 def _udp(packet: Packet, data: bytes) -> Packet:

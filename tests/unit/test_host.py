@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from failshut.host.probe import underlay_devices
+from failshut.host.links import underlay_devices
 from failshut.host.wireguard import parse_dump
 from failshut.model.units import InterfaceName, Mark, Port
 

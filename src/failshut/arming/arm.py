@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from failshut import __version__
-from failshut.arming.compare import canonical_text, difference, stale_chains
+from failshut.arming.compare import canonical_text, difference, guarded_devices, stale_chains
 from failshut.arming.errors import ArmingError, from_nft
 from failshut.arming.state import ARMED_DIRECTORY, RECORD_FILE, EditedConfig, MarkedTunnel, Record, load_record
 from failshut.host import nft
 from failshut.host.files import remove_tree, sync_directory, write_atomically
 from failshut.host.wireguard import set_fwmark
-from failshut.model.host import HostFacts
 from failshut.model.plan import FileChange, MarkChange, Plan
 from failshut.model.policy import Policy
 from failshut.model.ruleset import Ruleset
@@ -50,26 +49,23 @@ def kernel_listing() -> nft.Listing:
         raise from_nft(error, "the kernel's rules can't be read") from error
 
 
-def arm(
-    policy: Policy, facts: HostFacts, plan: Plan, before: nft.Listing, *, report: Report, directory: Path = ARMED_DIRECTORY
-) -> Record:
+def arm(policy: Policy, plan: Plan, before: nft.Listing, *, report: Report, directory: Path = ARMED_DIRECTORY) -> Record:
     """Carry out `plan`, made from the kernel's state `before`. Returns the record of what is armed now. Raises `ArmingError`."""
-    record = _record(policy, facts, plan, directory)
     with contextlib.ExitStack() as undo:
         undo.callback(report, "everything was put back as it was")
         _set_marks(plan.marks, undo)
-        files = (*plan.files, _record_change(record, directory))
-        report(f"staging {sum(each.is_change for each in files)} file(s)")
-        _write(files, undo)
+        report(f"staging {sum(each.is_change for each in plan.files)} file(s)")
+        _write(plan.files, undo)
         report("loading the lock in one transaction")
         _load(plan, before, undo)
         report("reading it back from the kernel")
-        _verify(plan)
+        record = _record(policy, plan, _verify(plan), directory)
+        _write((_record_change(record, directory),), undo)
         undo.pop_all()
     return record
 
 
-def _record(policy: Policy, facts: HostFacts, plan: Plan, directory: Path) -> Record:
+def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) -> Record:
     try:
         earlier = load_record(directory)
     except ValueError:
@@ -83,11 +79,13 @@ def _record(policy: Policy, facts: HostFacts, plan: Plan, directory: Path) -> Re
         marks = marks | {each.interface: each for each in earlier.marks}
     return Record(
         canonical=canonical_text(plan.wanted),
+        listing=loaded.texts,
         policy=str(Path(policy.path).absolute()),
         armed_at=int(time.time()),
         version=__version__,
         tunnels=tuple(str(each.interface) for each in policy.tunnels),
-        underlay=tuple(str(each) for each in facts.underlay),
+        guarded=guarded_devices(plan.wanted),
+        under_ip=plan.under_ip,
         configs=tuple(configs.values()),
         marks=tuple(marks.values()),
     )
@@ -152,9 +150,9 @@ def _put_kernel_back(before: nft.Listing) -> None:
     now = nft.listing()
     if now.texts == before.texts:
         return
-    known = [table for table in now.ruleset.tables if before.ruleset.table(table.family, table.name)]
-    new = [table for table in now.ruleset.tables if table not in known]
-    stale = stale_chains(Ruleset(tuple(known)), before.ruleset)
+    known = [table for table in now.ruleset().tables if before.ruleset().table(table.family, table.name)]
+    new = [table for table in now.ruleset().tables if table not in known]
+    stale = stale_chains(Ruleset(tuple(known)), before.ruleset())
     lines = [
         *(f"flush table {table.family} {table.name}" for table in known),
         *(f"delete chain {table.family} {table.name} {chain.name}" for table, chain in stale),
@@ -163,9 +161,10 @@ def _put_kernel_back(before: nft.Listing) -> None:
     nft.load("\n".join([*lines, *before.texts]) + "\n")
 
 
-def _verify(plan: Plan) -> None:
-    actual = canonical_text(kernel_listing().ruleset)
-    changed = difference(actual, canonical_text(plan.wanted))
+def _verify(plan: Plan) -> nft.Listing:
+    listing = kernel_listing()
+    changed = difference(canonical_text(listing.ruleset()), canonical_text(plan.wanted))
     if changed:
         shown = "\n".join(changed[:20])
         raise ArmingError(f"the kernel does not hold what was loaded:\n{shown}", help="please report this with `nft --version`")
+    return listing

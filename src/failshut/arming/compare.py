@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator
 
 from failshut.emit.nft import UnsupportedError, table_text
-from failshut.model.ruleset import Chain, Ruleset, Table
+from failshut.model.ruleset import Chain, Family, Ruleset, Table
 
 
 def canonical_text(ruleset: Ruleset) -> str:
@@ -33,6 +33,12 @@ def stale_chains(actual: Ruleset, wanted: Ruleset) -> Iterator[tuple[Table, Chai
             successor = goal.chain(chain.name) if goal else None
             if successor is None or successor.base != chain.base:
                 yield table, chain
+
+
+def guarded_devices(ruleset: Ruleset) -> tuple[str, ...]:
+    """Return the devices that a chain of the layer under IP hangs on."""
+    egress = [table for table in ruleset.tables if table.family is Family.NETDEV]
+    return tuple(chain.base.device for table in egress for chain in table.chains if chain.base and chain.base.device)
 
 
 def _table_text(table: Table) -> str:

@@ -25,9 +25,9 @@ def disarm(report: Report, directory: Path = ARMED_DIRECTORY) -> bool:
     except ValueError as error:
         report(f"the record of what was armed is broken ({error}): tunnels' configs are left as they are")
         record = None
-    if not listing.ruleset.tables and not directory.exists():
+    if not listing.tables and not directory.exists():
         return False
-    if listing.ruleset.tables:
+    if listing.tables:
         report("removing the lock from the kernel in one transaction")
         _unload(listing)
     if record:
@@ -37,7 +37,7 @@ def disarm(report: Report, directory: Path = ARMED_DIRECTORY) -> bool:
 
 
 def _unload(listing: nft.Listing) -> None:
-    result = nft.load("".join(f"delete table {table.family} {table.name}\n" for table in listing.ruleset.tables))
+    result = nft.load("".join(f"delete table {family} {name}\n" for family, name in listing.tables))
     if not result.ok:
         raise from_nft(nft.NftError(result), "the lock could not be removed")
 

@@ -25,8 +25,7 @@ HEADER = f"# Written by failshut {__version__} from {{policy}}. Do not edit: `fa
 
 def make_plan(policy: Policy, facts: HostFacts, kernel: Ruleset, directory: Path = ARMED_DIRECTORY) -> Plan:
     """Return what arming would do. Asks nft and the kernel whether the text would load. Raises `ArmingError` if it would not."""
-    wanted, notes = _loadable(lower(policy, facts), kernel)
-    notes += tuple(_notes(policy, facts))
+    wanted, refusals = _loadable(lower(policy, facts), kernel)
     return Plan(
         wanted=wanted,
         text=emit(wanted, stale=stale_chains(kernel, wanted)),
@@ -34,7 +33,8 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Ruleset, directory: Path
         staged=tuple(_staged(wanted, policy, directory)),
         configs=tuple(_configs(policy, facts)),
         marks=tuple(_marks(policy, facts)),
-        notes=notes,
+        under_ip=facts.egress and not refusals,
+        notes=(*refusals, *_notes(policy, facts)),
     )
 
 

@@ -33,14 +33,21 @@ class MarkedTunnel:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What was armed. `canonical` is the rules' text as the kernel must hold them; `armed_at` in seconds since 1970."""
+    """What was armed; `armed_at` in seconds since 1970.
+
+    `canonical` is the rules' one text, whatever tool lists them; `listing` what nft said right after they were read back and found
+    equal: as long as it says the same, nothing has changed. `guarded` are the devices with the layer under IP, `under_ip` whether
+    this kernel takes that layer at all.
+    """
 
     canonical: str
+    listing: tuple[str, ...]
     policy: str
     armed_at: int
     version: str
     tunnels: tuple[str, ...]
-    underlay: tuple[str, ...]
+    guarded: tuple[str, ...]
+    under_ip: bool
     configs: tuple[EditedConfig, ...] = ()
     marks: tuple[MarkedTunnel, ...] = ()
 
@@ -57,7 +64,8 @@ def parse_record(text: str) -> Record:
             raise ValueError("it was written by another version of failshut")
         raw["configs"] = tuple(EditedConfig(**each) for each in raw["configs"])
         raw["marks"] = tuple(MarkedTunnel(**each) for each in raw["marks"])
-        raw["tunnels"], raw["underlay"] = tuple(raw["tunnels"]), tuple(raw["underlay"])
+        for name in ("listing", "tunnels", "guarded"):
+            raw[name] = tuple(raw[name])
         return Record(**raw)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the record is incomplete: {error}") from error

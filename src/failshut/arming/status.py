@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from failshut.arming.compare import canonical_text, difference
 from failshut.arming.state import ARMED_DIRECTORY, Record, load_record
 from failshut.host import nft
-from failshut.host.probe import underlay_now
+from failshut.host.links import underlay_now
 from failshut.host.wireguard import RunningTunnel, running_tunnels
-from failshut.model.ruleset import Family, Ruleset
 from failshut.read.counts import Counts, counts
 
 
@@ -38,7 +36,7 @@ class Status:
     # Underlay devices that came after arming: IP is held on them, frames below it are not.
     unguarded: tuple[str, ...] = ()
     reason: str = ""
-    rules: Ruleset = field(default_factory=Ruleset)
+    listing: nft.Listing = field(default_factory=nft.Listing)
 
 
 def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
@@ -51,11 +49,10 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
         record, broken = load_record(directory), ""
     except (ValueError, OSError) as error:
         record, broken = None, f"{directory} can't be read: {error}"
-    if not listing.ruleset.tables and record is None and not broken:
+    if not listing.tables and record is None and not broken:
         return Status(State.DISARMED)
-    drift = difference(canonical_text(listing.ruleset), record.canonical if record else "")
+    drift, guarded = _compared(listing, record)
     running = running_tunnels()
-    guarded = _guarded(listing.ruleset)
     unguarded = _unguarded(record, guarded)
     return Status(
         state=State.DRIFT if drift or broken or unguarded else State.ARMED,
@@ -65,9 +62,20 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
         counts=counts(listing.json_texts),
         guarded=guarded,
         unguarded=unguarded,
-        reason=broken or _why(listing.ruleset, record, unguarded),
-        rules=listing.ruleset,
+        reason=broken or _why(listing, record, unguarded),
+        listing=listing,
     )
+
+
+def _compared(listing: nft.Listing, record: Record | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the drift and the guarded devices. While nft says the same words as after arming, nothing has changed."""
+    if record and listing.texts == record.listing:
+        return (), record.guarded
+    # Imported here: the model and the emitter are a third of this verb's time, and needed only when something changed.
+    from failshut.arming.compare import canonical_text, difference, guarded_devices  # noqa: PLC0415
+
+    rules = listing.ruleset()
+    return difference(canonical_text(rules), record.canonical if record else ""), guarded_devices(rules)
 
 
 def _complaint(error: nft.NftError) -> str:
@@ -78,26 +86,16 @@ def _complaint(error: nft.NftError) -> str:
 
 def _unguarded(record: Record | None, guarded: tuple[str, ...]) -> tuple[str, ...]:
     """Return the devices that lack the layer under IP; none where the kernel has no such layer at all."""
-    if record is None or (record.underlay and not guarded):
+    if record is None or not record.under_ip:
         return ()
     return tuple(each for each in underlay_now(record.tunnels) if each not in guarded)
 
 
-def _why(rules: Ruleset, record: Record | None, unguarded: tuple[str, ...]) -> str:
-    if not rules.tables:
+def _why(listing: nft.Listing, record: Record | None, unguarded: tuple[str, ...]) -> str:
+    if not listing.tables:
         return "the kernel does not hold the lock: another tool removed it, or the machine was booted without it"
     if record is None:
         return "the kernel holds a lock that was not armed from here (no record)"
     if unguarded:
         return f"frames below IP are not held on {', '.join(unguarded)}, which came or was renamed after arming"
     return ""
-
-
-def _guarded(rules: Ruleset) -> tuple[str, ...]:
-    return tuple(
-        chain.base.device
-        for table in rules.tables
-        if table.family is Family.NETDEV
-        for chain in table.chains
-        if chain.base and chain.base.device
-    )

@@ -31,10 +31,9 @@ def command(context: click.Context, /, **options: Any) -> None:
     policy = load_policy_or_leave(session, "arm")
     try:
         with one_at_a_time():
-            facts = probe(policy)
             before = kernel_listing()
-            plan = make_plan(policy, facts, before.ruleset)
-            record = arm(policy, facts, plan, before, report=lambda line: _say(line, session))
+            plan = make_plan(policy, probe(policy), before.ruleset())
+            record = arm(policy, plan, before, report=lambda line: _say(line, session))
     except ArmingError as error:
         leave(error)
     _conclude(policy, plan, record, session)
@@ -47,7 +46,7 @@ def _say(line: str, session: Session) -> None:
 
 def _conclude(policy: Policy, plan: Plan, record: Record, session: Session) -> None:
     if session.json:
-        session.print_json({"armed": True, "tunnels": record.tunnels, "underlay": record.underlay, "notes": list(plan.notes)})
+        session.print_json({"armed": True, "tunnels": record.tunnels, "under_ip": record.guarded, "notes": list(plan.notes)})
         return
     for note in plan.notes:
         click.echo(session.style(f"note: {note}", fg="yellow"), err=True)

@@ -9,7 +9,6 @@ import click
 
 from failshut.arming.status import State, Status, read_status
 from failshut.cli.session import Session, begin, session_options
-from failshut.emit.nft import rule_text
 from failshut.host.wireguard import RunningTunnel
 from failshut.model.exits import Exit
 
@@ -88,7 +87,7 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
     for line in status.counts.blocked[:_SHOWN_DESTINATIONS]:
         port = f" port {line.port}" if line.port else ""
         yield f"           {line.packets:>6}  {line.destination} {line.protocol}{port}, user {line.uid}"
-    if status.drift and status.rules.tables:
+    if status.drift and status.listing.tables:
         yield "drift      the kernel's rules are not the armed ones; `failshut arm` puts them right"
         yield from (f"           {line}" for line in status.drift)
     if session.verbose:
@@ -96,7 +95,10 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
 
 
 def _rules(status: Status) -> Iterator[str]:
-    for table in status.rules.tables:
+    # Imported here: only -v pays for it.
+    from failshut.emit.nft import rule_text  # noqa: PLC0415
+
+    for table in status.listing.ruleset().tables:
         for chain in table.chains:
             yield f"{table.family} {chain.name}"
             for rule in chain.rules:

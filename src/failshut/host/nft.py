@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from failshut.host.run import NOT_EXECUTABLE, NOT_FOUND, Result, run
-from failshut.model.ruleset import Ruleset, Table
-from failshut.read import nft as reader
+
+if TYPE_CHECKING:
+    from failshut.model.ruleset import Ruleset
 
 LOCK_NAME = "failshut"
 
@@ -23,11 +25,24 @@ class NftError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What the kernel holds under the lock's name: the rules, the JSON texts with the counters' values, the texts to load again."""
+    """What the kernel holds under the lock's name, in nft's words.
 
-    ruleset: Ruleset
-    json_texts: tuple[str, ...] = ()
+    `texts` are the tables without counters' values and sets' elements: they compare by value and load again. `json_texts` have
+    both.
+    """
+
+    tables: tuple[tuple[str, str], ...] = ()
     texts: tuple[str, ...] = ()
+    json_texts: tuple[str, ...] = ()
+
+    def ruleset(self) -> Ruleset:
+        """Return the rules as the model has them."""
+        # Imported here: `status` compares texts and reads no rule while all is well.
+        from failshut.model.ruleset import Ruleset  # noqa: PLC0415
+        from failshut.read.nft import read  # noqa: PLC0415
+
+        pairs = zip(self.json_texts, self.texts, strict=True)
+        return Ruleset(tuple(table for as_json, text in pairs for table in read(as_json, text).tables))
 
 
 def check(text: str) -> Result:
@@ -42,33 +57,22 @@ def load(text: str) -> Result:
 
 def listing() -> Listing:
     """Read the lock's tables back from the kernel. Raises `NftError`."""
-    tables: list[Table] = []
-    json_texts: list[str] = []
-    texts: list[str] = []
-    for family, name in _our_tables():
-        # One table a call: nft 1.0.6 fails to find the first of several when they are of different families.
-        json_texts.append(_listed("-j", family, name))
-        texts.append(_listed("-s", family, name))
-        tables += reader.read(json_texts[-1], texts[-1]).tables
-    return Listing(Ruleset(tuple(tables)), tuple(json_texts), tuple(texts))
+    tables = _our_tables()
+    # One table a call: nft 1.0.6 fails to find the first of several when they are of different families.
+    return Listing(
+        tables=tables,
+        texts=tuple(_answer("nft", "--stateless", "--terse", "list", "table", *table) for table in tables),
+        json_texts=tuple(_answer("nft", "--json", "list", "table", *table) for table in tables),
+    )
 
 
-def version() -> str | None:
-    """Return nft's version, None when it is not installed."""
-    result = run(["nft", "--version"])
-    return result.out.split()[1].removeprefix("v") if result.ok and len(result.out.split()) > 1 else None
+def _our_tables() -> tuple[tuple[str, str], ...]:
+    tables = [each["table"] for each in json.loads(_answer("nft", "--json", "list", "tables"))["nftables"] if "table" in each]
+    return tuple((each["family"], each["name"]) for each in tables if each["name"] == LOCK_NAME)
 
 
-def _our_tables() -> list[tuple[str, str]]:
-    result = run(["nft", "-j", "list", "tables"])
-    if not result.ok:
-        raise NftError(result)
-    tables = [each["table"] for each in json.loads(result.out)["nftables"] if "table" in each]
-    return [(each["family"], each["name"]) for each in tables if each["name"] == LOCK_NAME]
-
-
-def _listed(flag: str, family: str, name: str) -> str:
-    result = run(["nft", flag, "list", "table", family, name])
+def _answer(*argv: str) -> str:
+    result = run(argv)
     if not result.ok:
         raise NftError(result)
     return result.out

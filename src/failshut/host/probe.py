@@ -11,6 +11,7 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
+from failshut.host.links import all_links, underlay_devices
 from failshut.host.run import run
 from failshut.host.wireguard import fwmark_of
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
@@ -20,16 +21,12 @@ from failshut.model.units import InterfaceAddress, InterfaceName, Mark
 
 # Debian, Fedora, Arch: systemd-networkd, dhcpcd, ISC dhclient's and Alpine's udhcpc's users.
 _DHCP_USERS = ("systemd-network", "dhcpcd", "_dhcpcd", "_dhcp", "dhcp")
-# Devices that can't carry a frame off the machine.
-_NOWHERE = frozenset({"dummy", "ifb", "netdevsim", "nlmon", "vcan", "vxcan"})
-# A guest's or container's end of a bridge: frames there come from the machine's side of the cable, not from its outside.
-_GUEST_PORTS = frozenset({"veth", "tun"})
 _EGRESS_SINCE = (5, 16)
 
 
 def probe(policy: Policy) -> HostFacts:
     """Ask the machine what `lower` must know. Needs no privilege; what can't be learnt without it is left out."""
-    links = _links()
+    links = all_links()
     tunnels = {tunnel.interface for tunnel in policy.tunnels}
     return HostFacts(
         underlay=underlay_devices(links, tunnels),
@@ -38,34 +35,6 @@ def probe(policy: Policy) -> HostFacts:
         egress=_kernel_version() >= _EGRESS_SINCE,
         stamp=_stamp(),
     )
-
-
-def underlay_now(tunnels: Iterable[str]) -> tuple[InterfaceName, ...]:
-    """Return the underlay devices that are there now, of a machine with these tunnels."""
-    return underlay_devices(_links(), set(tunnels))
-
-
-def underlay_devices(links: Iterable[Mapping[str, Any]], tunnels: Iterable[str]) -> tuple[InterfaceName, ...]:
-    """Return the devices of `ip -j -d link` that the layer under IP must guard.
-
-    A device whose name nft can't say is left out: the choke point still refuses what leaves by it.
-    """
-    found = []
-    for link in links:
-        kind = link.get("linkinfo", {}).get("info_kind", "")
-        guest = kind in _GUEST_PORTS and link.get("linkinfo", {}).get("info_slave_kind") == "bridge"
-        if "LOOPBACK" in link.get("flags", ()) or link["ifname"] in tunnels or kind in _NOWHERE or guest:
-            continue
-        try:
-            found.append(InterfaceName(link["ifname"]))
-        except ValueError:
-            continue
-    return tuple(found)
-
-
-def _links() -> list[dict[str, Any]]:
-    result = run(["ip", "-j", "-d", "link", "show"])
-    return list(json.loads(result.out)) if result.ok and result.out.strip() else []
 
 
 def _dhcp_uids() -> tuple[int, ...]:

@@ -36,7 +36,7 @@ class Plan:
     """From the kernel's state to the wanted one.
 
     `text` is the transaction, byte for byte what is loaded; `difference` a unified diff of the rules, empty when the kernel holds
-    them already; `notes` what the user must know before saying yes.
+    them already; `under_ip` whether this kernel takes the layer under IP; `notes` what the user must know before saying yes.
     """
 
     wanted: Ruleset
@@ -45,6 +45,7 @@ class Plan:
     staged: tuple[FileChange, ...]
     configs: tuple[FileChange, ...]
     marks: tuple[MarkChange, ...]
+    under_ip: bool = True
     notes: tuple[str, ...] = field(default=())
 
     @property

@@ -16,6 +16,10 @@ Address = IPv4Address | IPv6Address
 Prefix = IPv4Network | IPv6Network
 InterfaceAddress = IPv4Interface | IPv6Interface
 
+# The IANA names of the protocols that rules name. nft takes them from /etc/protocols, and lists numbers on a machine without that
+# file (Debian without netbase).
+PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 58: "ipv6-icmp", 132: "sctp", 136: "udplite"}
+
 # IFNAMSIZ is 16 with the terminating NUL (linux/if.h); the kernel's dev_valid_name() refuses '/', ':' and white space. We also
 # refuse '"', '*' and '\\': nft has no way to quote the first, and a trailing '*' would open every interface of that prefix.
 _INTERFACE = re.compile(r"[^\s/:\"*\\\x00-\x1f\x7f]{1,15}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from failshut.read.nft_json import PROTOCOL_NAMES
+from failshut.model.units import PROTOCOL_NAMES
 
 _LOCAL_SETS = ("blocked4", "blocked6")
 

@@ -51,10 +51,9 @@ from failshut.model.ruleset import (
     Verdict,
     VerdictMap,
 )
+from failshut.model.units import PROTOCOL_NAMES
 
 ALL_BITS = 0xFFFFFFFF
-# nft asks /etc/protocols; a machine without that file (Debian without netbase) lists numbers.
-PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 58: "ipv6-icmp", 132: "sctp", 136: "udplite"}
 _ADDRESS_FIELDS = ("saddr", "daddr", "saddr ip", "daddr ip")
 _ADDRESS_PROTOCOLS = ("ip", "ip6", "arp")
 

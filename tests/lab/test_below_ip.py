@@ -11,8 +11,14 @@ def test_packet_sockets_leak_nothing(held):
 
 @drills("odd-frames")
 def test_frames_of_other_kinds_leak_nothing(held):
-    """LLDP, PPPoE, VLAN tags, ARP that gives the tunnel away."""
+    """LLDP, PPPoE, VLAN tags, ARP that gives the tunnel away, ARP and link control with cargo."""
     held("odd-frames")
+
+
+@drills("eapol-programs")
+def test_no_program_speaks_for_the_supplicant(held):
+    """EAPOL of a user with CAP_NET_RAW alone."""
+    held("eapol-programs")
 
 
 @drills("bridged-guest")
@@ -25,6 +31,12 @@ def test_a_bridged_guest_leaks_nothing(held):
 def test_a_macvlan_child_leaks_nothing(held):
     """A container on a child of the device."""
     held("macvlan")
+
+
+@drills("macvlan-marks")
+def test_a_macvlan_childs_marks_open_nothing(held):
+    """SO_MARK on UDP, raw and packet sockets of a container: the marks stay on the way down, and none is the stamp."""
+    held("macvlan-marks")
 
 
 @drills("guessed-stamp")

@@ -11,7 +11,7 @@ def test_public_resolvers_are_never_asked_in_the_clear(held):
 
 @drills("dns-lan")
 def test_the_lans_resolver_is_never_asked(held):
-    """Though the LAN is allowed."""
+    """Though the LAN is allowed: DNS, DoT, mDNS, LLMNR, by TCP, UDP, UDP-Lite, SCTP and DCCP."""
     held("dns-lan")
 
 

@@ -24,6 +24,10 @@ UPLINKS = tuple(InterfaceName(each) for each in ("enp0s31f6", "wlan0", "docker0"
 POLICIES: dict[str, Policy] = {
     "nothing allowed, IPv4 only": Policy(tunnels=(ONLY4,), dhcp=False, ndp=False),
     "nothing allowed, IPv6 only": Policy(tunnels=(ONLY6,), dhcp=False, ndp=True),
+    "calls and nothing else": Policy(
+        tunnels=(replace(ONLY4, endpoints=(SERVER4, SERVER6), addresses=(*ONLY4.addresses, *ONLY6.addresses)),),
+        inbound=(Inbound("ssh", Protocol.TCP, Port(22)), Inbound("game", Protocol.UDP, Port(5555))),
+    ),
     "much allowed": Policy(
         tunnels=(replace(ONLY4, endpoints=(SERVER4, SERVER6), addresses=(*ONLY4.addresses, *ONLY6.addresses)),),
         lan=Lan(
@@ -32,7 +36,7 @@ POLICIES: dict[str, Policy] = {
             dns=True,
             multicast=True,
         ),
-        inbound=(Inbound("ssh", Protocol.TCP, Port(2222)), Inbound("game", Protocol.UDP, Port(5555), (ip_network("10.0.0.0/11"),))),
+        inbound=(Inbound("ssh", Protocol.TCP, Port(2222)), Inbound("game", Protocol.UDP, Port(5555))),
         outbound=(
             Outbound("ntp", Protocol.UDP, (ip_network("192.0.2.123/32"),), Port(123)),
             Outbound("web", Protocol.TCP, (ip_network("192.0.2.124/32"), ip_network("2001:db8:99::1/128")), Port(443)),
@@ -41,7 +45,8 @@ POLICIES: dict[str, Policy] = {
 }
 SCENARIOS = (
     *("guide-1", "rule-lost", "dns-public", "bound-to-device", "only-the-lan", "names-on-the-link", "roaming", "container"),
-    *("works-tunnel", "works-lan", "works-outbound", "works-inbound"),
+    *("dns-lan", "ndp-scope", "joined-groups"),
+    *("works-tunnel", "works-lan", "works-outbound", "works-inbound", "works-sessions"),
 )
 
 

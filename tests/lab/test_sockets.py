@@ -29,7 +29,7 @@ def test_raw_sockets_leak_nothing(held):
 
 @drills("odd-headers")
 def test_fragments_options_and_extension_headers_leak_nothing(held):
-    """Lone, tiny and swapped fragments too."""
+    """Lone, tiny and swapped fragments too; routing headers by way of a LAN host."""
     held("odd-headers")
 
 

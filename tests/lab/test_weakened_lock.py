@@ -10,6 +10,7 @@ import pytest
 
 from failshut.drill.network.rules import RuleSource
 from failshut.drill.pool import CannotDrillError, Job, Worker, preflight
+from failshut.drill.scenario import RunResult
 from failshut.drill.scenarios import SCENARIOS
 from lab.drilling import example_rehearsal
 
@@ -40,6 +41,27 @@ WEAKENED = {
     "multicast is allowed": (r"(chain underlay \{\n)", r"\1 ip daddr 224.0.0.0/4 goto allowed\n", "names-on-the-link"),
     "IPv6 is forgotten": (r"(chain underlay \{\n)", r"\1 meta nfproto ipv6 goto allowed\n", "bound-to-device"),
     "port 22 may answer anybody": (r"(chain underlay \{\n)", r"\1 udp sport 22 goto allowed\n", "source-ports"),
+    "reports may be long": (r" ip6 length <= 136", "", "joined-groups"),
+    "neighbour discovery may be long": (r" ip6 length <= 64", "", "ndp-cargo"),
+    "a routing header is not asked for": (r"\n[^\n]*comment \"source-route\"", "", "odd-headers"),
+    "names are looked up by TCP and UDP alone": (r"\{ tcp, udp, udplite, sctp, dccp \}", "{ tcp, udp }", "dns-lan"),
+    "names are looked up at 53 and 853 alone": (r"53, 853, 5353, 5355", "53, 853", "dns-lan"),
+    "EAPOL is anybody's": (r"\n[^\n]*comment \"eapol:programs\"", "", "eapol-programs"),
+    "ARP may be long": (r"ether type arp meta length <= 64", "ether type arp", "odd-frames"),
+    "link control may be long": (r" meta length <= 128", "", "odd-frames"),
+}
+
+# The same, and the scenario in which something must be seen to fail.
+BROKEN = {
+    "the server must not speak first": (r"\n[^\n]*saddr [^\n]*accept comment \"transport:wg0\"", "", "works-server-first"),
+    "a service's own first word is reset": (
+        r"\n[^\n]*sport 22 [^\n]*drop comment \"inbound:ssh\"",
+        "",
+        "works-sessions",
+    ),
+    "replies take the tunnel": (r"\n[^\n]*comment \"inbound:reply\"", "", "works-inbound"),
+    "the bridges' protocol is refused": (r"\n[^\n]*comment \"stp\"", "", "works-link-control"),
+    "link aggregation is refused": (r"\n[^\n]*comment \"lacp\"", "", "works-link-control"),
 }
 
 
@@ -48,7 +70,23 @@ WEAKENED = {
 @pytest.mark.parametrize("weakness", WEAKENED)
 def test_a_weakened_lock_is_caught(weakness):
     """Each weakness is one that a published kill switch has, or that was removed in research/kernel.md."""
-    pattern, replacement, scenario = WEAKENED[weakness]
+    result = _run(*WEAKENED[weakness])
+
+    assert result.leaked > 0
+
+
+@pytest.mark.lab
+@pytest.mark.scenario(122)
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_lock_that_breaks_something_is_caught(fault):
+    """The control of what must still work: without its rule it does not, and the drill sees it."""
+    result = _run(*BROKEN[fault])
+
+    assert not all(result.works.values()), result
+
+
+def _run(pattern: str, replacement: str, scenario: str) -> RunResult:
+    """Run a scenario with the lock's text changed."""
     try:
         preflight(real_root=os.geteuid() == 0)
     except CannotDrillError as reason:
@@ -68,4 +106,4 @@ def test_a_weakened_lock_is_caught(weakness):
     if result.skipped:
         pytest.skip(result.reason)
     assert not result.reason, result.reason
-    assert result.leaked > 0
+    return result

@@ -65,8 +65,20 @@ def test_inbound_ssh_works_on_and_off_the_link(held):
 
 @drills("works-sessions")
 def test_sessions_opened_before_arming_survive(held):
-    """And twenty re-arms."""
+    """Though the service is the first to speak; the tunnel coming up, and twenty re-arms."""
     held("works-sessions")
+
+
+@drills("works-server-first")
+def test_the_server_may_speak_first_after_a_silence(held):
+    """The connection of the transport is forgotten: its packets come from the endpoint all the same."""
+    held("works-server-first")
+
+
+@drills("works-link-control")
+def test_the_links_own_protocols_work(held):
+    """EAPOL, spanning tree by a real bridge, link aggregation."""
+    held("works-link-control")
 
 
 @drills("works-inner-wireguard")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from failshut.drill.attacker import craft
-from failshut.model.packet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMPV6, TCP, UDP, Packet
+from failshut.model.packet import DCCP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMPV6, SCTP, TCP, UDP, Packet
 from failshut.read.frame import decode
 
 A, B = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
@@ -70,6 +70,24 @@ def test_extension_headers_are_walked_to_the_transport():
 
     assert (packet.protocol, packet.target_port) == (UDP, 53)
     assert packet.options
+    assert packet.extensions == (0, 60, 43)
+    assert packet.body == len(chain) + 9
+
+
+@pytest.mark.parametrize("protocol", [SCTP, DCCP])
+@pytest.mark.parametrize(("source", "target"), [(HOST4, PEER4), (HOST6, PEER6)])
+def test_other_protocols_ports_are_read(protocol, source, target):
+    """SCTP and DCCP begin as UDP does, with both ports; a header cut short is malformed."""
+    whole, cut = (_of(source, target, protocol, struct.pack(">HH", 4000, 53) + bytes(rest)) for rest in (12, 7))
+
+    assert (whole.source_port, whole.target_port, whole.payload) == (4000, 53, bytes(4))
+    assert cut.malformed
+
+
+def test_a_frame_without_ip_keeps_its_payload():
+    """What follows the EtherType, or the length in its place, is for the judge to look at."""
+    assert decode(craft.ethernet(A, B, 0x888E, b"start")).payload == b"start"
+    assert decode(craft.ethernet(A, B, 3, b"\x42\x42\x03")).payload == b"\x42\x42\x03"
 
 
 def test_a_later_fragment_has_no_ports():

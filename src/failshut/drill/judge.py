@@ -151,6 +151,10 @@ def _is_own(packet: Packet, device: str, case: Case) -> bool:
     return packet.source in case.own.get(device, frozenset())
 
 
+def _is_short(packet: Packet, most: int) -> bool:
+    return packet.body is not None and packet.body <= most
+
+
 def _within(address: Address | None, prefixes: Iterable[Prefix]) -> bool:
     return address is not None and any(address.version == each.version and address in each for each in prefixes)
 
@@ -205,12 +209,10 @@ def _ndp(packet: Packet, device: str, case: Case) -> str | None:
         return None
     if packet.icmp_type not in (ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT):
         return None
-    if packet.body is None or packet.body > LONGEST_NDP:
-        return None
     on_link = packet.icmp_type != ROUTER_SOLICITATION and _within(packet.target, case.links.get(device, ()))
     if not (on_link or _within(packet.target, (LINK_LOCAL6, MULTICAST6))):
         return None
-    if not (_is_own(packet, device, case) or packet.source == UNSPECIFIED6):
+    if not (_is_own(packet, device, case) or packet.source == UNSPECIFIED6) or not _is_short(packet, LONGEST_NDP):
         return None
     subject = packet.payload[4:20]
     if packet.icmp_type == NEIGHBOUR_ADVERTISEMENT and len(subject) == 16 and IPv6Address(subject) in case.tunnel_addresses:
@@ -219,10 +221,10 @@ def _ndp(packet: Packet, device: str, case: Case) -> str | None:
 
 
 def _mld(packet: Packet, device: str, case: Case) -> str | None:
-    """Explain multicast listener reports (RFC 3810 §5): hop limit 1, to the link, and short: their groups are anybody's to choose."""
+    """Explain multicast listener reports (RFC 3810 §5): hop limit 1, to the link; short, for anybody can choose their groups."""
     if not case.policy.ndp or packet.protocol != ICMPV6 or packet.hop_limit != 1 or packet.icmp_type not in MLD_TYPES:
         return None
-    if packet.body is None or packet.body > LONGEST_MLD:
+    if not _is_short(packet, LONGEST_MLD):
         return None
     link_local = _within(packet.source, (LINK_LOCAL6,)) and _is_own(packet, device, case)
     if not (link_local or packet.source == UNSPECIFIED6):

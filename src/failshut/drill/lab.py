@@ -20,7 +20,7 @@ from failshut.drill.network.tunnel import LabTunnel
 from failshut.drill.network.wait import until
 from failshut.drill.network.world import World, dns_answer, echo, silence
 from failshut.model.packet import Packet
-from failshut.model.policy import Policy
+from failshut.model.policy import Inbound, Policy
 from failshut.model.units import Address, Mark, Protocol
 
 HOST_INDEX, RESOLVER_INDEX, FIRST_TARGET = 1, 53, 100
@@ -208,16 +208,18 @@ class Lab:
             missing = [name for name, count in self.carried().items() if not count]
             raise SetUpError(f"the tunnel carried nothing of: {', '.join(missing)}")
 
-    def open_inbound(self, host: Namespace, source: Address, version: int, port: int) -> socket.socket | None:
-        """Open a TCP connection from `source` on `host` to a service of the client; None when nobody answers in 2 s."""
+    def open_inbound(self, host: Namespace, source: Address, service: Inbound) -> socket.socket | None:
+        """Connect a socket from `source` on `host` to a service of the client; None when nobody answers in 2 s."""
+        version, port, protocol = source.version, int(service.port), service.protocol
         local, device = self.own_address(version), self.device
+        kind = socket.SOCK_STREAM if protocol is Protocol.TCP else socket.SOCK_DGRAM
         with host.inside():
-            sock = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+            sock = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, kind)
         # IP_FREEBIND (15 at SOL_IP): the server answers for addresses that no interface of its holds.
         sock.setsockopt(socket.SOL_IP, 15, 1)
         sock.bind((str(source), 0))
         sock.settimeout(2.0)
-        self.connections.add(Connection(Protocol.TCP.number, local, port, source, sock.getsockname()[1], device))
+        self.connections.add(Connection(protocol.number, local, port, source, sock.getsockname()[1], device))
         try:
             sock.connect((str(local), port))
         except OSError:
@@ -226,17 +228,15 @@ class Lab:
         return sock
 
     def open_services(self) -> dict[str, socket.socket | None]:
-        """Open a connection to each TCP service, from the LAN and from beyond it, by every family it may be called from."""
+        """Call each service, from the LAN and from beyond it, by every family it may be called from."""
         opened = {}
         for service in self.policy.inbound:
-            if service.protocol is not Protocol.TCP:
-                continue
             for version in (4, 6):
                 callers = callers_of(self.plan, service, version)
                 for where, source in callers.items():
                     host = self.hosts.lan if where == "on the link" else self.hosts.server
                     name = f"{service.name} from {source} ({where})"
-                    opened[name] = self.open_inbound(host, source, version, int(service.port))
+                    opened[name] = self.open_inbound(host, source, service)
         return opened
 
     def serve(self) -> None:
@@ -253,19 +253,27 @@ class Lab:
             if inbound.protocol is Protocol.TCP:
                 self.world.tcp(self.client, int(inbound.port), f"inbound:{inbound.name}", echo=True)
             else:
-                self.world.udp(self.client, int(inbound.port), f"inbound:{inbound.name}", echo)
+                # Bound to no address it would answer with the tunnel's (docs/known-limits.md).
+                own = [str(self.own_address(version)) for version in (4, 6)]
+                self.world.udp(self.client, int(inbound.port), f"inbound:{inbound.name}", echo, at=own)
         self.world.start()
 
 
-def echoes(sock: socket.socket | None, rounds: int = 3) -> bool:
-    """Whether a connection carries bytes both ways, in several rounds."""
+def echoes(sock: socket.socket | None, rounds: int = 3, *, greeting: bytes = b"") -> bool:
+    """Whether a connection carries bytes both ways, in several rounds; `greeting` is what must come ahead of the first answer."""
     if sock is None:
         return False
     try:
         for number in range(rounds):
             message = f"round {number}".encode()
             sock.sendall(message)
-            if sock.recv(64) != message:
+            expected, answer = (b"" if number else greeting) + message, b""
+            while len(answer) < len(expected):
+                more = sock.recv(64)
+                answer += more
+                if not more:
+                    return False
+            if answer != expected:
                 return False
     except OSError:
         return False

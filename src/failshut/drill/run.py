@@ -22,7 +22,6 @@ from failshut.drill.scenario import Need, RunResult, Scenario
 from failshut.host.run import run
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy
-from failshut.model.units import Protocol
 
 # Of a run's leaks, how many are shown; all are counted.
 MOST_SHOWN = 12
@@ -159,7 +158,7 @@ _HAVE: dict[Need, Callable[[Plan, Rehearsal], bool]] = {
     Need.DNSMASQ: lambda _, __: bool(shutil.which("dnsmasq") or shutil.which("/usr/sbin/dnsmasq")),
     Need.IPTABLES: lambda _, __: bool(shutil.which("iptables-restore") or shutil.which("/usr/sbin/iptables-restore")),
     Need.TWO_FAMILIES: _same_port,
-    Need.INBOUND: lambda _, rehearsal: any(each.protocol is Protocol.TCP for each in rehearsal.policy.inbound),
+    Need.INBOUND: lambda _, rehearsal: bool(rehearsal.policy.inbound),
     Need.SECOND_DEVICE: lambda plan, _: len(plan.cables) > 1,
     Need.MACVLAN: lambda _, __: _device_kind("macvlan"),
     Need.FLOWTABLE: _flowtable,

@@ -28,7 +28,7 @@ class Need(StrEnum):
     DNSMASQ = "dnsmasq (package dnsmasq-base)"
     IPTABLES = "iptables-restore (package iptables)"
     TWO_FAMILIES = "an endpoint over IPv4 and one over IPv6, on the same port"
-    INBOUND = "an [[allow.inbound]] TCP service in the policy"
+    INBOUND = "an [[allow.inbound]] service in the policy"
     SECOND_DEVICE = "a second underlay device"
     MACVLAN = "macvlan devices in the kernel"
     FLOWTABLE = "flow tables in the kernel"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import selectors
 import socket
 import struct
+import termios
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from ipaddress import ip_address
 
@@ -24,6 +26,7 @@ class World:
         self._selector = selectors.DefaultSelector()
         self._stop = threading.Event()
         self._received: Counter[tuple[str, Address]] = Counter()
+        self._streams: dict[tuple[str, Address, int], socket.socket] = {}
         self._thread = threading.Thread(target=self._run, name="world", daemon=True)
 
     def start(self) -> None:
@@ -47,13 +50,27 @@ class World:
             if name == service and source in (None, peer) and version in (0, peer.version)
         )
 
-    def udp(self, host: Namespace, port: int, service: str, answer: Callable[[bytes], bytes | None]) -> None:
-        """Serve UDP on every address of `host`; an answer leaves by the address that was asked."""
-        for family in (socket.AF_INET, socket.AF_INET6):
+    def speak_first(self, service: str, peer: Address, port: int, message: bytes) -> bool:
+        """Have `service` send on the connection that it accepted from `peer`; whether its socket took it."""
+        try:
+            return self._streams[service, peer, port].send(message) == len(message)
+        except (KeyError, OSError):
+            return False
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """Whether every byte that was sent on an accepted connection was acknowledged: nothing is under way on any of them."""
+        return not any(_unacknowledged(each) for each in self._streams.values() if each.fileno() >= 0)
+
+    def udp(
+        self, host: Namespace, port: int, service: str, answer: Callable[[bytes], bytes | None], *, at: Sequence[str] = ("", "")
+    ) -> None:
+        """Serve UDP on every address of `host`, or on those given, by family; an answer leaves by the address that was asked."""
+        for family, address in zip((socket.AF_INET, socket.AF_INET6), at, strict=True):
             with host.inside():
                 sock = socket.socket(family, socket.SOCK_DGRAM)
-            _prepare(sock)
-            sock.bind(("", port))
+                _prepare(sock)
+                sock.bind((address, port))
             self._watch(sock, partial(self._datagram, sock, service, answer))
 
     def tcp(self, host: Namespace, port: int, service: str, *, echo: bool = False) -> None:
@@ -86,6 +103,7 @@ class World:
 
     def _accept(self, listener: socket.socket, service: str, *, echo: bool) -> None:
         connection, peer = listener.accept()
+        self._streams[service, ip_address(peer[0]), peer[1]] = connection
         self._watch(connection, lambda: self._stream(connection, ip_address(peer[0]), service, echo=echo))
 
     def _stream(self, connection: socket.socket, peer: Address, service: str, *, echo: bool) -> None:
@@ -103,6 +121,10 @@ class World:
         reply = answer(data)
         if reply is not None:
             sock.sendmsg([reply], [_from_asked(level, kind, value) for level, kind, value in extra], 0, peer)
+
+
+def _unacknowledged(sock: socket.socket) -> int:
+    return int(struct.unpack("=i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0])
 
 
 def _prepare(sock: socket.socket) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import socket
+import struct
 from functools import partial
 
 from failshut.drill.attacker import craft, senders
 from failshut.drill.attacker.senders import own_udp_frame
+from failshut.drill.judge import BPDU_LLC, LACP_GROUP, LONGEST_CONTROL, STP_GROUP
 from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.network.netns import Namespace
 from failshut.drill.scenario import Need, Scenario
+from failshut.drill.scenarios.endpoint import CAP_NET_RAW, SOMEBODY
 from failshut.model.marks import STAMP
-from failshut.model.packet import ETHERTYPE_IPV4, Packet
+from failshut.model.packet import ETHERTYPE_ARP, ETHERTYPE_EAPOL, ETHERTYPE_IPV4, ETHERTYPE_SLOW, Packet
 from failshut.model.units import Address
 
 LLDP, PPPOE, VLAN, HOMEPLUG = 0x88CC, 0x8863, 0x8100, 0x88E1
+# Protocol numbers of the guest's sockets: UDP's own, and one of those for experiments (RFC 3692).
+GUEST_PROTOCOLS = {"UDP": 0, "raw": 253}
 GUEST_MAC = "02:00:00:00:00:77"
 
 
@@ -58,6 +63,38 @@ def odd_frames(lab: Lab) -> None:
         message = craft.arp(1, mac, tunnel_address, lab.router(4))
         lab.extra_sent += senders.frames(lab.client, lab.device, [craft.ethernet(craft.BROADCAST_MAC, mac, 0x0806, message)])
 
+    _long_frames(lab)
+
+
+def _is_long(ethertype: int, group: str, packet: Packet) -> bool:
+    return packet.ethertype == ethertype and packet.target_mac == group and packet.length > LONGEST_CONTROL
+
+
+def _long_frames(lab: Lab) -> None:
+    """Send what the link may hear, with cargo: ARP, spanning tree, link aggregation."""
+    mac, cargo = lab.plan.cable.mac, bytes(1000)
+    message = craft.arp(1, mac, lab.own_address(4), lab.router(4))
+    for name, group, ethertype, head in (
+        ("ARP", craft.BROADCAST_MAC, ETHERTYPE_ARP, message),
+        ("a BPDU", STP_GROUP, len(BPDU_LLC) + len(cargo), BPDU_LLC),
+        ("link aggregation", LACP_GROUP, ETHERTYPE_SLOW, b"\1\1"),
+    ):
+        lab.watch(f"{name} with cargo", partial(_is_long, ethertype, group))
+        lab.extra_sent += senders.frames(lab.client, lab.device, [craft.ethernet(group, mac, ethertype, head + cargo)])
+
+
+def supplicants(lab: Lab) -> None:
+    """Send EAPOL, which root's supplicant may, as a user with CAP_NET_RAW alone."""
+    for ethertype in ETHERTYPE_EAPOL:
+        name = f"EAPOL {ethertype:#06x} of uid 1000"
+        lab.watch(name, partial(_is_type, ethertype))
+        frame = craft.ethernet(craft.BROADCAST_MAC, lab.plan.cable.mac, ethertype, bytes(1000))
+        with lab.client.inside():
+            said = senders.as_user(SOMEBODY, partial(senders.marked_frame, lab.device, 0, frame), keep=(CAP_NET_RAW,))
+        if said != "sent":
+            lab.give_up(name, said)
+        lab.extra_sent += senders.TRIES
+
 
 def _guest(lab: Lab, link: str) -> Namespace:
     """Give the client a guest of its own, on `link`, an `ip link add …` line that makes its `eth0`."""
@@ -67,8 +104,8 @@ def _guest(lab: Lab, link: str) -> Namespace:
     return guest
 
 
-def _guest_talks(lab: Lab, guest: Namespace) -> None:
-    """Let a guest with addresses of the LAN talk to the Internet by the router."""
+def _give_addresses(lab: Lab, guest: Namespace) -> None:
+    """Give a guest addresses of the LAN, and the router as its gateway."""
     cable = lab.plan.cable
     guest.batch(
         "link set lo up\nlink set eth0 up\n"
@@ -77,6 +114,12 @@ def _guest_talks(lab: Lab, guest: Namespace) -> None:
         f"neigh replace {cable.router4} lladdr {cable.router_mac} dev eth0 nud permanent\n"
         f"neigh replace {cable.router6} lladdr {cable.router_mac} dev eth0 nud permanent"
     )
+
+
+def _guest_talks(lab: Lab, guest: Namespace) -> None:
+    """Let a guest with addresses of the LAN talk to the Internet by the router."""
+    cable = lab.plan.cable
+    _give_addresses(lab, guest)
     with guest.inside():
         for version in (4, 6):
             target = lab.target(f"the guest, IPv{version}").of(version)
@@ -104,20 +147,49 @@ def bridged_guest(lab: Lab) -> None:
     _guest_talks(lab, guest)
 
 
-def macvlan_child(lab: Lab) -> None:
-    """Give a container a macvlan child of the cable's device."""
+def _macvlan_guest(lab: Lab) -> Namespace:
     link = f"link add link {lab.device} name drill-mv0 address {GUEST_MAC} type macvlan mode bridge\n"
     link += "link set drill-mv0 netns guest name eth0"
-    _guest_talks(lab, _guest(lab, link))
+    return _guest(lab, link)
 
 
-def guessed_stamp(lab: Lab) -> None:
-    """Send frames with every mark that an outsider could guess for the lock's stamp."""
+def macvlan_child(lab: Lab) -> None:
+    """Give a container a macvlan child of the cable's device."""
+    _guest_talks(lab, _macvlan_guest(lab))
+
+
+def macvlan_marks(lab: Lab) -> None:
+    """Let a container on a macvlan child mark what it sends with every guess at the stamp: the mark stays on the way down."""
+    guest = _macvlan_guest(lab)
+    _give_addresses(lab, guest)
+    cable, guesses = lab.plan.cable, _guesses(lab)
+    for name, mark in guesses.items():
+        for version in (4, 6):
+            for kind, number in (("UDP", socket.SOCK_DGRAM), ("raw", socket.SOCK_RAW)):
+                target = lab.target(f"{name}, {kind}, IPv{version}").of(version)
+                with guest.inside(), socket.socket(senders.family(version), number, GUEST_PROTOCOLS[kind]) as sock:
+                    sock.setsockopt(socket.SOL_SOCKET, senders.SO_MARK, struct.pack("=I", mark))
+                    where = (str(target), 7002 if kind == "UDP" else 0)
+                    lab.extra_sent += senders.attempts(partial(sock.sendto, bytes(16), where))
+        source, target = cable.neighbour(4, 77).ip, lab.target(f"{name}, AF_PACKET").v4
+        packet = craft.ip(source, target, 17, craft.udp(source, target, (40000, 7002), b"guest"))
+        with guest.inside():
+            senders.marked_frame("eth0", mark, craft.ethernet(cable.router_mac, GUEST_MAC, ETHERTYPE_IPV4, packet))
+        lab.extra_sent += senders.TRIES
+
+
+def _guesses(lab: Lab) -> dict[str, int]:
+    """Return every mark that an outsider could take for the lock's stamp."""
     fwmark = int(lab.plan.fwmark)
     guesses = {"the known bit": int(STAMP), "all bits": 0xFFFFFFFF, "the tunnel's": fwmark, "bit and tunnel's": STAMP | fwmark}
     if lab.stamp in guesses.values():
         raise NotHereError("this machine's stamp is the known one: it has no machine id")
-    for name, mark in guesses.items():
+    return guesses
+
+
+def guessed_stamp(lab: Lab) -> None:
+    """Send frames with every mark that an outsider could guess for the lock's stamp."""
+    for name, mark in _guesses(lab).items():
         frame = own_udp_frame(lab, lab.target(name).v4)
         with lab.client.inside():
             senders.marked_frame(lab.device, mark, frame)
@@ -127,7 +199,16 @@ def guessed_stamp(lab: Lab) -> None:
 SCENARIOS = (
     Scenario("packet-sockets", "AF_PACKET: raw, cooked, QDISC_BYPASS", (34,), packet_sockets, traffic=False),
     Scenario("guessed-stamp", "AF_PACKET with guessed marks", (34,), guessed_stamp, traffic=False),
-    Scenario("odd-frames", "other EtherTypes, VLAN tags, ARP as the tunnel", (34, 53), odd_frames, traffic=False),
+    Scenario("odd-frames", "other EtherTypes, VLAN tags, ARP as the tunnel, cargo", (34, 53), odd_frames, traffic=False),
     Scenario("bridged-guest", "a guest bridged onto the cable", (105,), bridged_guest),
     Scenario("macvlan", "a container on a macvlan child", (107,), macvlan_child, needs=(Need.MACVLAN,)),
+    Scenario(
+        "macvlan-marks",
+        "a container on a macvlan child, with guessed marks",
+        (34, 107),
+        macvlan_marks,
+        traffic=False,
+        needs=(Need.MACVLAN,),
+    ),
+    Scenario("eapol-programs", "EAPOL of a user with CAP_NET_RAW", (34,), supplicants, traffic=False, needs=(Need.REAL_ROOT,)),
 )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import struct
+from collections.abc import Sequence
 from functools import partial
 from ipaddress import IPv6Address, ip_address
 
 from failshut.drill.attacker import craft, senders
 from failshut.drill.attacker.senders import attempts, family
+from failshut.drill.judge import LONGEST_MLD
 from failshut.drill.lab import Lab, NotHereError
-from failshut.drill.scenario import Scenario
-from failshut.model.packet import ICMP, ICMPV6, TCP, UDP, Packet
+from failshut.drill.network.wait import pace
+from failshut.drill.scenario import Need, Scenario
+from failshut.drill.scenarios.endpoint import CAP_NET_RAW, SOMEBODY
+from failshut.model.packet import ICMP, ICMPV6, IGMP, TCP, UDP, Packet
 from failshut.model.units import Address, Prefix
 
+MLD2_REPORT = 143
 # Private addresses that no lab LAN uses: "the LAN is allowed" must not mean "private addresses are".
 OTHER_PRIVATE = ("10.1.2.3", "172.20.1.2", "192.168.213.4", "169.254.77.7", "100.101.102.103", "fdee:ffff::7")
 
@@ -132,10 +139,106 @@ def discovery_beyond_the_link(lab: Lab) -> None:
         lab.extra_sent += senders.raw_ip(lab, [packet], 6, target)
 
 
+def _is_cargo(kind: int, sender: bytes, packet: Packet) -> bool:
+    return packet.icmp_type == kind and sender in packet.payload
+
+
+def _cargo(lab: Lab, sender: bytes) -> dict[str, bytes]:
+    """Return, by name, each message of the link's own with 1,300 bytes of somebody's, and watch them."""
+    source, everybody = lab.plan.cable.link_local, IPv6Address("ff02::1")
+    packets = {}
+    for name, kind, hop_limit in (
+        ("router solicitation", 133, 255),
+        ("neighbour solicitation", 135, 255),
+        ("neighbour advertisement", 136, 255),
+        ("listener report", 131, 1),
+        ("listener report v2", 143, 1),
+    ):
+        body = bytes((kind, 0, 0, 0)) + bytes(4) + everybody.packed + sender.ljust(1276, b".")
+        probe = f"{name} with cargo, {sender.decode()}"
+        lab.watch(probe, partial(_is_cargo, kind, sender))
+        packets[probe] = craft.ipv6(source, everybody, ICMPV6, craft.icmp6(source, everybody, body), hop_limit=hop_limit)
+    return packets
+
+
+def _raw_to_the_link(index: int, packets: Sequence[bytes]) -> str:
+    """Send whole IPv6 packets to the link's nodes, in the caller's namespace; return "sent"."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
+        sock.setblocking(False)
+        for each in packets:
+            attempts(partial(sock.sendto, each, ("ff02::1", 0, 0, index)))
+    return "sent"
+
+
+def discovery_with_cargo(lab: Lab) -> None:
+    """Use the messages of the link, which go to the link, for 1,300 bytes: as root, and as a user with CAP_NET_RAW alone."""
+    index = senders.index_of(lab, lab.device)
+    for name, uid, keep in (("root", 0, ()), ("uid 1000", SOMEBODY, (CAP_NET_RAW,))):
+        packets = _cargo(lab, name.encode())
+        with lab.client.inside():
+            said = senders.as_user(uid, partial(_raw_to_the_link, index, list(packets.values())), keep=keep)
+        for probe in packets if said != "sent" else ():
+            lab.give_up(probe, said)
+        lab.extra_sent += senders.TRIES * len(packets)
+
+
+SECRET = b"14 bytes of it"
+GROUPS, AT_ONCE, ROUNDS = 1200, 100, 3
+
+
+def _is_long_report(packet: Packet) -> bool:
+    return packet.icmp_type == MLD2_REPORT and (packet.body or 0) > LONGEST_MLD
+
+
+def _is_igmp(packet: Packet) -> bool:
+    return packet.protocol == IGMP
+
+
+def _join_many(index: int, own: bytes) -> str:
+    """Join group after group whose addresses are the data, leave them, and again; in the caller's namespace."""
+    for number in range(ROUNDS):
+        with contextlib.ExitStack() as stack:
+            sock = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+            for each in range(GROUPS):
+                data = SECRET[:11] + bytes((number, each >> 8, each & 0xFF))
+                with contextlib.suppress(OSError):
+                    # The kernel holds as many as its socket memory; the others are tried all the same.
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, b"\xff\x0e" + data + struct.pack("=i", index))
+                if not each % AT_ONCE:
+                    pace(0.05)
+            member = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            for each in range(20):
+                member.setsockopt(socket.SOL_IP, socket.IP_ADD_MEMBERSHIP, bytes((239, 7, number, each)) + own)
+    return "joined"
+
+
+def joined_groups(lab: Lab) -> None:
+    """Let any user join groups whose addresses say something: the kernel itself reports them to the link (MLD, IGMP)."""
+    lab.watch("long listener reports", _is_long_report)
+    lab.watch("IGMP", _is_igmp)
+    index, own = senders.index_of(lab, lab.device), lab.plan.cable.client4.ip.packed
+    # Without another user id, root does it: the kernel asks nobody who he is.
+    with lab.client.inside():
+        said = senders.as_user(SOMEBODY if lab.real_root else 0, partial(_join_many, index, own))
+    if said != "joined":
+        lab.give_up("long listener reports", said)
+        lab.give_up("IGMP", said)
+    lab.extra_sent += GROUPS * ROUNDS
+
+
 SCENARIOS = (
     Scenario("only-the-lan", "private addresses that the policy does not name", (6, 7), only_the_lan, traffic=False),
     Scenario("tunnel-source", "the tunnel's address used towards the LAN", (41,), tunnel_source, traffic=False),
     Scenario("tunnel-probed", "the tunnel's address probed (CVE-2019-14899)", (52,), tunnel_probed),
     Scenario("tunnel-asked-for", "ARP and NDP for the tunnel's address", (53,), tunnel_asked_for),
     Scenario("ndp-scope", "neighbour discovery beyond the link", (23,), discovery_beyond_the_link, traffic=False),
+    Scenario(
+        "ndp-cargo",
+        "1,300 bytes in neighbour discovery and reports",
+        (23,),
+        discovery_with_cargo,
+        traffic=False,
+        needs=(Need.REAL_ROOT,),
+    ),
+    Scenario("joined-groups", "data in the addresses of joined groups", (24, 26), joined_groups, traffic=False, window=2.0),
 )

@@ -22,13 +22,14 @@ from failshut.drill.attacker.senders import (
 from failshut.drill.lab import Lab
 from failshut.drill.network import traffic
 from failshut.drill.scenario import Scenario
-from failshut.model.packet import ICMP, ICMPV6, IGMP, TCP, UDP, UDPLITE, Packet
+from failshut.model.packet import ICMP, ICMPV6, IGMP, ROUTING_HEADER, TCP, UDP, UDPLITE, Packet
 from failshut.model.units import Address
 
 TCP_SOCKET, UDP_SOCKET = (socket.SOCK_STREAM, 0), (socket.SOCK_DGRAM, 0)
 # SCTP, GRE, ESP, AH, IP in IP, 6in4, L2TP, OSPF, experimental (IANA protocol numbers)
 OTHER_PROTOCOLS = {"sctp": 132, "gre": 47, "esp": 50, "ipip": 4, "6in4": 41, "l2tp": 115, "ospf": 89, "253": 253}
-HOP_BY_HOP, ROUTING, DESTINATION, FRAGMENT = 0, 43, 60, 44
+HOP_BY_HOP, DESTINATION, FRAGMENT = 0, 60, 44
+IPV6_RTHDR = 57  # linux/in6.h; a user without any privilege may set it
 
 
 def bound_to_device(lab: Lab) -> None:
@@ -119,6 +120,7 @@ def odd_headers(lab: Lab) -> None:
     """Send fragments in every order, IPv4 options and IPv6 extension headers."""
     _odd4(lab)
     _odd6(lab)
+    _detours(lab)
 
 
 def _aim4(lab: Lab, probe: str) -> tuple[IPv4Address, IPv4Address]:
@@ -164,7 +166,7 @@ def _odd6(lab: Lab) -> None:
     for probe, first, header in (
         ("hop-by-hop header", HOP_BY_HOP, bytes((UDP, 0)) + pad),
         ("destination header", DESTINATION, bytes((UDP, 0)) + pad),
-        ("routing header", ROUTING, bytes((UDP, 2, 4, 0, 0, 0, 0, 0)) + IPv6Address("2001:db8::7").packed),
+        ("routing header", ROUTING_HEADER, bytes((UDP, 2, 4, 0, 0, 0, 0, 0)) + IPv6Address("2001:db8::7").packed),
         ("two headers", HOP_BY_HOP, bytes((DESTINATION, 0)) + pad + bytes((UDP, 0)) + pad),
         ("a first fragment, IPv6", FRAGMENT, struct.pack(">BBHI", UDP, 0, 1, 7)),
         ("a last fragment, IPv6", FRAGMENT, struct.pack(">BBHI", UDP, 0, 64, 8)),
@@ -173,6 +175,27 @@ def _odd6(lab: Lab) -> None:
         target = lab.target(probe).v6
         datagram6 = craft.udp(source, target, (4000, 7002), bytes(56))
         lab.extra_sent += raw_ip(lab, [craft.ipv6(source, target, first, header + datagram6)], 6, target)
+
+
+def _detours(lab: Lab) -> None:
+    """Send to a LAN host, which may be allowed, with a routing header that names somebody else as the packet's end."""
+    source, via, end = lab.plan.cable.client6.ip, lab.lan_host(6), lab.host(6)
+    # RFC 8754 §2: the last segment first, then the first; RFC 5095's type 0 names the remaining hops alone.
+    segments = bytes((4, 4, 1, 1, 0, 0, 0)) + end.packed + via.packed
+    chains = {
+        "a segment routing header": (7100, ROUTING_HEADER, bytes((UDP,)) + segments),
+        "a type 0 routing header": (7101, ROUTING_HEADER, bytes((UDP, 2, 0, 1, 0, 0, 0, 0)) + end.packed),
+        "one behind another header": (7102, HOP_BY_HOP, bytes((ROUTING_HEADER, 0, 1, 4, 0, 0, 0, 0)) + bytes((UDP,)) + segments),
+    }
+    for name, (port, first, header) in chains.items():
+        lab.watch(f"{name} to the LAN", partial(_is_for, via, port))
+        packet = craft.ipv6(source, via, first, header + craft.udp(source, via, (4000, port), b"detour"))
+        lab.extra_sent += raw_ip(lab, [packet], 6, via)
+    lab.watch("a socket's routing header to the LAN", partial(_is_for, via, 7103))
+    with lab.sending(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        senders.bind_to(sock, lab.device)
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RTHDR, bytes((0,)) + segments)
+        lab.extra_sent += attempts(partial(sock.sendto, b"detour", (str(end), 7103)))
 
 
 def names_on_the_link(lab: Lab) -> None:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from functools import partial
 from ipaddress import ip_address
+from pathlib import Path
 
+from failshut.drill.attacker import craft, senders
 from failshut.drill.attacker.senders import family
+from failshut.drill.judge import LACP_GROUP, STP_GROUP
 from failshut.drill.lab import Lab, NotHereError, echoes
 from failshut.drill.network import traffic
 from failshut.drill.network.topology import default_routes
 from failshut.drill.network.tunnel import SERVER_DEVICE, fresh_keys
-from failshut.drill.network.wait import pace
+from failshut.drill.network.wait import pace, until
+from failshut.drill.network.world import echo
 from failshut.drill.scenario import Kind, Need, Scenario
 from failshut.drill.scenarios.flows import flush_conntrack
 from failshut.drill.scenarios.guide import keep_carrying
+from failshut.model.packet import ETHERTYPE_EAPOL, ETHERTYPE_SLOW
 from failshut.model.units import Address
 
 # Longer than WireGuard's handshake retry and Linux' neighbour timers: what survives it has really recovered.
 OUTAGE_SECONDS = 12.0
+GREETING, INNER_PORT = b"are you still there? ", 7009
 SEEN = "what was seen to work needs no control"
 
 
@@ -163,7 +170,7 @@ def outbound(lab: Lab) -> None:
 
 
 def inbound(lab: Lab) -> None:
-    """Be called from an allowed prefix, on the link and from beyond it, with the tunnel holding the default route."""
+    """Be called from an allowed prefix, on the link and from beyond it, by TCP and UDP, the tunnel holding the default route."""
     for name, opened in lab.open_services().items():
         lab.check(name, echoes(opened))
 
@@ -173,18 +180,99 @@ def sessions_before(lab: Lab) -> None:
     lab.sessions.update(lab.open_services())
     for name, opened in lab.sessions.items():
         lab.check(f"{name}, before arming", echoes(opened))
+    # A last acknowledgement of a caller's, seen by the lock, would be the caller's first word.
+    until(lambda: lab.world.is_acknowledged, within=3)
 
 
 def sessions_survive(lab: Lab) -> None:
-    """Go on with sessions that were open before the lock, and through 20 re-arms."""
+    """Go on with sessions that were open before the lock, the service the first to speak; then with the tunnel; then re-armed.
+
+    What it says then can't be told from a program's packet; it must neither end the session nor be lost once the caller speaks.
+    """
+    spoken = {name: _speaks_first(lab, opened) for name, opened in lab.sessions.items()}
+    for name, said in spoken.items():
+        lab.check(f"{name}, the service spoke first", said or not _is_stream(lab.sessions[name]))
+    # The second time the kernel sends it by itself, 200 ms later.
+    pace(0.5)
     for name, opened in lab.sessions.items():
-        lab.check(f"{name}, after arming", echoes(opened))
+        lab.check(f"{name}, after arming", echoes(opened, greeting=GREETING if spoken[name] else b""))
+    lab.bring_up()
+    for name, opened in lab.sessions.items():
+        lab.check(f"{name}, with the tunnel up", echoes(opened))
     for _ in range(20):
         lab.rearm()
     for name, opened in lab.sessions.items():
         lab.check(f"{name}, after re-arming", echoes(opened))
     for name, worked in keep_carrying(lab).items():
         lab.check(name, worked)
+
+
+def _is_stream(session: socket.socket | None) -> bool:
+    return session is not None and session.type == socket.SOCK_STREAM
+
+
+def _speaks_first(lab: Lab, session: socket.socket | None) -> bool:
+    """Have the service's end of a TCP session send; whether the session is one that has such an end."""
+    if session is None or not _is_stream(session):
+        return False
+    (peer, port), service_port = session.getsockname()[:2], session.getpeername()[1]
+    service = next(each.name for each in lab.policy.inbound if int(each.port) == service_port)
+    return lab.world.speak_first(f"inbound:{service}", ip_address(peer), port, GREETING)
+
+
+def server_first(lab: Lab) -> None:
+    """Be called through the tunnel after a silence so long that the connection of its transport is forgotten."""
+    lab.world.udp(lab.client, INNER_PORT, "inner service", echo)
+    for version in lab.versions:
+        lab.check(f"the tunnel carries a question, IPv{version}", _asks(lab, lab.host(version), traffic.ECHO_PORT))
+    lab.client.sysctl({"netfilter/nf_conntrack_udp_timeout": 1, "netfilter/nf_conntrack_udp_timeout_stream": 1})
+    forgotten = until(lambda: not _is_transport_tracked(lab), within=8, step=0.05)
+    if not forgotten:
+        # A kernel that does not list its connections, or one whose WireGuard does not keep silent.
+        flush_conntrack(lab)
+    for version in lab.versions:
+        inner = lab.plan.tunnel_address(version)
+        if inner is None:
+            continue
+        with lab.hosts.server.inside():
+            sock = socket.socket(family(version), socket.SOCK_DGRAM)
+        with sock:
+            sock.bind((str(lab.host(version)), 0))
+            sock.sendto(b"are you still there?", (str(inner), INNER_PORT))
+            heard = until(lambda: lab.world.received("inner service", version=version) > 0, within=2)  # noqa: B023
+            lab.check(f"the server's first word after a silence, IPv{version}", heard)
+        if version != lab.versions[-1]:
+            # The answer has opened the connection again.
+            flush_conntrack(lab)
+
+
+def _is_transport_tracked(lab: Lab) -> bool:
+    """Whether the client tracks a connection to the server's port; True where the kernel does not list them."""
+    port = f"port={int(lab.tunnel.endpoint.port)} "
+    with lab.client.inside():
+        listing = Path("/proc/thread-self/net/nf_conntrack")
+        return not listing.exists() or any(port in line for line in listing.read_text().splitlines())
+
+
+def link_control(lab: Lab) -> None:
+    """Speak to the link's own devices: a real bridge with spanning tree; a supplicant's and a team daemon's frames, of root."""
+    mac, port_group = lab.plan.cable.mac, "01:80:c2:00:00:03"
+    start = bytes((2, 1, 0, 0))
+    lab.eapol.add(start)
+    # IEEE 802.1AX §6.4.2.3: subtype and version, then TLVs to 110 bytes.
+    aggregation = bytes((1, 1, 1, 20)) + bytes(106)
+    for name, frame in (
+        ("EAPOL", craft.ethernet(port_group, mac, ETHERTYPE_EAPOL[0], start)),
+        ("link aggregation", craft.ethernet(LACP_GROUP, mac, ETHERTYPE_SLOW, aggregation)),
+    ):
+        lab.extra_sent += senders.frames(lab.client, lab.device, [frame])
+        lab.check(name, until(partial(lab.capture.saw, frame), within=5))
+    lab.client.batch(
+        "link add drill-br0 type bridge stp_state 1 forward_delay 200 hello_time 100 mcast_snooping 0\n"
+        f"link set drill-br0 addrgenmode none\nlink set {lab.device} master drill-br0\nlink set drill-br0 up"
+    )
+    group = bytes.fromhex(STP_GROUP.replace(":", "") + mac.replace(":", ""))
+    lab.check("spanning tree", until(lambda: lab.capture.saw(group), within=10))
 
 
 def wireguard_in_wireguard(lab: Lab) -> None:
@@ -217,14 +305,17 @@ SCENARIOS = (
     _works("works-loopback", "loopback, IPv4 and IPv6", (119,), loopback, traffic=False),
     _works("works-lan", "the LAN: a printer, with ARP and NDP", (7, 123), lan),
     _works("works-outbound", "the pinned exceptions", (124,), outbound),
-    _works("works-inbound", "SSH from outside, on the link and beyond it", (46, 122), inbound, needs=(Need.INBOUND,)),
+    _works("works-inbound", "SSH and the like from outside, on the link and beyond it", (46, 122), inbound, needs=(Need.INBOUND,)),
     _works(
         "works-sessions",
-        "SSH sessions opened before arming",
+        "sessions opened before arming, the service speaking first",
         (122,),
         sessions_survive,
         before=sessions_before,
+        tunnel=False,
         needs=(Need.INBOUND,),
     ),
+    _works("works-server-first", "the server's first word after a long silence", (121,), server_first, traffic=False, slow=True),
+    _works("works-link-control", "EAPOL, spanning tree, link aggregation", (105,), link_control, tunnel=False),
     _works("works-inner-wireguard", "another WireGuard inside the tunnel", (110,), wireguard_in_wireguard),
 )

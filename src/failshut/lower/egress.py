@@ -12,7 +12,7 @@ from ipaddress import IPv4Address
 
 from failshut.lower.link import BROADCAST, DHCP_RATE
 from failshut.lower.lock import NAME, tunnel_addresses
-from failshut.lower.rules import META_MARK, SKUID, any_of, is_, is_not, rule
+from failshut.lower.rules import META_MARK, SKUID, any_of, is_, rule
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy
 from failshut.model.ruleset import (
@@ -75,8 +75,8 @@ def _admit(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     # Stamped on their way, so that the device below a VLAN or a bridge knows them again under its own header.
     stamp = SetMark(META_MARK, facts.stamp)
     yield rule("arp", is_(_ETHER_TYPE, "arp"), _SHORT, stamp, Verdict.ACCEPT)
-    yield rule("eapol:programs", is_(_ETHER_TYPE, _EAPOL), is_not(SKUID, 0), Verdict.DROP)
-    yield rule("eapol", is_(_ETHER_TYPE, _EAPOL), stamp, Verdict.ACCEPT)
+    # A supplicant is root's, in this network namespace; a container's or a guest's frames match no user here.
+    yield rule("eapol", is_(_ETHER_TYPE, _EAPOL), is_(SKUID, 0), stamp, Verdict.ACCEPT)
     for name, group in _LINK_CONTROL:
         yield rule(name, is_(Payload("ether", "daddr"), group), _SHORT_CONTROL, stamp, Verdict.ACCEPT)
     if policy.dhcp:

@@ -46,7 +46,7 @@ WEAKENED = {
     "a routing header is not asked for": (r"\n[^\n]*comment \"source-route\"", "", "odd-headers"),
     "names are looked up by TCP and UDP alone": (r"\{ tcp, udp, udplite, sctp, dccp \}", "{ tcp, udp }", "dns-lan"),
     "names are looked up at 53 and 853 alone": (r"53, 853, 5353, 5355", "53, 853", "dns-lan"),
-    "EAPOL is anybody's": (r"\n[^\n]*comment \"eapol:programs\"", "", "eapol-programs"),
+    "EAPOL is anybody's": (r"(0x888e, 0x88c7 \}) meta skuid 0 ", r"\1 ", "eapol-programs"),
     "ARP may be long": (r"ether type arp meta length <= 64", "ether type arp", "odd-frames"),
     "link control may be long": (r" meta length <= 128", "", "odd-frames"),
 }

@@ -133,7 +133,9 @@ def _guest_talks(lab: Lab, guest: Namespace) -> None:
             lab.own_address(4), raw := lab.target("the guest, raw").v4, 17, craft.udp(lab.own_address(4), raw, (1, 2), b"guest")
         ),
     )
-    lab.extra_sent += senders.frames(guest, "eth0", [frame])
+    lab.watch("the guest, EAPOL", partial(_is_type, ETHERTYPE_EAPOL[0]))
+    hello = craft.ethernet(craft.BROADCAST_MAC, GUEST_MAC, ETHERTYPE_EAPOL[0], bytes(1000))
+    lab.extra_sent += senders.frames(guest, "eth0", [frame, hello])
 
 
 def bridged_guest(lab: Lab) -> None:

@@ -15,6 +15,7 @@ from failshut.host import nft
 from failshut.lower import lower
 from failshut.lower.transport import mark_of
 from failshut.model.host import HostFacts, WireGuardKind
+from failshut.model.marks import STAMP
 from failshut.model.plan import FileChange, MarkChange, Plan
 from failshut.model.policy import Policy
 from failshut.model.ruleset import Family, Ruleset
@@ -61,6 +62,8 @@ def _loadable(wanted: Ruleset, kernel: Ruleset) -> tuple[Ruleset, tuple[str, ...
 def _notes(policy: Policy, facts: HostFacts) -> Iterator[str]:
     if not facts.egress:
         yield "this kernel has no egress hook (Linux 5.16): packets below IP (AF_PACKET, macvlan, bridged guests) are not held"
+    if facts.egress and facts.stamp == STAMP:
+        yield "this machine has no /etc/machine-id: a container with CAP_NET_RAW on a macvlan device can guess the lock's stamp"
     if not facts.underlay:
         yield "there is no underlay device now: arm again when one is there, for the layer under IP and inbound services"
     if _others_may_write(Path(policy.path)):

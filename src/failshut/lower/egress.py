@@ -24,6 +24,7 @@ from failshut.model.ruleset import (
     Family,
     Hook,
     Jump,
+    Limit,
     Match,
     Meta,
     Op,
@@ -43,8 +44,13 @@ COUNTER = "under-ip"
 _SHORT = Match(Meta("length"), 64, Op.LE)
 # Spanning tree (IEEE 802.1D) and link aggregation (802.1AX): to groups that no bridge forwards; without them a bridge over the
 # device loops and a bond falls apart.
-_LINK_CONTROL = (("stp", "01:80:c2:00:00:00"), ("lacp", "01:80:c2:00:00:02"))
+_LINK_CONTROL = (
+    # A length where other frames have a type: nothing that IP would be read from.
+    ("stp", "01:80:c2:00:00:00", Match(_ETHER_TYPE, 0x0600, Op.LT)),
+    ("lacp", "01:80:c2:00:00:02", is_(_ETHER_TYPE, 0x8809)),
+)
 _SHORT_CONTROL = Match(Meta("length"), 128, Op.LE)
+_CONTROL_RATE = Limit(rate=10, per="second", burst=10)
 
 
 def egress_table(policy: Policy, facts: HostFacts) -> Table | None:
@@ -77,8 +83,9 @@ def _admit(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield rule("arp", is_(_ETHER_TYPE, "arp"), _SHORT, stamp, Verdict.ACCEPT)
     # A supplicant is root's, in this network namespace; a container's or a guest's frames match no user here.
     yield rule("eapol", is_(_ETHER_TYPE, _EAPOL), is_(SKUID, 0), stamp, Verdict.ACCEPT)
-    for name, group in _LINK_CONTROL:
-        yield rule(name, is_(Payload("ether", "daddr"), group), _SHORT_CONTROL, stamp, Verdict.ACCEPT)
+    for name, group, kind in _LINK_CONTROL:
+        to_group = is_(Payload("ether", "daddr"), group)
+        yield rule(name, to_group, kind, _SHORT_CONTROL, _CONTROL_RATE, stamp, Verdict.ACCEPT)
     if policy.dhcp:
         # A client without an address sends below IP; its unicast renewal goes through a socket and so the choke point.
         yield rule(

@@ -16,6 +16,7 @@ from failshut.lower.services import (
     reply_rules,
     reroute_rules,
     session_rules,
+    stray_rules,
 )
 from failshut.lower.transport import mark_of, transport_input_rules, transport_rules
 from failshut.model.host import HostFacts
@@ -165,6 +166,7 @@ def _output(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     flow goes on when the tunnel is back.
     """
     yield _LOOPBACK_OUT
+    yield from stray_rules(policy)
     yield rule("tunnel", is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     for mark in dict.fromkeys(mark_of(tunnel, facts) for tunnel in policy.tunnels):
         yield rule("choke-point-decides", is_(META_MARK, mark), Verdict.ACCEPT)

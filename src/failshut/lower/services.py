@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from failshut.lower.rules import ALLOWED, META_MARK, OIFNAME, address_matches, is_, is_not, rule
+from failshut.lower.rules import ALLOWED, META_MARK, OIFNAME, address_matches, any_of, is_, is_not, rule
 from failshut.lower.transport import mark_of
 from failshut.model.host import HostFacts
 from failshut.model.marks import ARRIVAL, ARRIVAL_SHIFT, MAX_ARRIVAL_DEVICES
 from failshut.model.policy import Inbound, Policy
-from failshut.model.ruleset import Ct, Jump, Masked, Match, Meta, Payload, Rule, SetMark, Verdict
+from failshut.model.ruleset import Ct, Fib, Jump, Masked, Match, Meta, Payload, Rule, SetMark, Verdict
 from failshut.model.units import InterfaceName
 
 _CT_MARK = Ct("mark")
@@ -66,6 +66,26 @@ def departure_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     """
     if policy.inbound and facts.underlay:
         yield rule("inbound:routed", is_(Ct("direction"), "reply"), is_not(_ARRIVED, 0), SetMark(META_MARK, 0))
+
+
+def stray_rules(policy: Policy) -> Iterator[Rule]:
+    """Yield the rules that keep a service's first word out of the tunnel when its session is older than the tunnel.
+
+    The packet has the underlay's address and its connection is unknown. Sent into the tunnel it would be lost, and written down as
+    a connection of our own making; refused, it is sent again after the client's next packet has told where the session belongs.
+    """
+    tunnels = any_of(str(tunnel.interface) for tunnel in policy.tunnels)
+    for service in policy.inbound:
+        for matches in _variants(service, "sport", "daddr"):
+            elsewhere = is_not(Fib(("saddr", "oif"), "type"), "local")
+            yield rule(
+                f"inbound:{service.name}",
+                *matches,
+                is_(OIFNAME, tunnels),
+                is_(Ct("direction"), "original"),
+                elsewhere,
+                Verdict.DROP,
+            )
 
 
 def session_rules(policy: Policy) -> Iterator[Rule]:

@@ -198,6 +198,26 @@ def guessed_stamp(lab: Lab) -> None:
         lab.extra_sent += senders.TRIES
 
 
+def link_control_cargo(lab: Lab) -> None:
+    """Send IP and LLDP in frames to the groups that spanning tree and link aggregation use: as a user with CAP_NET_RAW."""
+    mac = lab.plan.cable.mac
+    frames = [craft.ethernet(STP_GROUP, mac, LLDP, bytes(60))]
+    lab.watch("LLDP to the bridge group", partial(_is_type, LLDP))
+    for name, group in (("IP in a BPDU's place", STP_GROUP), ("IP in a LACPDU's place", LACP_GROUP)):
+        frames.append(craft.ethernet(group, mac, ETHERTYPE_IPV4, own_udp_frame(lab, lab.target(name).v4)[14:]))
+    with lab.client.inside():
+        said = senders.as_user(SOMEBODY, partial(_frames_of_a_user, lab.device, frames), keep=(CAP_NET_RAW,))
+    if said != "sent":
+        raise NotHereError(f"a user with CAP_NET_RAW: {said}")
+    lab.extra_sent += senders.TRIES * len(frames)
+
+
+def _frames_of_a_user(device: str, frames: list[bytes]) -> str:
+    for frame in frames:
+        senders.marked_frame(device, 0, frame)
+    return "sent"
+
+
 SCENARIOS = (
     Scenario("packet-sockets", "AF_PACKET: raw, cooked, QDISC_BYPASS", (34,), packet_sockets, traffic=False),
     Scenario("guessed-stamp", "AF_PACKET with guessed marks", (34,), guessed_stamp, traffic=False),
@@ -211,6 +231,14 @@ SCENARIOS = (
         macvlan_marks,
         traffic=False,
         needs=(Need.MACVLAN,),
+    ),
+    Scenario(
+        "link-control-cargo",
+        "cargo to the groups of bridges and bonds",
+        (34,),
+        link_control_cargo,
+        traffic=False,
+        needs=(Need.REAL_ROOT,),
     ),
     Scenario("eapol-programs", "EAPOL of a user with CAP_NET_RAW", (34,), supplicants, traffic=False, needs=(Need.REAL_ROOT,)),
 )

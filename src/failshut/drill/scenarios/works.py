@@ -199,6 +199,12 @@ def sessions_survive(lab: Lab) -> None:
     lab.bring_up()
     for name, opened in lab.sessions.items():
         lab.check(f"{name}, with the tunnel up", echoes(opened))
+    # A session that the lock has never heard of, and the tunnel holding the default route: as after `conntrack -F`.
+    flush_conntrack(lab)
+    spoken = {name: _speaks_first(lab, opened) for name, opened in lab.sessions.items()}
+    pace(0.5)
+    for name, opened in lab.sessions.items():
+        lab.check(f"{name}, forgotten, the service spoke first", echoes(opened, greeting=GREETING if spoken[name] else b""))
     for _ in range(20):
         lab.rearm()
     for name, opened in lab.sessions.items():

@@ -43,3 +43,9 @@ def test_a_macvlan_childs_marks_open_nothing(held):
 def test_a_guessed_stamp_opens_nothing(held):
     """The stamp is the machine's own: neither its known bit nor the tunnel's mark is it."""
     held("guessed-stamp")
+
+
+@drills("link-control-cargo")
+def test_link_controls_groups_carry_nothing_else(held):
+    """IP and LLDP in frames to the groups of bridges and bonds, by a user with CAP_NET_RAW alone."""
+    held("link-control-cargo")

@@ -48,6 +48,7 @@ WEAKENED = {
     "names are looked up at 53 and 853 alone": (r"53, 853, 5353, 5355", "53, 853", "dns-lan"),
     "EAPOL is anybody's": (r"(0x888e, 0x88c7 \}) meta skuid 0 ", r"\1 ", "eapol-programs"),
     "ARP may be long": (r"ether type arp meta length <= 64", "ether type arp", "odd-frames"),
+    "link control may be anything": (r" ether type (< 0x0600|0x8809)", "", "link-control-cargo"),
     "link control may be long": (r" meta length <= 128", "", "odd-frames"),
 }
 
@@ -55,7 +56,12 @@ WEAKENED = {
 BROKEN = {
     "the server must not speak first": (r"\n[^\n]*saddr [^\n]*accept comment \"transport:wg0\"", "", "works-server-first"),
     "a service's own first word is reset": (
-        r"\n[^\n]*sport 22 [^\n]*drop comment \"inbound:ssh\"",
+        r"\n[^\n]*sport 22 ip6? daddr \{[^}]*\} drop comment \"inbound:ssh\"",
+        "",
+        "works-sessions",
+    ),
+    "a forgotten session's first word takes the tunnel": (
+        r"\n[^\n]*sport 22 [^\n]*ct direction original [^\n]*",
         "",
         "works-sessions",
     ),

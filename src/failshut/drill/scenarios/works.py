@@ -200,6 +200,7 @@ def sessions_survive(lab: Lab) -> None:
     for name, opened in lab.sessions.items():
         lab.check(f"{name}, with the tunnel up", echoes(opened))
     # A session that the lock has never heard of, and the tunnel holding the default route: as after `conntrack -F`.
+    until(lambda: lab.world.is_acknowledged, within=3)
     flush_conntrack(lab)
     spoken = {name: _speaks_first(lab, opened) for name, opened in lab.sessions.items()}
     pace(0.5)
@@ -221,7 +222,11 @@ def _speaks_first(lab: Lab, session: socket.socket | None) -> bool:
     """Have the service's end of a TCP session send; whether the session is one that has such an end."""
     if session is None or not _is_stream(session):
         return False
-    (peer, port), service_port = session.getsockname()[:2], session.getpeername()[1]
+    try:
+        (peer, port), service_port = session.getsockname()[:2], session.getpeername()[1]
+    except OSError:
+        # It has ended; the check that follows says so.
+        return False
     service = next(each.name for each in lab.policy.inbound if int(each.port) == service_port)
     return lab.world.speak_first(f"inbound:{service}", ip_address(peer), port, GREETING)
 

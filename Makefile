@@ -30,7 +30,7 @@ lint: setup  ## Style, types, and the direction of the imports
 	@$(BIN)/lint-imports --no-cache
 
 scenarios: setup  ## Write docs/reference/scenarios.md from a run of the tests
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --scenarios docs/reference/scenarios.md
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --scenarios=docs/reference/scenarios.md
 
 bench: setup  ## Measure load time, cost per packet, re-arming under flood
 	@$(BIN)/python -m benchmarks

@@ -42,8 +42,8 @@ _EAPOL = AnySet((0x888E, 0x88C7))
 COUNTER = "under-ip"
 # In bytes, with the Ethernet header: an ARP packet has 42, padded 60. More would be a program's cargo.
 _SHORT = Match(Meta("length"), 64, Op.LE)
-# Spanning tree (IEEE 802.1D) and link aggregation (802.1AX): to groups that no bridge forwards; without them a bridge over the
-# device loops and a bond falls apart.
+# Spanning tree (IEEE 802.1D) and link aggregation (802.1AX): to groups that a bridge which speaks them keeps to itself; without
+# them a bridge over the device loops and a bond falls apart.
 _LINK_CONTROL = (
     # A length where other frames have a type: nothing that IP would be read from.
     ("stp", "01:80:c2:00:00:00", Match(_ETHER_TYPE, 0x0600, Op.LT)),

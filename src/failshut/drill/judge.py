@@ -45,7 +45,7 @@ LONGEST_NDP, LONGEST_MLD = 64, 136
 MLD_BURST, MLD_RATE = 12, 2
 # In bytes of the whole frame. An ARP message has 42, padded 60; a BPDU 60, a LACPDU 124.
 LONGEST_ARP, LONGEST_CONTROL = 64, 128
-# IEEE 802.1D-2004 §7.12.3 and 802.1AX §6.2.11: groups that a bridge which speaks them keeps. LLC of a BPDU; subtypes LACP and marker.
+# IEEE 802.1D-2004 §7.12.3, 802.1AX §6.2.11: groups that a bridge which speaks them keeps. LLC of a BPDU; subtypes LACP, marker.
 STP_GROUP, LACP_GROUP = "01:80:c2:00:00:00", "01:80:c2:00:00:02"
 BPDU_LLC, SLOW_SUBTYPES = b"\x42\x42\x03", (1, 2)
 DNS_PORTS = frozenset({53, 853})

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-from failshut.arming.arm import kernel_listing
+from failshut.arming.arm import Report, kernel_listing
 from failshut.arming.errors import ArmingError, from_nft
 from failshut.arming.state import ARMED_DIRECTORY, EditedConfig, MarkedTunnel, Record, load_record
 from failshut.emit.wgquick import without_fwmark
@@ -13,8 +12,6 @@ from failshut.host import nft
 from failshut.host.files import remove_tree, write_atomically
 from failshut.host.wireguard import set_fwmark
 from failshut.model.units import Mark
-
-Report = Callable[[str], None]
 
 
 def disarm(report: Report, directory: Path = ARMED_DIRECTORY) -> bool:

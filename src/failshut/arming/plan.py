@@ -26,10 +26,10 @@ HEADER = f"# Written by failshut {__version__} from {{policy}}. Do not edit: `fa
 
 def make_plan(policy: Policy, facts: HostFacts, kernel: Ruleset, directory: Path = ARMED_DIRECTORY) -> Plan:
     """Return what arming would do. Asks nft and the kernel whether the text would load. Raises `ArmingError` if it would not."""
-    wanted, refusals = _loadable(lower(policy, facts), kernel)
+    wanted, text, refusals = _loadable(lower(policy, facts), kernel)
     return Plan(
         wanted=wanted,
-        text=emit(wanted, stale=stale_chains(kernel, wanted)),
+        text=text,
         difference=difference(canonical_text(kernel), canonical_text(wanted)),
         staged=tuple(_staged(wanted, policy, directory)),
         configs=tuple(_configs(policy, facts)),
@@ -46,16 +46,19 @@ def base_and_egress(wanted: Ruleset) -> tuple[Ruleset, Ruleset]:
     return Ruleset(base), Ruleset(egress)
 
 
-def _loadable(wanted: Ruleset, kernel: Ruleset) -> tuple[Ruleset, tuple[str, ...]]:
-    refused = nft.check(emit(wanted, stale=stale_chains(kernel, wanted)))
+def _loadable(wanted: Ruleset, kernel: Ruleset) -> tuple[Ruleset, str, tuple[str, ...]]:
+    """Return the rules that this kernel takes, the very text that was checked, and what had to be left out."""
+    text = emit(wanted, stale=stale_chains(kernel, wanted))
+    refused = nft.check(text)
     if refused.ok:
-        return wanted, ()
+        return wanted, text, ()
     error = nft.NftError(refused)
     base, egress = base_and_egress(wanted)
     # The layer under IP is the only part that a kernel or a vanished device can refuse; without it the choke point still holds.
-    if egress.tables and not error.missing and not error.permission and nft.check(emit(base)).ok:
+    fallback = emit(base, stale=stale_chains(kernel, base))
+    if egress.tables and not error.missing and not error.permission and nft.check(fallback).ok:
         reason = refused.err.strip().splitlines()[0] if refused.err.strip() else "no reason given"
-        return base, (f"the layer under IP can't be loaded here, packets below IP are not held: {reason}",)
+        return base, fallback, (f"the layer under IP can't be loaded here, packets below IP are not held: {reason}",)
     raise from_nft(error, "the lock does not load")
 
 

@@ -98,11 +98,6 @@ class RunResult:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
-    @property
-    def is_void(self) -> bool:
-        """Whether the run could not be carried out or watched, and so shows nothing."""
-        return bool(self.reason) and not self.skipped
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_network
 
 from failshut.model.ruleset import AnySet, Jump, Left, Match, Meta, Op, Payload, Right, Rule, Scalar, Statement, Tuple
 from failshut.model.units import Address, Prefix
@@ -59,11 +58,6 @@ def address_matches(field: str, prefixes: Iterable[Prefix]) -> Iterator[Match]:
                 kept.append(prefix)
         if kept:
             yield is_(Payload(protocol, field), any_of(simplest(each) for each in sorted(kept, key=_by_address)))
-
-
-def host_prefix(address: Address) -> Prefix:
-    """Return an address as the prefix that holds only it."""
-    return ip_network(address)
 
 
 def _inside(prefix: Prefix, wider: Prefix) -> bool:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from failshut.model.ruleset import Ruleset
 
 LOCK_NAME = "failshut"
+GUARD_NAME = "failshut-guard"
 
 
 class NftError(Exception):
@@ -53,6 +54,11 @@ def check(text: str) -> Result:
 def load(text: str) -> Result:
     """Load `text` in one transaction: all of it or nothing."""
     return run(["nft", "-f", "-"], stdin=text)
+
+
+def has_guard() -> bool:
+    """Whether the kernel holds the guard's table, behind the lock. False without the privilege to ask."""
+    return run(["nft", "list", "table", "inet", GUARD_NAME]).ok
 
 
 def listing() -> Listing:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,8 +72,9 @@ def listing() -> Listing:
 
 
 def _our_tables() -> tuple[tuple[str, str], ...]:
-    tables = [each["table"] for each in json.loads(_answer("nft", "--json", "list", "tables"))["nftables"] if "table" in each]
-    return tuple((each["family"], each["name"]) for each in tables if each["name"] == LOCK_NAME)
+    # Not as JSON: nft 1.0.6 reads beyond its names of flags, and falls, when any program owns a table (`flags owner`).
+    tables = [line.split() for line in _answer("nft", "list", "tables").splitlines()]
+    return tuple((words[1], words[2]) for words in tables if words[:1] == ["table"] and words[2] == LOCK_NAME)
 
 
 def _answer(*argv: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,7 @@ from boot.router import Router
 PROGRAMS = ("systemd-nspawn", "mmdebstrap", "dnsmasq", "wireguard-go", "wg", "ip", "setpriv", "unshare", "nsenter")
 
 
-@pytest.fixture(scope="session")
-def can_boot():
+def skip_where_nothing_boots() -> None:
     """Skip, with the reason, where no machine can be booted."""
     if os.geteuid() != 0:
         pytest.skip("needs root: it boots a machine in namespaces")
@@ -29,12 +29,13 @@ def can_boot():
 
 
 @pytest.fixture(scope="session")
-def tree_of(can_boot, request):
+def tree_of(request):
     """The tree of a Debian release, built when it is not in the cache yet."""
+    skip_where_nothing_boots()
 
     def say(what: str) -> None:
         with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            os.write(2, f"failshut: {what}\n".encode())
+            sys.stderr.write(f"failshut: {what}\n")
 
     def tree(root: roots.Root) -> Path:
         try:

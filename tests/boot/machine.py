@@ -19,6 +19,8 @@ from failshut.drill.network.wait import until
 from failshut.host.run import Result, run
 
 DISK = "/run/machine/root"
+# Nothing of the tester's own session comes along: it may be one over SSH.
+_LOGIN = ("env", "-i", "HOME=/root", "LC_ALL=C.UTF-8", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 BOOT_DEADLINE, STOP_DEADLINE = 90, 60
 # What nspawn exits with when the machine asked for a reboot and nspawn is not the one to decide (systemd's EXIT_FORCE_RESTART).
 REBOOTED = 133
@@ -137,16 +139,16 @@ class Machine:
             raise SetUpError(f"{verb} ended with {code}:\n{self.console()}")
 
     def power_cut(self) -> None:
-        """End the machine in an instant."""
-        for process in (self._leader, self._nspawn.pid):
-            if process:
-                os.kill(process, signal.SIGKILL)
-        self._nspawn.wait()
+        """End every process of the machine in an instant."""
+        # With the first of them the kernel kills all; nspawn sees it and lets the disk go.
+        for process in (self._leader,) if self._leader else children(self._nspawn.pid):
+            os.kill(process, signal.SIGKILL)
+        self._nspawn.wait(STOP_DEADLINE)
         self._nspawn = None
 
     def run(self, *argv: str, stdin: str | None = None, timeout: float = 60) -> Result:
         """Run a program in the running machine."""
-        return run(("nsenter", f"--target={self._leader}", "--all", *argv), stdin=stdin, timeout=timeout)
+        return run(("nsenter", f"--target={self._leader}", "--all", *_LOGIN, *argv), stdin=stdin, timeout=timeout)
 
     def write(self, path: str, text: str) -> None:
         """Write a file on the disk, whether the machine is on or off."""

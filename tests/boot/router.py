@@ -152,17 +152,15 @@ class Router:
     def _start_server(self) -> None:
         if not self.namespace.run("ip", "link", "add", SERVER_DEVICE, "type", "wireguard").ok:
             self.room.start("wireguard-go", "--foreground", SERVER_DEVICE, net=self.namespace, env={"LOG_LEVEL": "silent"})
-        self._in_namespace(
-            "wg", "set", SERVER_DEVICE, "listen-port", str(PORT), "private-key", "/dev/stdin", stdin=self._server.private
+        setting = (
+            *("wg", "set", SERVER_DEVICE, "listen-port", str(PORT), "private-key", "/dev/stdin"),
+            *("peer", self._client.public, "allowed-ips", "10.99.0.2/32,fd99::2/128"),
         )
-        self._in_namespace("wg", "set", SERVER_DEVICE, "peer", self._client.public, "allowed-ips", "10.99.0.2/32,fd99::2/128")
+        # In the room, because wireguard-go is spoken to by a socket in the room's /run; it may take a moment to be there.
+        inside = ("ip", "netns", "exec", self.namespace.name, *setting)
+        if not until(lambda: self.room.run(*inside, stdin=self._server.private).ok, within=10):
+            self.room.do(*inside, stdin=self._server.private)
         self.namespace.batch(_TUNNEL)
-
-    def _in_namespace(self, *argv: str, stdin: str | None = None) -> None:
-        """Run a program that finds wireguard-go's socket, which is in the room's /run; it may take a moment to be there."""
-        inside = ("ip", "netns", "exec", self.namespace.name, *argv)
-        if not until(lambda: self.room.run(*inside, stdin=stdin).ok, within=10):
-            self.room.do(*inside, stdin=stdin)
 
 
 class Sink:

@@ -92,7 +92,7 @@ class Wire:
             raise RuntimeError(f"the capture lost {self._capture.dropped + self._capture.uncounted} frames: the run is void")
         judgement = judge(frames, case)
         report = Report(tuple((self._phase_of(each), each) for each in judgement.leaks), judgement.allowed)
-        # For who wants the numbers: `pytest -o log_cli_level=INFO`.
+        # For who wants the numbers: `pytest --log-cli-level=INFO`.
         _log.info("leaks by phase\n%s", report.table)
         return report
 

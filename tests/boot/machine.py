@@ -33,13 +33,15 @@ mkdir /run/machine/upper /run/machine/work {DISK}
 mount -t overlay overlay -o "lowerdir=$1,upperdir=/run/machine/upper,workdir=/run/machine/work" {DISK}
 """
 
-# As early as a unit can: no dependencies, no order. Nothing stops it at the end, and systemd's last killing spares what is named @.
+# As early as a unit can: no dependencies, no order, the first to get its turn. Nothing stops it at the end, and systemd's last
+# killing spares what is named @.
 _NOISE = """\
 [Unit]
 Description=Sends by every way there is
 DefaultDependencies=no
 
 [Service]
+CPUWeight=10000
 ExecStart=@/usr/bin/python3 @noise -I -S -E /usr/local/lib/noise.py
 Restart=always
 RestartSec=10ms
@@ -152,11 +154,15 @@ class Machine:
 
     def write(self, path: str, text: str) -> None:
         """Write a file on the disk, whether the machine is on or off."""
-        self.room.do("sh", "-c", 'mkdir -p "$(dirname "$1")" && cat > "$1"', "sh", DISK + path, stdin=text)
+        self._on_disk("sh", "-c", 'mkdir -p "$(dirname "$1")" && cat > "$1"', "sh", path, stdin=text)
+
+    def remove(self, path: str) -> None:
+        """Remove a file from the disk."""
+        self._on_disk("rm", path)
 
     def read(self, path: str) -> str:
         """Return a file's text from the disk; empty when it is not there."""
-        return self.room.run("cat", DISK + path).out
+        return self.room.run("chroot", DISK, "cat", path).out
 
     def systemctl_offline(self, *argv: str) -> None:
         """Enable, disable or mask units on the disk."""
@@ -180,6 +186,10 @@ class Machine:
     def console(self) -> str:
         """Return what the machine and nspawn printed, the end of it."""
         return (self.room.path / "run/console").read_text(errors="replace")[-4000:]
+
+    def _on_disk(self, *argv: str, stdin: str | None = None) -> None:
+        """Run a program of the disk's on the disk, whose links then lead nowhere else."""
+        self.room.do("chroot", DISK, *argv, stdin=stdin)
 
     def _is_up(self) -> bool:
         """Whether systemd answers in the machine; finds its first process on the way."""

@@ -52,14 +52,24 @@ WantedBy=sysinit.target
 
 
 class Address(StrEnum):
-    """Who gives the machine its address: a DHCP client in it, or whoever made its namespace, before its first process."""
+    """Who gives the machine its address: systemd-networkd, or ifupdown, whose DHCP client speaks under IP, or nobody in it.
+
+    What is static is there before the first process: whoever made the machine's namespace set it.
+    """
 
     DHCP = "dhcp"
+    IFUPDOWN = "ifupdown"
     STATIC = "static"
+
+    @property
+    def manager(self) -> str:
+        """The service that manages the network."""
+        return "networking.service" if self is Address.IFUPDOWN else "systemd-networkd.service"
 
 
 _NETWORK = {
     Address.DHCP: f"[Match]\nName={DEVICE}\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=yes\n",
+    Address.IFUPDOWN: "",
     Address.STATIC: f"[Match]\nName={DEVICE}\n[Link]\nUnmanaged=yes\n",
 }
 
@@ -90,7 +100,9 @@ class Machine:
         self.write("/etc/failshut/failshut.toml", POLICY)
         self.write("/usr/local/lib/noise.py", Path(noise.__file__).read_text())
         self.write("/etc/systemd/system/noise.service", _NOISE)
-        self.systemctl_offline("enable", "noise", "systemd-networkd", "wg-quick@wg0")
+        if self.address is Address.IFUPDOWN:
+            self.write("/etc/network/interfaces", f"auto {DEVICE}\niface {DEVICE} inet dhcp\n")
+        self.systemctl_offline("enable", "noise", self.address.manager, "wg-quick@wg0")
         if self.address is Address.STATIC:
             # It would wait for a link that it may not touch.
             self.systemctl_offline("mask", "systemd-networkd-wait-online")

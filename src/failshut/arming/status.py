@@ -81,7 +81,7 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
         return Status(State.UNKNOWN, reason=_complaint(error))
     pending = load_pending()
     record, which, broken = _recorded(directory, pending.generation if pending else CURRENT)
-    if not listing.tables and record is None and not broken and not directory.exists():
+    if not listing.tables and record is None and not broken and not _is_pointed(directory):
         return Status(State.DISARMED)
     drift, guarded = _compared(listing, record)
     held = _held(listing, drift, which, directory)
@@ -104,6 +104,11 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
         reason=next((each for each in problems if each), ""),
         listing=listing,
     )
+
+
+def _is_pointed(directory: Path) -> bool:
+    """Whether any boot would load something: an arming that was cut off leaves files that nothing points at."""
+    return any((directory / link).is_symlink() for link in (CURRENT, LAST_GOOD))
 
 
 def _recorded(directory: Path, wanted: str) -> tuple[Record | None, Held, str]:

@@ -107,7 +107,7 @@ def run_container(machine: Machine) -> None:
     shared = [f"--volume={each}:{each}:ro" for each in ("/usr", "/bin", "/lib", "/lib64")]
     counts = "--volume=/run/container:/run"
     command = ("python3", "-I", "-S", "-E", "/usr/local/lib/noise.py")
-    done = machine.run("docker", "run", "--detach", "--restart=always", "--name=noise", counts, *shared, "empty", *command)
+    done = machine.run("docker", "run", "--detach", "--restart=always", "--stop-signal=KILL", counts, *shared, "empty", *command)
     assert done.ok, done.complaint
 
 

@@ -52,25 +52,29 @@ WantedBy=sysinit.target
 
 
 class Address(StrEnum):
-    """Who gives the machine its address: systemd-networkd, or ifupdown, whose DHCP client speaks under IP, or nobody in it.
+    """Who gives the machine its address: systemd-networkd; ifupdown, whose DHCP client speaks under IP; NetworkManager; nobody.
 
     What is static is there before the first process: whoever made the machine's namespace set it.
     """
 
     DHCP = "dhcp"
     IFUPDOWN = "ifupdown"
+    NETWORK_MANAGER = "NetworkManager"
     STATIC = "static"
 
     @property
     def manager(self) -> str:
         """The service that manages the network."""
-        return "networking.service" if self is Address.IFUPDOWN else "systemd-networkd.service"
+        others = {Address.IFUPDOWN: "networking.service", Address.NETWORK_MANAGER: "NetworkManager.service"}
+        return others.get(self, "systemd-networkd.service")
 
 
+# The file that says so. The judge knows the addresses that follow from the hardware's, so those are asked for.
 _NETWORK = {
-    Address.DHCP: f"[Match]\nName={DEVICE}\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=yes\n",
-    Address.IFUPDOWN: "",
-    Address.STATIC: f"[Match]\nName={DEVICE}\n[Link]\nUnmanaged=yes\n",
+    Address.DHCP: ("systemd/network/10-cable.network", f"[Match]\nName={DEVICE}\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=yes\n"),
+    Address.IFUPDOWN: ("network/interfaces", f"auto {DEVICE}\niface {DEVICE} inet dhcp\n"),
+    Address.NETWORK_MANAGER: ("NetworkManager/conf.d/cable.conf", "[connection]\nipv6.addr-gen-mode=0\nipv6.ip6-privacy=0\n"),
+    Address.STATIC: ("systemd/network/10-cable.network", f"[Match]\nName={DEVICE}\n[Link]\nUnmanaged=yes\n"),
 }
 
 _STATIC = f"""
@@ -95,13 +99,12 @@ class Machine:
     def __enter__(self) -> Self:
         self.room.do("sh", "-c", _DISK, "sh", str(self._tree))
         self.write("/etc/hostname", "machine\n")
-        self.write("/etc/systemd/network/10-cable.network", _NETWORK[self.address])
+        path, text = _NETWORK[self.address]
+        self.write(f"/etc/{path}", text)
         self.write("/etc/wireguard/wg0.conf", self.router.config)
         self.write("/etc/failshut/failshut.toml", POLICY)
         self.write("/usr/local/lib/noise.py", Path(noise.__file__).read_text())
         self.write("/etc/systemd/system/noise.service", _NOISE)
-        if self.address is Address.IFUPDOWN:
-            self.write("/etc/network/interfaces", f"auto {DEVICE}\niface {DEVICE} inet dhcp\n")
         self.systemctl_offline("enable", "noise", self.address.manager, "wg-quick@wg0")
         if self.address is Address.STATIC:
             # It would wait for a link that it may not touch.
@@ -126,6 +129,8 @@ class Machine:
             *("systemd-nspawn", "--quiet", "--boot", f"--directory={DISK}", "--machine=machine", "--settings=no"),
             *(f"--network-namespace-path=/run/netns/{machine.name}", "--register=no", "--keep-unit", "--link-journal=no"),
             *("--capability=CAP_NET_ADMIN", "--bind=/dev/net/tun", "--resolv-conf=off", "--timezone=off"),
+            # For a container in the machine.
+            "--system-call-filter=add_key keyctl bpf",
             f"--bind-ro={REPOSITORY}/src:{SOURCE}",
             # The machine's cgroups are what systemd expects, whatever those around it are; /proc/sys/net may be written.
             env={"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"},
@@ -163,6 +168,10 @@ class Machine:
     def run(self, *argv: str, stdin: str | None = None, timeout: float = 60) -> Result:
         """Run a program in the running machine."""
         return run(("nsenter", f"--target={self._leader}", "--all", *_LOGIN, *argv), stdin=stdin, timeout=timeout)
+
+    def eventually(self, *argv: str, within: float = 60) -> bool:
+        """Wait until a program succeeds in the machine; return whether it did."""
+        return until(lambda: self.run(*argv).ok, within=within, step=0.05)
 
     def write(self, path: str, text: str) -> None:
         """Write a file on the disk, whether the machine is on or off."""

@@ -21,10 +21,10 @@ LIBRARY, SOURCE = "/opt/failshut/lib", "/opt/failshut/src"
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "kmod", "procps", "python3", "python3-minimal"),
     *("nftables", "iproute2", "wireguard-tools", "wireguard-go"),
-    # The guide's own parts, for the control.
-    *("iptables", "iptables-persistent", "netfilter-persistent"),
-    *("ifupdown", "isc-dhcp-client"),
+    *("iptables", "ifupdown", "isc-dhcp-client"),
 )
+# The guide's own part, for the control. ufw and firewalld can't be installed beside it.
+_GUIDES = ("iptables-persistent", "netfilter-persistent")
 
 WRAPPER = f"""\
 #!/bin/sh
@@ -36,7 +36,11 @@ _FINISH = """
 set -eu
 echo 6661696c736875740000000000000000 > "$1/etc/machine-id"
 mkdir -p "$1/var/log/journal" "$1/etc/failshut"
-systemctl --quiet --root="$1" disable netfilter-persistent networking
+for unit in netfilter-persistent networking NetworkManager ufw firewalld docker docker.socket containerd; do
+	if [ -e "$1/lib/systemd/system/$unit" ] || [ -e "$1/lib/systemd/system/$unit.service" ]; then
+		systemctl --quiet --root="$1" disable "$unit"
+	fi
+done
 systemctl --quiet --root="$1" mask getty.target console-getty dpkg-db-backup.timer fstrim.timer systemd-pstore
 """
 
@@ -52,31 +56,39 @@ class UnreachableError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """One kind of tree: a Debian release with the version of its Python."""
+    """One kind of tree: a Debian release with the version of its Python, and what is in it beside the usual."""
 
+    name: str
     suite: str
     python: str
+    extra: tuple[str, ...] = _GUIDES
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Every package that is asked for by name."""
+        return (*PACKAGES, *self.extra)
 
     @property
     def recipe(self) -> tuple[str, ...]:
         """Everything the tree is made of."""
-        return (self.suite, self.python, *PACKAGES, *_dependencies(), WRAPPER, _FINISH, _SAVE_NOTHING)
+        return (self.suite, self.python, *self.packages, *_dependencies(), WRAPPER, _FINISH, _SAVE_NOTHING)
 
     @property
     def path(self) -> Path:
         """Where the finished tree lies."""
         digest = hashlib.sha256("\0".join(self.recipe).encode()).hexdigest()[:12]
-        return _cache() / f"{self.suite}-{digest}"
+        return _cache() / f"{self.name}-{digest}"
 
 
-BOOKWORM, TRIXIE = Root("bookworm", "3.11"), Root("trixie", "3.13")
+BOOKWORM, TRIXIE = Root("bookworm", "bookworm", "3.11"), Root("trixie", "trixie", "3.13")
+CROWDED = Root("crowded", "bookworm", "3.11", ("network-manager", "ufw", "firewalld", "docker.io"))
 
 
 def obtain(root: Root, say: Callable[[str], None]) -> Path:
     """Return the tree, building it when it is not there yet; `say` is told when that takes a while."""
     with _locked(root.path.with_suffix(".lock")):
         if not root.path.exists():
-            say(f"building a Debian {root.suite} tree in {root.path} (once, less than a minute)")
+            say(f"building a Debian tree in {root.path} (once, about a minute)")
             _build(root)
     return root.path
 
@@ -104,7 +116,7 @@ def _debootstrap(root: Root, target: Path) -> None:
     _must(
         (
             *(*private, "--mount-proc", "mmdebstrap", "--quiet", "--mode=root", "--variant=essential", "--format=directory"),
-            *(f"--include={','.join(PACKAGES)}", "--dpkgopt=force-unsafe-io", '--aptopt=Apt::Install-Recommends "false"'),
+            *(f"--include={','.join(root.packages)}", "--dpkgopt=force-unsafe-io", '--aptopt=Apt::Install-Recommends "false"'),
             *(f"--dpkgopt=path-exclude={each}" for each in excluded),
             *(f"--essential-hook={_SAVE_NOTHING}", f"--customize-hook={_FINISH}", root.suite, str(target)),
         )

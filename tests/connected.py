@@ -42,7 +42,7 @@ class Connected(Sandbox):
             raise RuntimeError("the server's namespace could not be made")
         self._connect()
         self._start_server()
-        self._sink = self._at_server("python3", "-c", _SINK.format(port=SINK_PORT))
+        self._sink = self.at_server("python3", "-c", _SINK.format(port=SINK_PORT))
         if self._sink.stdout.readline() != "listening\n":
             raise RuntimeError("the server takes no uploads")
         return self
@@ -68,7 +68,7 @@ class Connected(Sandbox):
         return done.stdout
 
     def adopt_tunnel(self, policy: str = POLICY, *, more: str = "") -> None:
-        """Put a config that the server knows and a policy in their places, and bring the tunnel up; `more` goes under [Interface]."""
+        """Put a config that the server knows and a policy in their places; bring the tunnel up. `more` goes under [Interface]."""
         self.write("/etc/failshut/failshut.toml", policy)
         text = (
             f"[Interface]\nPrivateKey = {self._key}\nAddress = 10.99.0.2/32, fd99::2/128\nFwMark = 0xca6c\n{more}"
@@ -85,8 +85,9 @@ class Connected(Sandbox):
     def outside(self) -> str:
         """Return what a restored tunnel must have: addresses, rules, routes, other tables than ours, without numbers that count."""
         script = (
-            "ip -br addr show wg0; ip rule; ip -6 rule; ip route show table 51820; ip -6 route show table 51820; "
-            "nft -s list tables | grep -v failshut; wg show wg0 fwmark; wg show wg0 allowed-ips; cat /etc/wireguard/wg0.conf"
+            "ip -br addr show wg0 | sed 's/fe80:[^ ]*//'; ip rule; ip -6 rule; "
+            "ip route show table 51820; ip -6 route show table 51820; "
+            "nft -s list tables | grep -v failshut | sort; wg show wg0 fwmark; wg show wg0 allowed-ips; cat /etc/wireguard/wg0.conf"
         )
         return self.run("sh", "-c", script).stdout
 
@@ -98,7 +99,8 @@ class Connected(Sandbox):
         # The process that `start` left is nsenter's own: it has become unshare's shell.
         return ["nsenter", f"--target={self._server.pid}", "--net", "--mount"]
 
-    def _at_server(self, *argv: str) -> subprocess.Popen[str]:
+    def at_server(self, *argv: str) -> subprocess.Popen[str]:
+        """Start a program at the server and leave it running."""
         return subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *self._there(), *argv],
             stdin=subprocess.DEVNULL,

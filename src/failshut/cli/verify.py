@@ -110,7 +110,8 @@ def _announce(plan: Plan, session: Session) -> None:
     seconds = 2 * (plan.window + _HANDLING_SECONDS) + plan.window
     devices = ", ".join(each.name for each in plan.ground.devices if each.carrying) or "no device that carries anything"
     lines = [f"watches everything that leaves by {devices}, for {plan.window:g} s a test"]
-    for tunnel in plan.standing:
+    lines += [f"does not touch {tunnel.name}: {tunnel.why_not}" for tunnel in plan.standing if tunnel.why_not]
+    for tunnel in (each for each in plan.standing if not any(other.why_not for other in plan.standing)):
         how = "deletes its interface" if tunnel.kernel else "kills its process"
         lines.append(f"takes {tunnel.name} down and brings it back ({tunnel.way}), then {how} and brings it back")
     lines += [f"finds {name} down and leaves it so: a take-down and a crash are not tested" for name in plan.down]
@@ -154,8 +155,6 @@ def outcome_lines(outcome: Outcome, session: Session) -> list[str]:
     if outcome.name != "final":
         lines.append(f"               left: {explained}{tried}")
     lines += [f"               leak: {each}" for each in outcome.leaks]
-    if outcome.leaked > len(outcome.leaks):
-        lines.append(f"               … and {outcome.leaked - len(outcome.leaks)} more")
     impossible: dict[str, list[str]] = {}
     for each in outcome.tried:
         if each.impossible:

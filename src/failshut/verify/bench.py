@@ -75,6 +75,13 @@ class Bench:
         self.outcomes.append(outcome)
         self._progress(outcome)
 
+    def conclude(self, name: str, title: str) -> None:
+        """Judge what has left since the last test, without asking anything of it."""
+        self.sending.turn(())
+        outcome = self._judged(Test(name, title), self.capture.turn(), ())
+        self.outcomes.append(outcome)
+        self._progress(outcome)
+
     def wait(self, condition: Callable[[], bool], *, within: float) -> bool:
         """Wait until a condition holds, at most `within` seconds; return whether it held. Raises when the user wants to stop."""
         end = time.monotonic() + within
@@ -111,12 +118,20 @@ class Bench:
             wrong.append("no probe could be sent")
         verdict = Verdict.LEAK if leaked else Verdict.VOID if wrong else Verdict.OK
         seconds = time.monotonic() - test.began
-        shown = tuple(self._line(each) for each in leaks[:SHOWN_LEAKS])
-        return Outcome(test.name, test.title, verdict, "; ".join(wrong), seconds, dict(allowed), leaked, shown, tried)
+        return Outcome(test.name, test.title, verdict, "; ".join(wrong), seconds, dict(allowed), leaked, self._lines(leaks), tried)
 
-    def _line(self, frame: Captured) -> str:
-        ours = whose(frame.packet, self.sending.everything)
-        return f"{frame}  ({f'our probe: {ours}' if ours else 'not sent by verify'})"
+    def _lines(self, leaks: Sequence[Captured]) -> tuple[str, ...]:
+        """Return leaked packets, alike ones in one line by the first of them."""
+        alike: dict[tuple[str, str, str], list[Captured]] = {}
+        for frame in leaks:
+            packet, ours = frame.packet, whose(frame.packet, self.sending.everything)
+            kind = f"{packet.ethertype} {packet.source} {packet.target} {packet.protocol} {packet.target_port}"
+            alike.setdefault((frame.device, ours, kind), []).append(frame)
+        lines = []
+        for (_, ours, _), frames in list(alike.items())[:SHOWN_LEAKS]:
+            more = f", and {len(frames) - 1} more like it" if len(frames) > 1 else ""
+            lines.append(f"{frames[0]} ({f'our probe: {ours}' if ours else 'not sent by verify'}){more}")
+        return tuple([*lines, f"… and {len(alike) - SHOWN_LEAKS} other kinds"] if len(alike) > SHOWN_LEAKS else lines)
 
     def _unwatched(self, tunnels: Sequence[str]) -> list[str]:
         watched = self.capture.devices

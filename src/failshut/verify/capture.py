@@ -30,12 +30,15 @@ from failshut.drill.network.capture import (
 )
 from failshut.model.packet import TCP, UDP, Packet
 from failshut.read.frame import decode
+from failshut.verify.filter import attach
 
 Explain = Callable[[Packet, str], str | None]
 # if_packet.h: PACKET_HOST, the only incoming frames that open a connection to us.
 _PACKET_HOST = 0
 _ARPHRD_ETHER = 1
 _SYN, _ACK = 0x02, 0x10
+# A frame that the device will cut to size is seen whole: 64 KiB and its headers.
+_LARGEST = 1 << 17
 # The address that the control's ARP requests ask for: of a documentation range, so that no host has it.
 CONTROL = IPv4Address("192.0.2.254")
 
@@ -73,7 +76,7 @@ class Capture:
         self._taps: dict[int, tuple[socket.socket, str]] = {}
         self._poll = select.poll()
         for device in devices:
-            tap = _tap(device)
+            tap = _tap(device, [port for _, port in services])
             self._taps[tap.fileno()] = (tap, device)
             self._poll.register(tap.fileno(), select.POLLIN)
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
@@ -141,10 +144,10 @@ class Capture:
     def _read(self, tap: socket.socket, device: str) -> None:
         for _ in range(256):
             try:
-                data, (_, protocol, direction, kind, _) = tap.recvfrom(1 << 16)
+                data, (_, protocol, direction, kind, _) = tap.recvfrom(_LARGEST)
             except OSError:
                 return
-            if direction not in (PACKET_OUTGOING, _PACKET_HOST) or (direction == _PACKET_HOST and not self._services):
+            if direction not in (PACKET_OUTGOING, _PACKET_HOST):
                 continue
             # A device without Ethernet headers hands over the bare packet.
             frame = data if kind == _ARPHRD_ETHER else bytes(12) + struct.pack(">H", protocol) + data
@@ -191,13 +194,14 @@ class Capture:
             seen.uncounted += 1
 
 
-def _tap(device: str) -> socket.socket:
+def _tap(device: str, ports: Sequence[int]) -> socket.socket:
     tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     try:
         tap.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
     except PermissionError:
         # Whatever does not fit is counted as lost, and the run is void.
         tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    attach(tap, ports)
     tap.setblocking(False)
     tap.bind((device, ETH_P_ALL))
     return tap

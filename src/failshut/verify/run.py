@@ -24,6 +24,7 @@ from failshut.verify.tunnel import Standing, bring_back, crash, handshake, is_th
 # In seconds: a handshake is asked for again after five, and a session given up after 180 (WireGuard whitepaper, 6.1).
 _CARRIES_WITHIN = 20.0
 _HANDSHAKE_LASTS = 180
+_SETTLING = 1.0
 # systemd-resolved's own file names the servers that its stub asks.
 _RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 
@@ -78,14 +79,21 @@ def verify(plan: Plan, interrupt: Interrupt, progress: Progress, say: Callable[[
             interrupted = True
         finally:
             _restore(this)
+        if interrupted:
+            bench.conclude("stopped", "what left until it was interrupted and the tunnel was back")
         drift = _final(this, progress)
     return Report(tuple(bench.outcomes), drift, tuple(this.unrestored), interrupted)
 
 
 def _tests(this: _Run) -> None:
     """Run test after test; the first that is not ok is the last: with a hole in the lock, every further second leaks."""
-    for test in _as_found() if not this.plan.standing else _all():
-        test(this)
+    refusals = [f"{each.name}: {each.why_not}" for each in this.plan.standing if each.why_not]
+    if refusals:
+        with this.bench.test("guide-1", "the tunnel is taken down while programs send") as test:
+            test.wrong += [*refusals, "take it down yourself and run this again"]
+        return
+    for step in _all() if this.plan.standing else _as_found():
+        step(this)
         if this.bench.outcomes[-1].verdict is not Verdict.OK:
             return
 
@@ -104,7 +112,8 @@ def _works(this: _Run) -> None:
         test.wrong += _carrying(this)
         if not this.bench.wait(lambda: this.bench.capture.transport_seen, within=_CARRIES_WITHIN):
             test.wrong.append("the capture saw no packet of the tunnel's, though programs sent through it")
-        this.bench.interrupt.pause(this.plan.window)
+        # Long enough for a connection through the tunnel to be made, and for callers of a service to be noticed.
+        this.bench.interrupt.pause(min(this.plan.window, _SETTLING))
 
 
 def _carrying(this: _Run) -> list[str]:

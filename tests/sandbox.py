@@ -14,6 +14,7 @@ FAILSHUT = (sys.executable, "-m", "failshut")
 _SET_UP = """
 set -e
 mount -t tmpfs none /run
+mount -t sysfs none /sys
 mkdir /run/etc-upper /run/etc-work
 mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/etc-upper,workdir=/run/etc-work /etc
 mkdir -p /etc/failshut /etc/wireguard

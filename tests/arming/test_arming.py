@@ -104,7 +104,8 @@ def test_plan_shows_the_difference_and_nothing_after_arming(sandbox):
     assert before == sandbox.fingerprint()
     sandbox.failshut("arm")
     second = sandbox.failshut("plan", "--exit-code")
-    assert (second.returncode, second.stdout.count("\n")) == (0, 1)
+    assert second.returncode == 0
+    assert "Nothing to change" in second.stdout
 
 
 @pytest.mark.scenario(102)
@@ -275,7 +276,7 @@ def test_a_broken_record_is_drift_and_arming_mends_it(sandbox):
     """A record cut in the middle is said, never a traceback."""
     sandbox.adopt_example()
     sandbox.failshut("arm")
-    sandbox.run("truncate", "-s", "100", f"{ARMED}/armed.json")
+    sandbox.run("truncate", "-s", "100", f"{ARMED}/current/armed.json")
 
     assert state(sandbox) == ("drift", 11)
     assert sandbox.failshut("arm").returncode == 0

@@ -90,7 +90,7 @@ def journal(entries=JOURNAL) -> tuple[Line, ...]:
 
 def evidence() -> Evidence:
     unit, *managers = parse_units(UNITS)
-    return Evidence(unit, tuple(managers), journal(), "armed", frozenset({"wg0"}))
+    return Evidence(unit, tuple(managers), journal(), "armed", inside=frozenset({"wg0"}))
 
 
 def answers(given: Evidence) -> dict[str, Answer]:

@@ -1,4 +1,4 @@
-"""Arm: check, stage, load in one transaction, read back. Any failure puts everything back as it was, and says so."""
+"""Arm: check, stage, load in one transaction, read back, then have the next boot load it. Any failure puts everything back."""
 
 from __future__ import annotations
 
@@ -10,18 +10,34 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from failshut import __version__
-from failshut.arming.compare import canonical_text, difference, guarded_devices, stale_chains
-from failshut.arming.errors import ArmingError, from_nft
-from failshut.arming.state import ARMED_DIRECTORY, RECORD_FILE, EditedConfig, MarkedTunnel, Record, load_record
+from failshut.arming import pending
+from failshut.arming.boot import install, tidy
+from failshut.arming.compare import canonical_text, guarded_devices
+from failshut.arming.errors import ArmingError
+from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed, pointed, publish, stage
+from failshut.arming.kernel import load
+from failshut.arming.state import (
+    ARMED_DIRECTORY,
+    RECORD_FILE,
+    ChangedSysctl,
+    EditedConfig,
+    MarkedTunnel,
+    Record,
+    load_pending,
+    load_record,
+)
+from failshut.arming.undo import make_directory, unwritable, write
+from failshut.emit.wgquick import TAG
 from failshut.host import nft
-from failshut.host.files import remove_tree, sync_directory, write_atomically
+from failshut.host.files import remove_tree, write_atomically
+from failshut.host.sysctl import set_sysctl
 from failshut.host.wireguard import set_fwmark
-from failshut.model.plan import FileChange, MarkChange, Plan
+from failshut.model.plan import MarkChange, Plan, SysctlChange
 from failshut.model.policy import Policy
-from failshut.model.ruleset import Ruleset
 
 Report = Callable[[str], None]
 _LOCK_PATH = Path("/run/failshut.lock")
+_PRIVATE_DIRECTORY, _PRIVATE_FILE = 0o700, 0o600
 
 
 @contextlib.contextmanager
@@ -41,42 +57,102 @@ def one_at_a_time() -> Iterator[None]:
         os.close(descriptor)
 
 
-def kernel_listing() -> nft.Listing:
-    """Return what the kernel holds under our name. Raises `ArmingError`."""
-    try:
-        return nft.listing()
-    except nft.NftError as error:
-        raise from_nft(error, "the kernel's rules can't be read") from error
+def arm(
+    policy: Policy,
+    plan: Plan,
+    before: nft.Listing,
+    *,
+    report: Report,
+    confirm_within: int = 0,
+    directory: Path = ARMED_DIRECTORY,
+) -> Record:
+    """Carry out `plan`, made from the kernel's state `before`. Returns the record of what is armed now. Raises `ArmingError`.
 
-
-def arm(policy: Policy, plan: Plan, before: nft.Listing, *, report: Report, directory: Path = ARMED_DIRECTORY) -> Record:
-    """Carry out `plan`, made from the kernel's state `before`. Returns the record of what is armed now. Raises `ArmingError`."""
+    With `confirm_within` seconds the lock is on at once, but only for so long, and no boot knows of it, until `confirm`.
+    """
+    if load_pending():
+        raise ArmingError("an arming waits to be confirmed", help="`failshut confirm` keeps it; else it is undone by itself")
     with contextlib.ExitStack() as undo:
         undo.callback(report, "everything was put back as it was")
+        report(f"staging {len(plan.staged)} file(s)")
+        staged = _stage(plan, directory, undo)
+        if confirm_within:
+            pending.schedule(plan, before, staged.with_name(staged.name.lstrip(".")), confirm_within, undo)
         _set_marks(plan.marks, undo)
-        report(f"staging {sum(each.is_change for each in plan.files)} file(s)")
-        _write(plan.files, undo)
-        report("loading the lock in one transaction")
-        _load(plan, before, undo)
-        report("reading it back from the kernel")
-        record = _record(policy, plan, _verify(plan), directory)
-        _write((_record_change(record, directory),), undo)
+        _set_sysctls(plan.sysctls, undo)
+        write(plan.configs, undo)
+        report("loading the lock in one transaction, and reading it back")
+        record = _record(policy, plan, load(plan, before, undo), directory)
+        generation = _keep(staged, record, undo)
+        if not confirm_within:
+            install(directory, generation.name, report, undo, with_systemd=plan.with_systemd)
         undo.pop_all()
+    if not confirm_within:
+        tidy(directory)
     return record
+
+
+def confirm(report: Report, directory: Path = ARMED_DIRECTORY) -> Record:
+    """Keep the arming that waits: take its timer back, and have the next boot load it. Raises `ArmingError`."""
+    waiting = pending.waiting()
+    generation = directory / waiting.generation
+    record = load_record(generation)
+    if record is None or not is_sealed(generation):
+        raise ArmingError(f"{generation} is damaged", help="wait until it is undone, then arm again")
+    with contextlib.ExitStack() as undo:
+        install(directory, generation.name, report, undo, with_systemd=record.with_systemd)
+        undo.pop_all()
+    pending.forget()
+    tidy(directory)
+    return record
+
+
+def _stage(plan: Plan, directory: Path, undo: contextlib.ExitStack) -> Path:
+    """Return the directory with the files of a boot: the current one when it is whole and the same, else a new one."""
+    current = pointed(directory, CURRENT)
+    if current and not any(each.is_change for each in plan.staged) and is_sealed(directory / current):
+        return directory / current
+    make_directory(directory, undo, mode=_PRIVATE_DIRECTORY)
+    files = {Path(each.path).name: each.after for each in plan.staged}
+    try:
+        if not is_sealed(directory / LAST_GOOD) and not is_sealed(directory / CURRENT):
+            # The first lock is its own last good one: a second copy, for the day on which the first is damaged.
+            copy = publish(stage(directory, files))
+            undo.callback(remove_tree, copy)
+        staged = stage(directory, files)
+    except OSError as error:
+        raise unwritable(directory, error) from error
+    undo.callback(remove_tree, staged)
+    return staged
+
+
+def _keep(staged: Path, record: Record, undo: contextlib.ExitStack) -> Path:
+    """Write the record beside the staged files and give them their number."""
+    try:
+        write_atomically(staged / RECORD_FILE, record.to_json(), mode=_PRIVATE_FILE)
+        if not staged.name.startswith("."):
+            return staged
+        generation = publish(staged)
+    except OSError as error:
+        raise unwritable(staged, error) from error
+    undo.callback(remove_tree, generation)
+    return generation
 
 
 def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) -> Record:
     try:
-        earlier = load_record(directory)
+        earlier = load_record(directory / CURRENT)
     except ValueError:
         # A broken record is replaced; what it knew of edited configs is still in their tagged lines.
         earlier = None
-    configs = {each.path: EditedConfig(_interface_of(policy, each), each.path) for each in plan.configs if each.is_change}
     marks = {str(each.interface): MarkedTunnel(each.interface, each.before) for each in plan.marks}
+    sysctls = {each.path: ChangedSysctl(each.path, each.before) for each in plan.sysctls}
+    configs = {each.path: each for each in _tagged(policy)}
     if earlier:
-        # Re-arming must not forget what the first arming changed.
+        # Re-arming must not forget what the first arming changed, nor take it for the user's own.
         configs = {each.path: each for each in earlier.configs} | configs
-        marks = marks | {each.interface: each for each in earlier.marks}
+        marks |= {each.interface: each for each in earlier.marks}
+        sysctls |= {each.path: each for each in earlier.sysctls}
     return Record(
         canonical=canonical_text(plan.wanted),
         listing=loaded.texts,
@@ -86,20 +162,19 @@ def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) ->
         tunnels=tuple(str(each.interface) for each in policy.tunnels),
         guarded=guarded_devices(plan.wanted),
         under_ip=plan.under_ip,
+        with_systemd=plan.with_systemd,
         configs=tuple(configs.values()),
         marks=tuple(marks.values()),
+        sysctls=tuple(sysctls.values()),
     )
 
 
-def _interface_of(policy: Policy, change: FileChange) -> str:
-    paths = {str(Path(tunnel.config).absolute()): str(tunnel.interface) for tunnel in policy.tunnels if tunnel.config}
-    return paths[change.path]
-
-
-def _record_change(record: Record, directory: Path) -> FileChange:
-    path = directory / RECORD_FILE
-    before = path.read_text(encoding="utf-8") if path.exists() else None
-    return FileChange(str(path), before, record.to_json())
+def _tagged(policy: Policy) -> Iterator[EditedConfig]:
+    """Yield the configs that hold our line, whenever it was written: an arming that was cut off has left no record of it."""
+    for tunnel in policy.tunnels:
+        path = Path(tunnel.config).absolute() if tunnel.config else None
+        if path and TAG in path.read_text(encoding="utf-8", errors="replace"):
+            yield EditedConfig(str(tunnel.interface), str(path))
 
 
 def _set_marks(changes: tuple[MarkChange, ...], undo: contextlib.ExitStack) -> None:
@@ -110,61 +185,7 @@ def _set_marks(changes: tuple[MarkChange, ...], undo: contextlib.ExitStack) -> N
         undo.callback(set_fwmark, change.interface, change.before)
 
 
-def _write(files: tuple[FileChange, ...], undo: contextlib.ExitStack) -> None:
-    for change in files:
-        if not change.is_change:
-            continue
-        path = Path(change.path)
-        if not path.parent.exists():
-            undo.callback(remove_tree, path.parent)
-        # Registered before the write: a failure between the rename and the flush must be undone too.
-        undo.callback(_put_back, change)
-        try:
-            write_atomically(path, change.after)
-        except OSError as error:
-            raise ArmingError(
-                f"{path} can't be written: {error.strerror}",
-                help="make room, or mount it writable, then run it again",
-                permission=isinstance(error, PermissionError),
-            ) from error
-
-
-def _put_back(change: FileChange) -> None:
-    path = Path(change.path)
-    if change.before is not None:
-        write_atomically(path, change.before)
-    elif path.exists():
-        path.unlink()
-        sync_directory(path.parent)
-
-
-def _load(plan: Plan, before: nft.Listing, undo: contextlib.ExitStack) -> None:
-    # Registered before the load: Ctrl-C while nft runs may come after the kernel's commit.
-    undo.callback(_put_kernel_back, before)
-    result = nft.load(plan.text)
-    if not result.ok:
-        raise from_nft(nft.NftError(result), "the lock could not be loaded")
-
-
-def _put_kernel_back(before: nft.Listing) -> None:
-    now = nft.listing()
-    if now.texts == before.texts:
-        return
-    known = [table for table in now.ruleset().tables if before.ruleset().table(table.family, table.name)]
-    new = [table for table in now.ruleset().tables if table not in known]
-    stale = stale_chains(Ruleset(tuple(known)), before.ruleset())
-    lines = [
-        *(f"flush table {table.family} {table.name}" for table in known),
-        *(f"delete chain {table.family} {table.name} {chain.name}" for table, chain in stale),
-        *(f"delete table {table.family} {table.name}" for table in new),
-    ]
-    nft.load("\n".join([*lines, *before.texts]) + "\n")
-
-
-def _verify(plan: Plan) -> nft.Listing:
-    listing = kernel_listing()
-    changed = difference(canonical_text(listing.ruleset()), canonical_text(plan.wanted))
-    if changed:
-        shown = "\n".join(changed[:20])
-        raise ArmingError(f"the kernel does not hold what was loaded:\n{shown}", help="please report this with `nft --version`")
-    return listing
+def _set_sysctls(changes: tuple[SysctlChange, ...], undo: contextlib.ExitStack) -> None:
+    for change in changes:
+        if set_sysctl(change.path, change.after):
+            undo.callback(set_sysctl, change.path, change.before)

@@ -1,36 +1,55 @@
-"""Disarm: the only way out. The kernel, the staged files, the tunnels' configs and marks: exactly as they were before arming."""
+"""Disarm: the only way out. Boot, kernel, files, settings, the tunnels' configs and marks: exactly as they were before arming."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from failshut.arming.arm import Report, kernel_listing
+from failshut.arming import pending
+from failshut.arming.arm import Report
+from failshut.arming.boot import leave_alone, uninstall
 from failshut.arming.errors import ArmingError, from_nft
-from failshut.arming.state import ARMED_DIRECTORY, EditedConfig, MarkedTunnel, Record, load_record
+from failshut.arming.generations import CURRENT
+from failshut.arming.kernel import kernel_listing
+from failshut.arming.state import ARMED_DIRECTORY, EditedConfig, MarkedTunnel, Record, load_pending, load_record
+from failshut.boot.places import LOADER
 from failshut.emit.wgquick import without_fwmark
 from failshut.host import nft
 from failshut.host.files import remove_tree, write_atomically
+from failshut.host.sysctl import set_sysctl
 from failshut.host.wireguard import set_fwmark
 from failshut.model.units import Mark
 
 
 def disarm(report: Report, directory: Path = ARMED_DIRECTORY) -> bool:
-    """Take the lock off; returns False when there was none. Raises `ArmingError`, and then the lock is still on."""
+    """Take the lock off; returns False when there was none. Raises `ArmingError`, and then the lock is still on.
+
+    First the boot forgets it, then the kernel: cut off in between, the machine is locked until its next boot.
+    """
     listing = kernel_listing()
-    try:
-        record = load_record(directory)
-    except ValueError as error:
-        report(f"the record of what was armed is broken ({error}): tunnels' configs are left as they are")
-        record = None
-    if not listing.tables and not directory.exists():
+    record = _record(report, directory)
+    if not listing.tables and not directory.exists() and not Path(LOADER).exists():
         return False
+    pending.forget()
+    leave_alone()
+    uninstall(report)
     if listing.tables:
         report("removing the lock from the kernel in one transaction")
         _unload(listing)
     if record:
         _restore_tunnels(record, report)
+        for changed in record.sysctls:
+            set_sysctl(changed.path, changed.before)
     remove_tree(directory)
     return True
+
+
+def _record(report: Report, directory: Path) -> Record | None:
+    waiting = load_pending()
+    try:
+        return load_record(directory / (waiting.generation if waiting else CURRENT))
+    except ValueError as error:
+        report(f"the record of what was armed is broken ({error}): tunnels' configs are left as they are")
+        return None
 
 
 def _unload(listing: nft.Listing) -> None:

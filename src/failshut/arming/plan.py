@@ -6,17 +6,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from failshut import __version__
+from failshut.arming.boot import boot_changes
 from failshut.arming.compare import canonical_text, difference, stale_chains
 from failshut.arming.errors import ArmingError, from_nft
-from failshut.arming.state import ARMED_DIRECTORY, EGRESS_FILE, LOCK_FILE
-from failshut.emit.nft import emit
+from failshut.arming.generations import CURRENT, EGRESS_FILE, GUARD_FILE, LOCK_FILE
+from failshut.arming.state import ARMED_DIRECTORY
+from failshut.arming.undo import read_text
+from failshut.boot.artefacts import SYSCTLS
+from failshut.boot.places import LOADER
+from failshut.emit.nft import emit, emit_by_device
 from failshut.emit.wgquick import with_fwmark
-from failshut.host import nft
+from failshut.host import nft, systemd
+from failshut.host.sysctl import read_sysctl
 from failshut.lower import lower
+from failshut.lower.shut import guard
 from failshut.lower.transport import mark_of
 from failshut.model.host import HostFacts, WireGuardKind
 from failshut.model.marks import STAMP
-from failshut.model.plan import FileChange, MarkChange, Plan
+from failshut.model.plan import FileChange, MarkChange, Plan, SysctlChange
 from failshut.model.policy import Policy
 from failshut.model.ruleset import Family, Ruleset
 from failshut.model.units import InterfaceName
@@ -27,13 +34,17 @@ HEADER = f"# Written by failshut {__version__} from {{policy}}. Do not edit: `fa
 def make_plan(policy: Policy, facts: HostFacts, kernel: Ruleset, directory: Path = ARMED_DIRECTORY) -> Plan:
     """Return what arming would do. Asks nft and the kernel whether the text would load. Raises `ArmingError` if it would not."""
     wanted, text, refusals = _loadable(lower(policy, facts), kernel)
+    with_systemd = systemd.is_running()
     return Plan(
         wanted=wanted,
         text=text,
         difference=difference(canonical_text(kernel), canonical_text(wanted)),
-        staged=tuple(_staged(wanted, policy, directory)),
+        staged=tuple(_staged(wanted, guard(policy, facts), policy, directory)),
         configs=tuple(_configs(policy, facts)),
         marks=tuple(_marks(policy, facts)),
+        boot=boot_changes(with_systemd=with_systemd),
+        sysctls=tuple(_sysctls()),
+        with_systemd=with_systemd,
         under_ip=facts.egress and not refusals,
         notes=(*refusals, *_notes(policy, facts)),
     )
@@ -63,6 +74,8 @@ def _loadable(wanted: Ruleset, kernel: Ruleset) -> tuple[Ruleset, str, tuple[str
 
 
 def _notes(policy: Policy, facts: HostFacts) -> Iterator[str]:
+    if not systemd.is_running():
+        yield f"systemd does not run here: nothing loads the lock at boot but you, with `sh {LOADER}` before the network"
     if not facts.egress:
         yield "this kernel has no egress hook (Linux 5.16): packets below IP (AF_PACKET, macvlan, bridged guests) are not held"
     if facts.egress and facts.stamp == STAMP:
@@ -84,10 +97,20 @@ def _notes(policy: Policy, facts: HostFacts) -> Iterator[str]:
             yield f"{tunnel.interface} has no config file: nothing gives it its mark {mark_of(tunnel, facts)} back after a restart"
 
 
-def _staged(wanted: Ruleset, policy: Policy, directory: Path) -> Iterator[FileChange]:
-    for name, part in zip((LOCK_FILE, EGRESS_FILE), base_and_egress(wanted), strict=True):
-        path = directory / name
-        yield FileChange(str(path), _text_of(path), HEADER.format(policy=policy.path) + "\n" + emit(part))
+def _staged(wanted: Ruleset, guarding: Ruleset, policy: Policy, directory: Path) -> Iterator[FileChange]:
+    base, egress = base_and_egress(wanted)
+    head = HEADER.format(policy=policy.path) + "\n"
+    texts = {LOCK_FILE: emit(base), EGRESS_FILE: emit_by_device(egress), GUARD_FILE: emit_by_device(guarding)}
+    for name, text in texts.items():
+        path = directory / CURRENT / name
+        yield FileChange(str(path), read_text(path), head + text)
+
+
+def _sysctls() -> Iterator[SysctlChange]:
+    for path, value in SYSCTLS:
+        before = read_sysctl(path)
+        if before not in (None, value):
+            yield SysctlChange(path, str(before), value)
 
 
 def _configs(policy: Policy, facts: HostFacts) -> Iterator[FileChange]:
@@ -96,7 +119,7 @@ def _configs(policy: Policy, facts: HostFacts) -> Iterator[FileChange]:
         if tunnel.config is None or tunnel.fwmark_in_config:
             continue
         path = Path(tunnel.config).absolute()
-        before = _text_of(path)
+        before = read_text(path)
         if before is None:
             raise ArmingError(f"{path} is gone", help="check `config` in the policy, then run it again")
         change = FileChange(str(path), before, with_fwmark(before, mark_of(tunnel, facts)))
@@ -117,13 +140,3 @@ def _others_may_write(path: Path) -> bool:
     except OSError:
         return False
     return seen.st_uid != 0 or bool(seen.st_mode & 0o022)
-
-
-def _text_of(path: Path) -> str | None:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ArmingError(f"{path} can't be read: {error.strerror}", help="run it with sudo", permission=True) from error

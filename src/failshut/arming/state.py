@@ -1,18 +1,19 @@
-"""What is armed, on disk: the transaction for the next boot, and a record that makes drift and disarming exact."""
+"""What is armed, on disk: a record that makes drift and disarming exact, and one of an arming that waits to be confirmed."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 # Under /etc, not /var: a generator reads it before any other file system is mounted.
 ARMED_DIRECTORY = Path("/etc/failshut/armed")
-LOCK_FILE = "lock.nft"
-EGRESS_FILE = "egress.nft"
 RECORD_FILE = "armed.json"
-FORMAT = 1
+# Gone with a reboot, as an arming that nobody confirmed shall be.
+PENDING_FILE = Path("/run/failshut/pending.json")
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,20 @@ class MarkedTunnel:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangedSysctl:
+    """A kernel setting that we changed, by its path under /proc/sys."""
+
+    path: str
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What was armed; `armed_at` in seconds since 1970.
 
     `canonical` is the rules' one text, whatever tool lists them; `listing` what nft said right after they were read back and found
     equal: as long as it says the same, nothing has changed. `guarded` are the devices with the layer under IP, `under_ip` whether
-    this kernel takes that layer at all.
+    this kernel takes that layer at all, `with_systemd` whether systemd shall load the lock at boot.
     """
 
     canonical: str
@@ -48,22 +57,35 @@ class Record:
     tunnels: tuple[str, ...]
     guarded: tuple[str, ...]
     under_ip: bool
+    with_systemd: bool = False
     configs: tuple[EditedConfig, ...] = ()
     marks: tuple[MarkedTunnel, ...] = ()
+    sysctls: tuple[ChangedSysctl, ...] = ()
 
     def to_json(self) -> str:
         """Return the record as it stands on disk."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, sort_keys=True) + "\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An arming that is undone at `deadline` (seconds since 1970) unless it is confirmed; `generation` is its directory's name."""
+
+    generation: str
+    deadline: int
+
+    def to_json(self) -> str:
+        """Return it as it stands on disk."""
+        return json.dumps({"format": FORMAT, **asdict(self)}) + "\n"
+
+
 def parse_record(text: str) -> Record:
     """Read a record. Raises ValueError for one that is cut, empty or of another format."""
+    raw = _parsed(text)
     try:
-        raw: dict[str, Any] = json.loads(text)
-        if raw.pop("format") != FORMAT:
-            raise ValueError("it was written by another version of failshut")
         raw["configs"] = tuple(EditedConfig(**each) for each in raw["configs"])
         raw["marks"] = tuple(MarkedTunnel(**each) for each in raw["marks"])
+        raw["sysctls"] = tuple(ChangedSysctl(**each) for each in raw["sysctls"])
         for name in ("listing", "tunnels", "guarded"):
             raw[name] = tuple(raw[name])
         return Record(**raw)
@@ -71,10 +93,25 @@ def parse_record(text: str) -> Record:
         raise ValueError(f"the record is incomplete: {error}") from error
 
 
-def load_record(directory: Path = ARMED_DIRECTORY) -> Record | None:
-    """Return the record of what is armed; None when nothing is. Raises ValueError for a broken one, PermissionError as it comes."""
+def load_record(generation: Path) -> Record | None:
+    """Return a generation's record; None when there is none. Raises ValueError for a broken one, PermissionError as it comes."""
     try:
-        text = (directory / RECORD_FILE).read_text(encoding="utf-8")
-    except FileNotFoundError:
+        text = (generation / RECORD_FILE).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return parse_record(text)
+
+
+def load_pending() -> Pending | None:
+    """Return the arming that waits to be confirmed; None when none does. What can't be read is none: the timer ends it."""
+    try:
+        return Pending(**_parsed(PENDING_FILE.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    raw: Mapping[str, Any] = json.loads(text)
+    if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
+        raise ValueError("it was written by another version of failshut, or is no record")
+    return raw

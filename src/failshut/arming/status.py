@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import assert_never
 
-from failshut.arming.state import ARMED_DIRECTORY, Record, load_record
+from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed
+from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, load_record
+from failshut.boot.places import BOOT_UNIT_PATH, ENABLED_PATH, LOADER
 from failshut.host import nft
 from failshut.host.links import underlay_now
 from failshut.host.wireguard import RunningTunnel, running_tunnels
@@ -22,6 +26,30 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Held(StrEnum):
+    """Which lock the kernel holds: after a boot it may be another than the current one."""
+
+    CURRENT = "current"
+    LAST_GOOD = "last-good"
+    EVERYTHING = "drop-everything"
+    OTHER = "other"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """What the next boot will do. `damaged` are the generations' links that are not whole; `missing` what else would stop it."""
+
+    loaded_by: str
+    damaged: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the next boot loads the current lock."""
+        return not self.damaged and not self.missing
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """The lock's state with what explains it. `drift` is a unified diff from the kernel to what was armed."""
@@ -29,6 +57,12 @@ class Status:
     state: State
     record: Record | None = None
     drift: tuple[str, ...] = ()
+    held: Held = Held.NONE
+    boot: Boot | None = None
+    # Seconds until an arming that nobody has confirmed is undone; None when none waits.
+    reverts_in: int | None = None
+    # Whether the tables that no other program can flush stand behind the lock.
+    guarded_by: bool = False
     tunnels: tuple[tuple[str, RunningTunnel | None], ...] = ()
     counts: Counts = field(default_factory=Counts)
     # Underlay devices with the layer under IP; empty when the kernel has none.
@@ -45,26 +79,72 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
         listing = nft.listing()
     except nft.NftError as error:
         return Status(State.UNKNOWN, reason=_complaint(error))
+    pending = load_pending()
     try:
-        record, broken = load_record(directory), ""
+        record, broken = load_record(directory / (pending.generation if pending else CURRENT)), ""
     except (ValueError, OSError) as error:
-        record, broken = None, f"{directory} can't be read: {error}"
-    if not listing.tables and record is None and not broken:
+        record, broken = None, f"the record in {directory} can't be read: {error}"
+    if not listing.tables and record is None and not broken and not directory.exists():
         return Status(State.DISARMED)
     drift, guarded = _compared(listing, record)
+    held = _held(listing, drift, directory)
     running = running_tunnels()
     unguarded = _unguarded(record, guarded)
+    boot = None if pending else _boot(directory, record)
+    problems = [broken, _why(held, record, unguarded), _boot_problem(boot)]
     return Status(
-        state=State.DRIFT if drift or broken or unguarded else State.ARMED,
+        state=State.DRIFT if drift or any(problems) else State.ARMED,
         record=record,
         drift=drift,
+        held=held,
+        boot=boot,
+        reverts_in=max(pending.deadline - int(time.time()), 0) if pending else None,
+        guarded_by=nft.has_guard(),
         tunnels=tuple((name, running.get(name)) for name in (record.tunnels if record else ())),
         counts=counts(listing.json_texts),
         guarded=guarded,
         unguarded=unguarded,
-        reason=broken or _why(listing, record, unguarded),
+        reason=next((each for each in problems if each), ""),
         listing=listing,
     )
+
+
+def _held(listing: nft.Listing, drift: tuple[str, ...], directory: Path) -> Held:
+    if not listing.tables:
+        return Held.NONE
+    if not drift:
+        return Held.CURRENT
+    # Imported here, as in `_compared`: only a lock that is not the current one pays for it.
+    from failshut.arming.compare import canonical_text  # noqa: PLC0415
+    from failshut.lower.shut import everything  # noqa: PLC0415
+    from failshut.model.ruleset import Family, Ruleset  # noqa: PLC0415
+
+    rules = listing.ruleset()
+    base = Ruleset(tuple(table for table in rules.tables if table.family is not Family.NETDEV))
+    if canonical_text(base) == canonical_text(everything()):
+        return Held.EVERYTHING
+    try:
+        earlier = load_record(directory / LAST_GOOD)
+    except (ValueError, OSError):
+        earlier = None
+    return Held.LAST_GOOD if earlier and canonical_text(rules) == earlier.canonical else Held.OTHER
+
+
+def _boot(directory: Path, record: Record | None) -> Boot:
+    """Look at the files that the next boot needs, as its loader will."""
+    damaged = tuple(link for link in (CURRENT, LAST_GOOD) if not is_sealed(directory / link))
+    if record is None or not record.with_systemd:
+        return Boot("nothing", damaged)
+    missing = tuple(path for path in (LOADER, BOOT_UNIT_PATH, ENABLED_PATH) if not Path(path).exists())
+    return Boot("systemd", damaged, missing)
+
+
+def _boot_problem(boot: Boot | None) -> str:
+    if boot is None or boot.is_sound:
+        return ""
+    if boot.missing:
+        return f"the next boot would not load the lock: {', '.join(boot.missing)} is gone"
+    return f"the sealed files for the next boot are damaged: {', '.join(boot.damaged)}"
 
 
 def _compared(listing: nft.Listing, record: Record | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -91,9 +171,18 @@ def _unguarded(record: Record | None, guarded: tuple[str, ...]) -> tuple[str, ..
     return tuple(each for each in underlay_now(record.tunnels) if each not in guarded)
 
 
-def _why(listing: nft.Listing, record: Record | None, unguarded: tuple[str, ...]) -> str:
-    if not listing.tables:
-        return "the kernel does not hold the lock: another tool removed it, or the machine was booted without it"
+def _why(held: Held, record: Record | None, unguarded: tuple[str, ...]) -> str:
+    match held:
+        case Held.NONE:
+            return "the kernel does not hold the lock: another tool removed it, or the machine was booted without it"
+        case Held.EVERYTHING:
+            return "nothing leaves this machine: the boot found no whole lock and loaded the one that drops everything"
+        case Held.LAST_GOOD:
+            return "the boot could not load the current lock, and loaded the last good one"
+        case Held.CURRENT | Held.OTHER:
+            pass
+        case _:
+            assert_never(held)
     if record is None:
         return "the kernel holds a lock that was not armed from here (no record)"
     if unguarded:

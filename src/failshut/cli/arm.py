@@ -1,4 +1,4 @@
-"""`failshut arm`: check, stage, load in one transaction, read back."""
+"""`failshut arm`: check, stage, load in one transaction, read back, and have every boot load it."""
 
 from __future__ import annotations
 
@@ -6,26 +6,43 @@ from typing import Any
 
 import click
 
-from failshut.arming.arm import arm, kernel_listing, one_at_a_time
+from failshut.arming.arm import arm, one_at_a_time
 from failshut.arming.errors import ArmingError
+from failshut.arming.kernel import kernel_listing
 from failshut.arming.plan import make_plan
 from failshut.arming.state import Record
 from failshut.cli.failures import leave
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import Session, begin, session_options
+from failshut.host import systemd
 from failshut.host.probe import probe
+from failshut.host.surroundings import is_over_ssh
 from failshut.model.plan import Plan
 from failshut.model.policy import Policy
 
+# In seconds; for whoever may have locked themselves out.
+OVER_SSH = 60
+
 
 @click.command("arm")
+@click.option(
+    "--confirm-within",
+    type=click.IntRange(0, 86_400),
+    metavar="SECONDS",
+    default=None,
+    help=f"Undo everything unless `failshut confirm` comes in time; 0 for never [{OVER_SSH} over SSH, else 0].",
+)
 @session_options
 @click.pass_context
-def command(context: click.Context, /, **options: Any) -> None:
+def command(context: click.Context, /, confirm_within: int | None, **options: Any) -> None:
     """Arm the lock: from now on nothing leaves but through the tunnel, and what the policy allows.
 
     Arming again while armed replaces the rules in one transaction; no packet slips through in between. If anything fails, the
-    kernel and every file are put back as they were.
+    kernel and every file are put back as they were. With systemd, every boot loads the lock before the first interface is up, and
+    the network managers and wg-quick require it: no lock, no network.
+
+    With --confirm-within the lock is on at once, but a timer of systemd's undoes it, whatever becomes of this session, unless you
+    say `failshut confirm` in time. Open a new session before you do: that is the proof that you can still get in.
     """
     session = begin(context, options)
     policy = load_policy_or_leave(session, "arm")
@@ -33,10 +50,21 @@ def command(context: click.Context, /, **options: Any) -> None:
         with one_at_a_time():
             before = kernel_listing()
             plan = make_plan(policy, probe(policy), before.ruleset())
-            record = arm(policy, plan, before, report=lambda line: _say(line, session))
+            seconds = _seconds(confirm_within, plan)
+            record = arm(policy, plan, before, report=lambda line: _say(line, session), confirm_within=seconds)
     except ArmingError as error:
         leave(error)
-    _conclude(policy, plan, record, session)
+    _conclude(policy, plan, record, seconds, session)
+
+
+def _seconds(asked: int | None, plan: Plan) -> int:
+    """Return how long the arming waits for its confirmation; 0 when it needs none."""
+    if asked is not None:
+        if asked and not plan.with_systemd:
+            raise ArmingError("nothing here can undo it in time: systemd does not run", help="arm without --confirm-within")
+        return asked
+    # What changes no rule can lock nobody out.
+    return OVER_SSH if plan.difference and systemd.is_running() and is_over_ssh() else 0
 
 
 def _say(line: str, session: Session) -> None:
@@ -44,12 +72,26 @@ def _say(line: str, session: Session) -> None:
         click.echo(f"  {line}", err=True)
 
 
-def _conclude(policy: Policy, plan: Plan, record: Record, session: Session) -> None:
+def _conclude(policy: Policy, plan: Plan, record: Record, seconds: int, session: Session) -> None:
     if session.json:
-        session.print_json({"armed": True, "tunnels": record.tunnels, "under_ip": record.guarded, "notes": list(plan.notes)})
+        session.print_json(
+            {
+                "armed": True,
+                "confirm_within": seconds or None,
+                "tunnels": record.tunnels,
+                "under_ip": record.guarded,
+                "at_boot": record.with_systemd and not seconds,
+                "notes": list(plan.notes),
+            }
+        )
         return
     for note in plan.notes:
         click.echo(session.style(f"note: {note}", fg="yellow"), err=True)
     tunnels = ", ".join(str(each.interface) for each in policy.tunnels)
     word = session.style("Armed.", fg="green", bold=True)
     click.echo(f"{word} Nothing leaves but through {tunnels}, and what {policy.path} allows.")
+    if seconds:
+        click.echo(
+            session.style(f"Undone in {seconds} s", fg="yellow", bold=True)
+            + " unless you confirm: open a new session, and run `failshut confirm` there."
+        )

@@ -21,6 +21,7 @@ VERBS: dict[str, str] = {
     "plan": "Show what arming would change, as a diff",
     "drill": "Rehearse the attacks on your own policy, in private namespaces",
     "arm": "Load the lock in one transaction",
+    "confirm": "Keep what `arm --confirm-within` would undo",
     "verify": "Take the tunnel down for real, and see by the packets that nothing leaves",
     "status": "Armed? Tunnel up? Drift? How much was refused?",
     "render": "Print an artefact as text; no root needed",

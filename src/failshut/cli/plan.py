@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from failshut.arming.arm import kernel_listing
 from failshut.arming.errors import ArmingError
+from failshut.arming.kernel import kernel_listing
 from failshut.arming.plan import make_plan
 from failshut.cli.failures import leave
 from failshut.cli.prepare import load_policy_or_leave
@@ -48,6 +48,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "changes": plan.is_change,
         "kernel": list(plan.difference),
         "files": [{"path": each.path, "diff": list(file_diff(each))} for each in plan.files if each.is_change],
+        "sysctls": [{"path": each.path, "before": each.before, "after": each.after} for each in plan.sysctls],
         "marks": [{"interface": each.interface, "before": each.before, "after": each.after} for each in plan.marks],
         "notes": list(plan.notes),
     }
@@ -63,9 +64,13 @@ def plan_lines(plan: Plan, session: Session) -> Iterator[str]:
     yield from (_coloured(line, session) for line in plan.difference)
     for change in plan.configs:
         yield from (_coloured(line, session) for line in file_diff(change))
-    for change in plan.staged:
+    for change in plan.staged + plan.boot:
         if change.is_change:
             yield f"write {change.path} ({len(change.after.splitlines())} lines, for the next boot)"
+    for setting in plan.sysctls:
+        yield f"set {setting.path.replace('/', '.')} to {setting.after}  (it is {setting.before} now)"
+    if plan.with_systemd and any(each.is_change for each in plan.boot):
+        yield "systemctl enable failshut.service failshut-guard.service"
     for mark in plan.marks:
         yield f"wg set {mark.interface} fwmark {mark.after}  (it has none now)"
 

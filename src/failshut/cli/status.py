@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from failshut.arming.status import State, Status, read_status
+from failshut.arming.status import Boot, State, Status, read_status
 from failshut.cli.session import Session, begin, session_options
 from failshut.host.wireguard import RunningTunnel
 from failshut.model.exits import Exit
@@ -48,6 +48,10 @@ def status_json(status: Status) -> dict[str, Any]:
         "under_ip": list(status.guarded),
         "not_under_ip": list(status.unguarded),
         "drift": list(status.drift),
+        "held": str(status.held),
+        "reverts_in": status.reverts_in,
+        "guard": status.guarded_by,
+        "boot": _boot_json(status.boot),
         "refused": {
             "local": status.counts.local,
             "forwarded": status.counts.forwarded,
@@ -76,6 +80,8 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
     if status.state is State.DISARMED:
         yield "           `failshut arm` turns it on"
         return
+    if status.reverts_in is not None:
+        yield "           " + session.style(f"undone in {status.reverts_in} s unless `failshut confirm` comes first", fg="yellow")
     for name, tunnel in status.tunnels:
         yield f"tunnel     {name} {_tunnel_words(tunnel)}"
     guarded = ", ".join(status.guarded) or session.style("no device: packets below IP are not held", fg="yellow")
@@ -83,6 +89,9 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
     if status.unguarded:
         late = ", ".join(status.unguarded)
         yield "           " + session.style(f"not on {late}; `failshut arm` guards it too", fg="yellow")
+    yield f"guard      {_guard_words(status)}"
+    if status.boot:
+        yield f"at boot    {_boot_words(status.boot)}"
     yield f"refused    {status.counts.total} packets" + _split(status)
     for line in status.counts.blocked[:_SHOWN_DESTINATIONS]:
         port = f" port {line.port}" if line.port else ""
@@ -92,6 +101,28 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
         yield from (f"           {line}" for line in status.drift)
     if session.verbose:
         yield from _rules(status)
+
+
+def _guard_words(status: Status) -> str:
+    return (
+        "stands by: what flushes the firewall opens nothing"
+        if status.guarded_by
+        else "none: a flush by another tool opens the machine"
+    )
+
+
+def _boot_words(boot: Boot) -> str:
+    if not boot.is_sound:
+        return "not sound: " + ", ".join(
+            (*(f"{each} is damaged" for each in boot.damaged), *(f"{each} is gone" for each in boot.missing))
+        )
+    if boot.loaded_by == "systemd":
+        return "loaded before the network, sealed"
+    return "not loaded: systemd does not run here"
+
+
+def _boot_json(boot: Boot | None) -> dict[str, Any] | None:
+    return {"loaded_by": boot.loaded_by, "damaged": boot.damaged, "missing": boot.missing} if boot else None
 
 
 def _rules(status: Status) -> Iterator[str]:

@@ -103,6 +103,8 @@ def _must_be_armed(session: Session) -> Status:
             _say(session.style(f"drift: {reason}. The packets decide.", fg="yellow"), session)
         case State.ARMED:
             pass
+    if status.reverts_in is not None:
+        raise Failure("an arming waits to be confirmed, and may be undone meanwhile", help="`failshut confirm`, then verify")
     return status
 
 

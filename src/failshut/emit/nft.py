@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import assert_never
 
@@ -77,6 +78,24 @@ def emit(ruleset: Ruleset, *, stale: Iterable[tuple[Table, Chain]] = ()) -> str:
         *(table_text(table) for table in ruleset.tables),
     ]
     return "\n".join(blocks)
+
+
+def emit_by_device(ruleset: Ruleset) -> str:
+    """Return the same tables for a machine on which some devices may be missing when the text is loaded.
+
+    What follows a line `# device NAME` belongs to that device alone: whoever loads the text leaves it out while there is no such
+    device. No block depends on one that may be left out.
+    """
+    devices = [(table, chain) for table in ruleset.tables for chain in table.chains if chain.base and chain.base.device]
+    common = [
+        replace(table, chains=tuple(each for each in table.chains if (table, each) not in devices)) for table in ruleset.tables
+    ]
+    own = [
+        f"# device {chain.base.device}\n{table_text(replace(table, chains=(chain,), sets=(), counters=()))}"
+        for table, chain in devices
+        if chain.base
+    ]
+    return "\n".join([emit(Ruleset(tuple(common))), *own])
 
 
 def table_text(table: Table) -> str:

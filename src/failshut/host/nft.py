@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ if TYPE_CHECKING:
     from failshut.model.ruleset import Ruleset
 
 LOCK_NAME = "failshut"
+GUARD_NAME = "failshut-guard"
 
 
 class NftError(Exception):
@@ -55,6 +55,11 @@ def load(text: str) -> Result:
     return run(["nft", "-f", "-"], stdin=text)
 
 
+def has_guard() -> bool:
+    """Whether the kernel holds the guard's table, behind the lock. False without the privilege to ask."""
+    return run(["nft", "list", "table", "inet", GUARD_NAME]).ok
+
+
 def listing() -> Listing:
     """Read the lock's tables back from the kernel. Raises `NftError`."""
     tables = _our_tables()
@@ -67,8 +72,9 @@ def listing() -> Listing:
 
 
 def _our_tables() -> tuple[tuple[str, str], ...]:
-    tables = [each["table"] for each in json.loads(_answer("nft", "--json", "list", "tables"))["nftables"] if "table" in each]
-    return tuple((each["family"], each["name"]) for each in tables if each["name"] == LOCK_NAME)
+    # Not as JSON: nft 1.0.6 reads beyond its names of flags, and falls, when any program owns a table (`flags owner`).
+    tables = [line.split() for line in _answer("nft", "list", "tables").splitlines()]
+    return tuple((words[1], words[2]) for words in tables if words[:1] == ["table"] and words[2] == LOCK_NAME)
 
 
 def _answer(*argv: str) -> str:

@@ -85,6 +85,11 @@ def ssh_session(inside: Iterable[Address]) -> SshOffer | None:
     return None if server in set(inside) else SshOffer(port, _client_network(client))
 
 
+def is_over_ssh() -> bool:
+    """Whether this program runs in an SSH session, also under sudo."""
+    return bool(_ssh_connection())
+
+
 def _plain(text: str) -> Address:
     """Read an address of SSH_CONNECTION: without its scope, and IPv4 out of its IPv6 clothes."""
     address = ip_address(text.partition("%")[0])

@@ -51,8 +51,8 @@ _RAW, _MANGLE, _FILTER = -300, -150, 0
 # wg-quick's chains stand at priority mangle and write both marks: arrivals are noted after them, departures cleared before them.
 _AFTER_MANGLE, _BEFORE_MANGLE = _MANGLE + 1, _MANGLE - 1
 
-_LOOPBACK_OUT = rule("loopback", is_(Meta("oif"), "lo"), Verdict.ACCEPT)
-_LOOPBACK_IN = rule("loopback", is_(Meta("iif"), "lo"), Verdict.ACCEPT)
+LOOPBACK_OUT = rule("loopback", is_(Meta("oif"), "lo"), Verdict.ACCEPT)
+LOOPBACK_IN = rule("loopback", is_(Meta("iif"), "lo"), Verdict.ACCEPT)
 # Never only the policy: a base chain that is being replaced runs with policy accept until the transaction ends (3,339 packets
 # in 3,000 reloads, docs/adr/0001).
 _TERMINAL_DROP = rule("shut", Verdict.DROP)
@@ -127,7 +127,7 @@ def _spoof_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
 
 
 def _input(policy: Policy) -> Iterator[Rule]:
-    yield _LOOPBACK_IN
+    yield LOOPBACK_IN
     yield rule("tunnel", is_(IIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     yield rule("replies", Match(Ct("state"), AnySet(("established", "related")), Op.IN), Verdict.ACCEPT)
     yield from transport_input_rules(policy)
@@ -165,7 +165,7 @@ def _output(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     A packet whose source is not of its interface belongs to a flow of a fallen tunnel: it is dropped without a word, so that the
     flow goes on when the tunnel is back.
     """
-    yield _LOOPBACK_OUT
+    yield LOOPBACK_OUT
     yield from stray_rules(policy)
     yield rule("tunnel", is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     for mark in dict.fromkeys(mark_of(tunnel, facts) for tunnel in policy.tunnels):
@@ -180,7 +180,7 @@ def _output(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
 
 def _postrouting(policy: Policy) -> Iterator[Rule]:
     """Yield the choke point's rules: local and forwarded, the final interface, after SNAT."""
-    yield _LOOPBACK_OUT
+    yield LOOPBACK_OUT
     yield rule("tunnel", is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     yield rule("allow", Jump("underlay"))
     yield rule("blocked", Jump("count-blocked"))

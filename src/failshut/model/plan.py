@@ -15,6 +15,8 @@ class FileChange:
     path: str
     before: str | None
     after: str
+    # For a file that is not there yet; an existing one keeps its own.
+    mode: int = 0o644
 
     @property
     def is_change(self) -> bool:
@@ -32,11 +34,22 @@ class MarkChange:
 
 
 @dataclass(frozen=True, slots=True)
+class SysctlChange:
+    """A kernel setting, by its path under /proc/sys, that must have another value."""
+
+    path: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """From the kernel's state to the wanted one.
 
     `text` is the transaction, byte for byte what is loaded; `difference` a unified diff of the rules, empty when the kernel holds
-    them already; `under_ip` whether this kernel takes the layer under IP; `notes` what the user must know before saying yes.
+    them already. `staged` are the sealed files that a boot loads, `boot` the loader and the units that load them. `under_ip` says
+    whether this kernel takes the layer under IP, `with_systemd` whether systemd is there to load the lock at boot; `notes` what the
+    user must know before saying yes.
     """
 
     wanted: Ruleset
@@ -45,15 +58,18 @@ class Plan:
     staged: tuple[FileChange, ...]
     configs: tuple[FileChange, ...]
     marks: tuple[MarkChange, ...]
+    boot: tuple[FileChange, ...] = ()
+    sysctls: tuple[SysctlChange, ...] = ()
+    with_systemd: bool = False
     under_ip: bool = True
     notes: tuple[str, ...] = field(default=())
 
     @property
     def files(self) -> tuple[FileChange, ...]:
-        """Every file, in the order in which they are written."""
-        return self.configs + self.staged
+        """Every file."""
+        return self.configs + self.staged + self.boot
 
     @property
     def is_change(self) -> bool:
         """Whether carrying it out would change anything."""
-        return bool(self.difference or self.marks or any(each.is_change for each in self.files))
+        return bool(self.difference or self.marks or self.sysctls or any(each.is_change for each in self.files))

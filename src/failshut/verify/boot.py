@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-BOOT_UNIT = "failshut.service"
 MANAGERS = (
     "systemd-networkd.service",
     "NetworkManager.service",
@@ -67,12 +66,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of this boot. `state` is the lock's word of `failshut status`; `inside` are devices that are no underlay."""
+    """What is known of this boot.
+
+    `state` is the lock's word of `failshut status` with its `reason`; `inside` are devices that are no underlay.
+    """
 
     unit: Unit
     managers: tuple[Unit, ...]
     lines: tuple[Line, ...]
     state: str
+    reason: str = ""
     inside: frozenset[str] = frozenset()
 
 
@@ -93,7 +96,7 @@ def decide(evidence: Evidence) -> tuple[Check, ...]:
         _succeeded(evidence.unit),
         _before_managers(lock, evidence),
         _before_interfaces(lock, evidence),
-        _held(evidence.state),
+        _held(evidence.state, evidence.reason),
     )
 
 
@@ -178,14 +181,14 @@ def _no_lock(name: str, evidence: Evidence) -> Check:
     return Check(name, Answer.UNKNOWN, "the journal of this boot is empty or can't be read")
 
 
-def _held(state: str) -> Check:
+def _held(state: str, reason: str) -> Check:
     match state:
         case "armed":
             return Check("held now", Answer.OK, "the kernel holds the lock, as it was armed")
         case "unknown":
             return Check("held now", Answer.UNKNOWN, "the kernel's rules can't be read")
         case _:
-            return Check("held now", Answer.LEAK, f"`failshut status` says {state}")
+            return Check("held now", Answer.LEAK, f"`failshut status` says {state}" + (f": {reason}" if reason else ""))
 
 
 def _at(seconds: float) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from failshut.arming.status import read_status
+from failshut.boot.places import BOOT_UNIT
 from failshut.host.run import run
-from failshut.verify.boot import BOOT_UNIT, MANAGERS, Evidence, Unit, parse_journal, parse_units
+from failshut.verify.boot import MANAGERS, Evidence, Unit, parse_journal, parse_units
 
 _PROPERTIES = (
     "Id",
@@ -41,5 +42,6 @@ def gather() -> Evidence:
         managers=tuple(units[name] for name in MANAGERS if name in units),
         lines=parse_journal(journal.out) if journal.ok else (),
         state=str(status.state),
+        reason=status.reason,
         inside=frozenset(status.record.tunnels) if status.record else frozenset(),
     )

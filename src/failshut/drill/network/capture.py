@@ -37,11 +37,12 @@ class Captured:
 
 
 class Capture:
-    """Captures until `stop`. One thread; every frame is kept up to `MOST_KEPT`, the rest counted."""
+    """Captures until `stop`. One thread; every frame is kept up to `most_kept`, the rest counted."""
 
-    def __init__(self, router: Namespace, ends: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, router: Namespace, ends: Sequence[tuple[str, str]], *, most_kept: int = MOST_KEPT) -> None:
         """Tap `ends`, which are (router's end, client's device) pairs."""
         self._frames: list[tuple[float, str, bytes]] = []
+        self._most_kept = most_kept
         self._stop = threading.Event()
         self._began = time.monotonic()
         self._sockets: dict[int, tuple[socket.socket, str]] = {}
@@ -111,7 +112,7 @@ class Capture:
                 return
             if address[2] == PACKET_OUTGOING:
                 continue
-            if len(self._frames) < MOST_KEPT:
+            if len(self._frames) < self._most_kept:
                 self._frames.append((time.monotonic() - self._began, device, frame))
             else:
                 self.uncounted += 1

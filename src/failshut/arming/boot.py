@@ -1,0 +1,108 @@
+"""The lock at boot: the loader, the units and the links to what they load, put in place or taken away."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from failshut.arming.errors import ArmingError
+from failshut.arming.generations import CURRENT, LAST_GOOD, collect, is_sealed, numbered, point, pointed
+from failshut.arming.undo import read_text, write
+from failshut.boot.artefacts import loader, systemd_files
+from failshut.boot.places import BOOT_UNIT, BOOT_UNIT_PATH, GUARD_UNIT, LOADER, UNIT_DIRECTORY, UNITS
+from failshut.host import systemd
+from failshut.host.files import sync_directory
+from failshut.host.run import Result
+from failshut.model.plan import FileChange
+
+Report = Callable[[str], None]
+
+
+def boot_changes(*, with_systemd: bool) -> tuple[FileChange, ...]:
+    """Return what must be written so that a boot loads the lock. Raises `ArmingError` for what can't be read."""
+    wanted = (loader(), *(systemd_files() if with_systemd else ()))
+    return tuple(FileChange(each.path, read_text(Path(each.path)), each.text, each.mode) for each in wanted)
+
+
+def install(directory: Path, generation: str, report: Report, undo: contextlib.ExitStack, *, with_systemd: bool) -> None:
+    """Have the next boot load `generation`; what was current becomes the last good one. Raises `ArmingError`.
+
+    Each step is put on `undo`. The order is for a power cut: the links are switched before any unit looks at them.
+    """
+    changes = boot_changes(with_systemd=with_systemd)
+    fresh = not Path(BOOT_UNIT_PATH).exists()
+    if with_systemd:
+        undo.callback(systemd.reload_units)
+    write(changes, undo)
+    _switch(directory, generation, undo)
+    if not with_systemd:
+        return
+    if any(each.is_change for each in changes):
+        report("telling systemd: the lock first, then the network")
+        _must(systemd.reload_units(), "systemd does not read the units")
+    if fresh:
+        undo.callback(systemd.disable, UNITS)
+    _must(systemd.enable(UNITS), "the boot unit can't be enabled")
+    _must(systemd.start(BOOT_UNIT), "the boot unit does not start")
+    # It knows the tunnels and devices of the lock that it began with.
+    _must(systemd.restart(GUARD_UNIT), "the guard does not start")
+
+
+def _switch(directory: Path, generation: str, undo: contextlib.ExitStack) -> None:
+    before = {link: pointed(directory, link) for link in (CURRENT, LAST_GOOD)}
+    # The one before is the last good one; at the first arming it is the copy that was staged beside it.
+    earlier = (before[CURRENT], before[LAST_GOOD], *reversed(numbered(directory)))
+    last_good = next((each for each in earlier if each and each != generation and is_sealed(directory / each)), None)
+    for link, target in ((LAST_GOOD, last_good), (CURRENT, generation)):
+        if before[link] == target:
+            continue
+        undo.callback(point, directory, link, before[link])
+        try:
+            point(directory, link, target)
+        except OSError as error:
+            raise ArmingError(f"{directory / link} can't be switched: {error.strerror}") from error
+
+
+def tidy(directory: Path) -> None:
+    """Remove what no boot needs any more; a failure costs a few kilobytes and nothing else."""
+    with contextlib.suppress(OSError):
+        collect(directory)
+
+
+def leave_alone() -> None:
+    """Stop the guard, which would put back a lock that is taken off on purpose."""
+    if systemd.is_running() and Path(UNIT_DIRECTORY, GUARD_UNIT).exists():
+        systemd.stop(GUARD_UNIT)
+
+
+def uninstall(report: Report) -> None:
+    """Take the loader, the units and the drop-ins away: no boot knows of a lock any more."""
+    with_systemd = systemd.is_running()
+    written = [Path(each.path) for each in systemd_files()]
+    if any(path.exists() for path in written):
+        report("taking the lock out of the boot")
+        systemd.disable(UNITS)
+    # Drop-ins before the units that they require: in between, nothing requires what is not there.
+    for path in (*reversed(written), Path(LOADER)):
+        if path.exists():
+            path.unlink()
+            sync_directory(path.parent)
+    for path in _own_directories(written):
+        with contextlib.suppress(OSError):
+            path.rmdir()
+    if with_systemd:
+        systemd.reload_units()
+        # Without its file it no longer refuses to be stopped.
+        systemd.stop(*UNITS)
+        systemd.forget(*UNITS)
+
+
+def _own_directories(written: list[Path]) -> Iterator[Path]:
+    shared = (Path("/etc/udev/rules.d"), Path("/etc/sysctl.d"), Path(UNIT_DIRECTORY))
+    return (parent for parent in dict.fromkeys(path.parent for path in written) if parent not in shared)
+
+
+def _must(result: Result, what: str) -> None:
+    if not result.ok:
+        raise ArmingError(f"{what}: {result.complaint}", help="`systemctl status failshut` and `journalctl -t failshut` say more")

@@ -1,0 +1,104 @@
+"""The sealed files of a boot, by generation: a numbered directory that is whole or not there, and two links that are switched.
+
+    armed/7/lock.nft egress.nft guard.nft SHA256SUMS armed.json
+    armed/current → 7        what the next boot loads
+    armed/last-good → 6      what it loads when `current` is damaged
+
+A power cut at any moment leaves the old links or the new ones, and what they point at was on the disk before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from failshut.host.files import remove_tree, sync_directory, write_atomically
+
+CURRENT, LAST_GOOD = "current", "last-good"
+LOCK_FILE, EGRESS_FILE, GUARD_FILE = "lock.nft", "egress.nft", "guard.nft"
+SEAL_FILE = "SHA256SUMS"
+# The rules hold the stamp, which is a secret.
+_PRIVATE_DIRECTORY, _PRIVATE_FILE = 0o700, 0o600
+
+
+def stage(directory: Path, files: Mapping[str, str]) -> Path:
+    """Write `files` (name → text) into a new directory that no boot looks at yet, and return it. Raises OSError."""
+    directory.mkdir(mode=_PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+    target = directory / f".{_next_number(directory)}"
+    # A leftover of an arming that was killed.
+    remove_tree(target)
+    try:
+        target.mkdir(mode=_PRIVATE_DIRECTORY)
+        for name, text in files.items():
+            write_atomically(target / name, text, mode=_PRIVATE_FILE)
+        write_atomically(target / SEAL_FILE, _seal(files), mode=_PRIVATE_FILE)
+    except BaseException:
+        remove_tree(target)
+        raise
+    return target
+
+
+def publish(staged: Path) -> Path:
+    """Give a staged directory its number: from here on it is whole."""
+    generation = staged.with_name(staged.name.lstrip("."))
+    staged.rename(generation)
+    sync_directory(generation.parent)
+    return generation
+
+
+def point(directory: Path, link: str, generation: str | None) -> None:
+    """Switch a link to another generation in one step; None takes the link away."""
+    path = directory / link
+    if generation is None:
+        path.unlink(missing_ok=True)
+    else:
+        beside = directory / f".{link}"
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(generation)
+        beside.replace(path)
+    sync_directory(directory)
+
+
+def pointed(directory: Path, link: str) -> str | None:
+    """Return the generation that a link points at; None without the link."""
+    try:
+        return str((directory / link).readlink())
+    except OSError:
+        return None
+
+
+def is_sealed(generation: Path) -> bool:
+    """Whether every file of a generation is there and as it was written: the loader's own question."""
+    try:
+        lines = (generation / SEAL_FILE).read_text(encoding="utf-8").splitlines()
+        sums = [line.split("  ", 1) for line in lines]
+        whole = all(hashlib.sha256((generation / name).read_bytes()).hexdigest() == digest for digest, name in sums)
+    except (OSError, ValueError):
+        return False
+    # The lock is the list's last line: a list that was cut does not end with it.
+    return whole and bool(sums) and sums[-1][1] == LOCK_FILE
+
+
+def collect(directory: Path) -> None:
+    """Remove the generations that no link points at."""
+    kept = {pointed(directory, CURRENT), pointed(directory, LAST_GOOD)}
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink() and path.name not in kept:
+            shutil.rmtree(path)
+
+
+def _seal(files: Mapping[str, str]) -> str:
+    """Return the list of checksums in the form of sha256sum(1)."""
+    names = [*sorted(name for name in files if name != LOCK_FILE), LOCK_FILE]
+    return "".join(f"{hashlib.sha256(files[name].encode()).hexdigest()}  {name}\n" for name in names)
+
+
+def numbered(directory: Path) -> tuple[str, ...]:
+    """Return the generations that are there, oldest first."""
+    return tuple(sorted((path.name for path in directory.iterdir() if path.name.isdigit()), key=int))
+
+
+def _next_number(directory: Path) -> int:
+    return max(map(int, numbered(directory)), default=0) + 1

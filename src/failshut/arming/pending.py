@@ -1,0 +1,84 @@
+"""An arming that nobody has confirmed yet: a timer of systemd's undoes it, whatever becomes of the program that set it.
+
+What the timer runs is a shell script with the commands spelled out, and the texts it needs beside it, all under /run: it asks for
+no Python, no policy and no network, and a reboot forgets it together with the rules.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from failshut.arming.errors import ArmingError
+from failshut.arming.kernel import way_back
+from failshut.arming.state import PENDING_FILE, Pending, load_pending
+from failshut.host import nft, systemd
+from failshut.host.files import remove_tree, write_atomically
+from failshut.model.plan import Plan
+
+REVERT_UNIT = "failshut-revert"
+_DIRECTORY = PENDING_FILE.parent / "revert"
+_PRIVATE = 0o600
+
+
+def schedule(plan: Plan, before: nft.Listing, generation: Path, seconds: int, undo: contextlib.ExitStack) -> Pending:
+    """Have everything undone in `seconds`, from before the first change on. Raises `ArmingError`."""
+    pending = Pending(generation.name, int(time.time()) + seconds)
+    undo.callback(forget)
+    try:
+        _DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(_DIRECTORY / "kernel.nft", way_back(plan.wanted, before), mode=_PRIVATE)
+        for number, change in enumerate(plan.configs):
+            write_atomically(_DIRECTORY / f"config-{number}", change.before or "", mode=_PRIVATE)
+        write_atomically(
+            _DIRECTORY / "run", "\n".join(_script(plan, generation, guarded=bool(before.tables))) + "\n", mode=_PRIVATE
+        )
+        write_atomically(PENDING_FILE, pending.to_json(), mode=_PRIVATE)
+    except OSError as error:
+        raise ArmingError(f"{_DIRECTORY} can't be written: {error.strerror}") from error
+    systemd.cancel(REVERT_UNIT)
+    result = systemd.schedule(REVERT_UNIT, seconds, ["/bin/sh", str(_DIRECTORY / "run")])
+    if not result.ok:
+        raise ArmingError(f"systemd sets no timer to undo it: {result.complaint}", help="--confirm-within 0 arms without one")
+    return pending
+
+
+def forget() -> None:
+    """Take the timer back, and what it would have run."""
+    systemd.cancel(REVERT_UNIT)
+    PENDING_FILE.unlink(missing_ok=True)
+    remove_tree(_DIRECTORY)
+
+
+def waiting() -> Pending:
+    """Return the arming that waits. Raises `ArmingError` when none does."""
+    pending = load_pending()
+    if pending is None:
+        raise ArmingError("no arming waits to be confirmed", help="`failshut status` says what is armed")
+    return pending
+
+
+def _script(plan: Plan, generation: Path, *, guarded: bool) -> Iterator[str]:
+    """Yield the lines that undo `plan`: each goes on where another fails."""
+    yield "#!/bin/sh"
+    yield "# Written by `failshut arm --confirm-within`: puts everything back as it was. Run by failshut-revert.timer."
+    yield "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+    # An arming, a confirmation or a disarming that is at work right now comes first.
+    yield "exec 9>/run/failshut.lock && flock 9"
+    yield f"[ -e {PENDING_FILE} ] || exit 0"
+    yield "echo '<4>failshut: nobody confirmed; everything is put back as it was' >&2"
+    yield f"nft -f {_DIRECTORY}/kernel.nft"
+    for number, change in enumerate(plan.configs):
+        path, beside = shlex.quote(change.path), shlex.quote(f"{change.path}.failshut-revert")
+        yield f"cp -p {path} {beside} && cat {_DIRECTORY}/config-{number} >{beside} && mv {beside} {path}"
+    for mark in plan.marks:
+        yield f"wg set {shlex.quote(mark.interface)} fwmark {mark.before or 'off'}"
+    for setting in plan.sysctls:
+        yield f"echo {shlex.quote(setting.before)} >/proc/sys/{setting.path}"
+    if not guarded:
+        # There was no lock before: nothing of this one stays.
+        yield f"rm -rf {shlex.quote(str(generation.parent))}"
+    yield f"rm -rf {PENDING_FILE} {_DIRECTORY}"

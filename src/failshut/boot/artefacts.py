@@ -1,0 +1,61 @@
+"""The boot's files and their places, in the order in which they are written: what others refer to comes first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+
+from failshut.boot.places import LOADER, UNIT_DIRECTORY, UNITS
+from failshut.emit.nft import emit
+from failshut.lower.shut import everything
+
+# What brings interfaces up: each requires the lock, so that without a lock there is no network. A missing one does no harm.
+NETWORK_MANAGERS = (
+    "systemd-networkd.service",
+    "NetworkManager.service",
+    "networking.service",
+    "ifup@.service",
+    "dhcpcd.service",
+    "dhcpcd@.service",
+    "connman.service",
+    "iwd.service",
+)
+# What sysctl.conf says, for the running kernel: by the path under /proc/sys.
+SYSCTLS = (("net/ipv4/conf/all/src_valid_mark", "1"),)
+_EXECUTABLE, _READABLE = 0o755, 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class BootFile:
+    """One file of the boot: its path, its text and its mode."""
+
+    path: str
+    text: str
+    mode: int = _READABLE
+
+
+def loader() -> BootFile:
+    """Return the script that puts the lock on from files alone, with the lock that drops everything inside it."""
+    return BootFile(LOADER, _source("load").replace("@EVERYTHING@\n", emit(everything())), _EXECUTABLE)
+
+
+def systemd_files() -> tuple[BootFile, ...]:
+    """Return the units, the generator, the drop-ins, the udev rule and the sysctls of a machine that runs systemd."""
+    drop_in = _source("requires-the-lock.conf")
+    return (
+        *(BootFile(f"{UNIT_DIRECTORY}/{unit}", _source(unit)) for unit in UNITS),
+        BootFile("/etc/systemd/system-generators/failshut", _source("generator"), _EXECUTABLE),
+        *(_drop_in(manager, drop_in) for manager in NETWORK_MANAGERS),
+        _drop_in("wg-quick@.service", _source("wg-quick.conf")),
+        _drop_in("nftables.service", _source("nftables.conf")),
+        BootFile("/etc/udev/rules.d/79-failshut.rules", _source("failshut.rules")),
+        BootFile("/etc/sysctl.d/60-failshut.conf", _source("sysctl.conf")),
+    )
+
+
+def _drop_in(unit: str, text: str) -> BootFile:
+    return BootFile(f"{UNIT_DIRECTORY}/{unit}.d/failshut.conf", text)
+
+
+def _source(name: str) -> str:
+    return files("failshut.boot").joinpath("files", name).read_text(encoding="utf-8")

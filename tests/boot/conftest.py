@@ -1,0 +1,59 @@
+"""What every boot test shares: whether it can run here at all, the trees, and a machine beside its router."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from boot import roots
+from boot.machine import Address, Machine
+from boot.room import Room
+from boot.router import Router
+
+PROGRAMS = ("systemd-nspawn", "mmdebstrap", "dnsmasq", "wireguard-go", "wg", "ip", "setpriv", "unshare", "nsenter")
+
+
+def skip_where_nothing_boots() -> None:
+    """Skip, with the reason, where no machine can be booted."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: it boots a machine in namespaces")
+    if not Path("/dev/net/tun").exists():
+        pytest.skip("needs /dev/net/tun: the machine's WireGuard runs in user space")
+    for program in PROGRAMS:
+        if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
+            pytest.skip(f"needs {program}: run `make setup`")
+
+
+@pytest.fixture(scope="session")
+def tree_of(request):
+    """The tree of a Debian release, built when it is not in the cache yet."""
+    skip_where_nothing_boots()
+
+    def say(what: str) -> None:
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            sys.stderr.write(f"failshut: {what}\n")
+
+    def tree(root: roots.Root) -> Path:
+        try:
+            return roots.obtain(root, say)
+        except roots.UnreachableError as error:
+            pytest.skip(f"needs a Debian mirror to build the {root.suite} tree: {error}")
+
+    return tree
+
+
+@pytest.fixture(params=[roots.BOOKWORM, roots.TRIXIE], ids=lambda each: each.suite)
+def tree(request, tree_of):
+    """Each Debian release in turn."""
+    return tree_of(request.param)
+
+
+@pytest.fixture(params=list(Address), ids=str)
+def machine(request, tree):
+    """A machine that is off, beside its router; with each kind of address in turn."""
+    with Room() as room, Router(room) as router, Machine(room, router, tree, request.param) as it:
+        yield it

@@ -1,0 +1,136 @@
+"""Debian trees to boot: built once by mmdebstrap, kept in the user's cache, never changed afterwards."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+# Where the machine finds failshut: its dependencies are in the tree, its source comes by a bind mount.
+LIBRARY, SOURCE = "/opt/failshut/lib", "/opt/failshut/src"
+
+PACKAGES = (
+    *("systemd", "systemd-sysv", "dbus", "kmod", "procps", "python3", "python3-minimal"),
+    *("nftables", "iproute2", "wireguard-tools", "wireguard-go"),
+    # The guide's own parts, for the control.
+    *("iptables", "iptables-persistent", "netfilter-persistent"),
+    *("ifupdown", "isc-dhcp-client"),
+)
+
+WRAPPER = f"""\
+#!/bin/sh
+PYTHONPATH={SOURCE}:{LIBRARY} exec python3 -m failshut "$@"
+"""
+
+# Run by mmdebstrap with the tree in $1. The machine's id is fixed: at a "first boot" systemd would enable every unit there is.
+_FINISH = """
+set -eu
+echo 6661696c736875740000000000000000 > "$1/etc/machine-id"
+mkdir -p "$1/var/log/journal" "$1/etc/failshut"
+systemctl --quiet --root="$1" disable netfilter-persistent networking
+systemctl --quiet --root="$1" mask getty.target console-getty dpkg-db-backup.timer fstrim.timer systemd-pstore
+"""
+
+# Else the package would save the rules of the machine that builds the tree.
+_SAVE_NOTHING = """
+printf 'iptables-persistent iptables-persistent/autosave_v%s boolean false\\n' 4 6 | chroot "$1" debconf-set-selections
+"""
+
+
+class UnreachableError(RuntimeError):
+    """Debian's packages can't be fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """One kind of tree: a Debian release with the version of its Python."""
+
+    suite: str
+    python: str
+
+    @property
+    def recipe(self) -> tuple[str, ...]:
+        """Everything the tree is made of."""
+        return (self.suite, self.python, *PACKAGES, *_dependencies(), WRAPPER, _FINISH, _SAVE_NOTHING)
+
+    @property
+    def path(self) -> Path:
+        """Where the finished tree lies."""
+        digest = hashlib.sha256("\0".join(self.recipe).encode()).hexdigest()[:12]
+        return _cache() / f"{self.suite}-{digest}"
+
+
+BOOKWORM, TRIXIE = Root("bookworm", "3.11"), Root("trixie", "3.13")
+
+
+def obtain(root: Root, say: Callable[[str], None]) -> Path:
+    """Return the tree, building it when it is not there yet; `say` is told when that takes a while."""
+    with _locked(root.path.with_suffix(".lock")):
+        if not root.path.exists():
+            say(f"building a Debian {root.suite} tree in {root.path} (once, less than a minute)")
+            _build(root)
+    return root.path
+
+
+def _build(root: Root) -> None:
+    """Build under another name, so that a tree that is there is whole."""
+    unfinished = root.path.with_suffix(".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    _debootstrap(root, unfinished)
+    library = unfinished / LIBRARY.lstrip("/")
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore")
+    _must((*pip, "--no-compile", "--only-binary=:all:", f"--python-version={root.python}", f"--target={library}", *_dependencies()))
+    _must(("chroot", str(unfinished), "python3", "-m", "compileall", "-q", LIBRARY))
+    wrapper = unfinished / "usr/local/bin/failshut"
+    wrapper.write_text(WRAPPER)
+    wrapper.chmod(0o755)
+    (unfinished / SOURCE.lstrip("/")).mkdir()
+    unfinished.rename(root.path)
+
+
+def _debootstrap(root: Root, target: Path) -> None:
+    """Run mmdebstrap in mount and PID namespaces of its own: what it mounts in the tree is gone when it is, however it ends."""
+    private = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child")
+    excluded = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
+    _must(
+        (
+            *(*private, "--mount-proc", "mmdebstrap", "--quiet", "--mode=root", "--variant=essential", "--format=directory"),
+            *(f"--include={','.join(PACKAGES)}", "--dpkgopt=force-unsafe-io", '--aptopt=Apt::Install-Recommends "false"'),
+            *(f"--dpkgopt=path-exclude={each}" for each in excluded),
+            *(f"--essential-hook={_SAVE_NOTHING}", f"--customize-hook={_FINISH}", root.suite, str(target)),
+        )
+    )
+
+
+def _must(argv: tuple[str, ...]) -> None:
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280, check=False)
+    if done.returncode:
+        words = "\n".join(f"{done.stdout}\n{done.stderr}".strip().splitlines()[-8:])
+        unreachable = any(each in words for each in ("apt-get update", "NewConnectionError", "Temporary failure"))
+        raise (UnreachableError if unreachable else RuntimeError)(f"{argv[0]} failed: {words}")
+
+
+def _dependencies() -> tuple[str, ...]:
+    return tuple(tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"])
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "failshut/roots"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process build at a time; the lock goes with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

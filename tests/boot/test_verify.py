@@ -32,6 +32,12 @@ def looked_back(machine) -> tuple[int, dict[str, str], str]:
     return done.code, {each["name"]: each["answer"] for each in checks}, done.out + done.err
 
 
+def plant(machine):
+    """Put an accept rule in every layer."""
+    for chain in ("inet failshut output", "inet failshut postrouting", "netdev failshut admit"):
+        assert machine.run("nft", "insert", "rule", *chain.split(), "accept").ok
+
+
 def test_the_guides_tests_hold_live_and_systemd_brings_the_tunnel_back(armed):
     """The noise sends by every way there is; each packet on the wire is explained, and the unit is active again."""
     done = armed.run("failshut", "verify", "--yes", "--window", "2", timeout=180)
@@ -43,15 +49,26 @@ def test_the_guides_tests_hold_live_and_systemd_brings_the_tunnel_back(armed):
 
 
 def test_a_hole_is_found_live(armed):
-    """The control: with an accept rule in every layer, the noise is on the wire, and verify sees it."""
-    for chain in ("inet failshut output", "inet failshut postrouting", "netdev failshut admit"):
-        assert armed.run("nft", "insert", "rule", *chain.split(), "accept").ok
+    """The control: without the guard and with an accept rule in every layer, the noise is on the wire, and verify sees it."""
+    assert armed.run("systemctl", "stop", "failshut-guard").ok
+    plant(armed)
 
     done = armed.run("failshut", "verify", "--yes", "--window", "2", timeout=180)
 
     assert done.code == 12, done.out + done.err
     assert "not sent by verify" in done.err
     assert armed.router.carries()
+
+
+def test_a_hole_that_the_guard_closes_is_void_because_the_tunnel_can_not_carry_either(armed):
+    """The guard admits only what the choke point has stamped; a rule before the stamp opens nothing, and closes the tunnel."""
+    plant(armed)
+
+    done = armed.run("failshut", "verify", "--yes", "--window", "2", timeout=180)
+
+    assert done.code == 1, done.out + done.err
+    assert "did not see its own frame" in done.err
+    assert "leak  " not in done.err
 
 
 def test_after_a_boot_the_lock_was_on_before_the_network_and_disabled_it_is_said(armed):

@@ -162,6 +162,40 @@ def test_an_error_in_the_middle_brings_the_tunnel_back(machine):
     assert machine.carries()
 
 
+def test_a_terminal_that_is_gone_does_not_keep_the_tunnel_from_coming_back(machine):
+    """Not a word can be written, and every test is done all the same."""
+    machine.adopt_tunnel()
+    machine.must(*FAILSHUT, "arm")
+    before = machine.outside()
+
+    done = machine.run("sh", "-c", 'exec "$@" 2>/dev/full', "sh", *FAILSHUT, "verify", "--yes", "--window", "0.5")
+
+    assert (done.returncode, "Held." in done.stdout) == (0, True)
+    assert before == machine.outside()
+    assert machine.carries()
+
+
+def test_without_root_it_says_what_to_do(machine):
+    """Who lacks the privilege gets exit 4 and the word sudo."""
+    machine.adopt_tunnel()
+    machine.must(*FAILSHUT, "arm")
+    bare = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "env", "PATH=/usr/bin:/bin")
+
+    done = machine.run(*bare, *FAILSHUT, "verify", "--yes")
+
+    assert done.returncode == 4, done.stderr
+    assert "sudo" in done.stderr
+    assert machine.has("wg0")
+
+
+def test_without_systemd_a_boot_can_not_be_known(machine):
+    """--after-boot exits 4 with the reason."""
+    done = machine.failshut("verify", "--after-boot")
+
+    assert done.returncode == 4
+    assert "systemd does not run" in done.stderr
+
+
 def test_a_tunnel_that_does_not_carry_makes_it_void_and_is_left_alone(machine):
     """Without a handshake nothing would be proven: exit 1 with the reason, and the tunnel was not taken down."""
     machine.adopt_tunnel()

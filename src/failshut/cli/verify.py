@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, assert_never
 
 import click
 
@@ -103,6 +104,8 @@ def _must_be_armed(session: Session) -> Status:
             _say(session.style(f"drift: {reason}. The packets decide.", fg="yellow"), session)
         case State.ARMED:
             pass
+        case _:
+            assert_never(status.state)
     if status.reverts_in is not None:
         raise Failure("an arming waits to be confirmed, and may be undone meanwhile", help="`failshut confirm`, then verify")
     return status
@@ -134,14 +137,16 @@ def _ask() -> None:
 
 
 def _say(line: str, session: Session) -> None:
-    if not session.json:
-        click.echo(f"  {line}", err=True)
+    # A terminal that is gone, such as one over SSH through the tunnel, must not keep the tunnel from coming back.
+    with contextlib.suppress(OSError):
+        if not session.json:
+            click.echo(f"  {line}", err=True)
 
 
 def _progress(outcome: Outcome, session: Session) -> None:
-    if not session.json:
-        for line in outcome_lines(outcome, session):
-            click.echo(line, err=True)
+    with contextlib.suppress(OSError):
+        if not session.json:
+            click.echo("\n".join(outcome_lines(outcome, session)), err=True)
 
 
 def outcome_lines(outcome: Outcome, session: Session) -> list[str]:
@@ -196,6 +201,8 @@ def conclusion(report: Report, session: Session) -> list[str]:
             lines.append(f"{word} Every packet that left is explained by the policy.")
         case Verdict.OK:
             pass
+        case _:
+            assert_never(report.verdict)
     if report.drift:
         lines.append("The kernel's rules are not the armed ones (exit 11): `failshut status` shows the difference.")
     return lines

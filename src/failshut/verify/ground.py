@@ -123,7 +123,11 @@ def _addresses(name: str) -> list[Any]:
 def _on_link(name: str) -> list[Prefix]:
     """Return the prefixes that are routed to a device without a gateway; a SLAAC prefix is in no address' own network."""
     routes = [each for version in (4, 6) for each in _json("route", "show", "dev", name, version=version)]
-    return [ip_network(each["dst"]) for each in routes if "gateway" not in each and each.get("dst", "default") != "default"]
+    return [
+        ip_network(each["dst"], strict=False)
+        for each in routes
+        if "gateway" not in each and each.get("dst", "default") != "default"
+    ]
 
 
 def _gateways(version: int, inside: set[str]) -> list[tuple[Address, str]]:

@@ -227,7 +227,9 @@ def _question(target: Address, name: str, words: Words, device: str = "") -> Pro
 
 def _question_tcp(target: Address, name: str) -> Probe:
     make = partial(_made, target.version, socket.SOCK_STREAM, 0, None)
-    return Probe(f"dns by tcp to {name}", make, partial(_connect, where=_where(target, 53)), fresh=True, goes_to=(TCP, target, 53))
+    # A packet has no scope.
+    plain = ip_address(str(target).partition("%")[0])
+    return Probe(f"dns by tcp to {name}", make, partial(_connect, where=_where(target, 53)), fresh=True, goes_to=(TCP, plain, 53))
 
 
 def _raw(device: Device, target: Address, ground: Ground, words: Words) -> Probe:

@@ -198,12 +198,18 @@ def _comes_back(this: _Run) -> None:
 
 
 def _restore(this: _Run) -> None:
-    """Bring back what was taken apart; a second time where the first fails. Asks for no signal: nothing stops it."""
-    for tunnel, crashed in list(this.broken.items()):
-        this.say(f"bringing {tunnel.name} back ({tunnel.way})")
-        complaint = bring_back(tunnel, crashed=crashed) and bring_back(tunnel, crashed=crashed)
-        del this.broken[tunnel]
-        this.unrestored += [f"{tunnel.name}: {complaint}"] if complaint else []
+    """Bring back what was taken apart. Asks for no signal, and what fails for one tunnel keeps no other from coming back."""
+    with contextlib.ExitStack() as stack:
+        for tunnel, crashed in this.broken.items():
+            stack.callback(_restore_one, this, tunnel, crashed=crashed)
+        this.broken = {}
+
+
+def _restore_one(this: _Run, tunnel: Standing, *, crashed: bool) -> None:
+    this.say(f"bringing {tunnel.name} back ({tunnel.way})")
+    # A second time where the first fails: a hook may have lost a race.
+    complaint = bring_back(tunnel, crashed=crashed) and bring_back(tunnel, crashed=crashed)
+    this.unrestored += [f"{tunnel.name}: {complaint}"] if complaint else []
 
 
 def _final(this: _Run, progress: Progress) -> bool:

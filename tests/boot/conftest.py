@@ -57,3 +57,12 @@ def machine(request, tree):
     """A machine that is off, beside its router; with each kind of address in turn."""
     with Room() as room, Router(room) as router, Machine(room, router, tree, request.param) as it:
         yield it
+
+
+@pytest.fixture
+def quiet_machine(tree_of):
+    """A booted Debian 12 machine with its tunnel up and no noise: for what is asked of commands, not of the cable."""
+    with Room() as room, Router(room) as router, Machine(room, router, tree_of(roots.BOOKWORM), Address.STATIC) as it:
+        it.systemctl_offline("disable", "noise")
+        it.boot()
+        yield it

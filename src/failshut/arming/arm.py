@@ -11,7 +11,7 @@ from pathlib import Path
 
 from failshut import __version__
 from failshut.arming import pending
-from failshut.arming.boot import install, tidy
+from failshut.arming.boot import install, missing_directories, tidy
 from failshut.arming.compare import canonical_text, guarded_devices
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed, pointed, publish, stage
@@ -148,6 +148,7 @@ def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) ->
     marks = {str(each.interface): MarkedTunnel(each.interface, each.before) for each in plan.marks}
     sysctls = {each.path: ChangedSysctl(each.path, each.before) for each in plan.sysctls}
     configs = {each.path: each for each in _tagged(policy)}
+    missing = missing_directories() if plan.with_systemd else ()
     if earlier:
         # Re-arming must not forget what the first arming changed, nor take it for the user's own.
         configs = {each.path: each for each in earlier.configs} | configs
@@ -166,6 +167,7 @@ def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) ->
         configs=tuple(configs.values()),
         marks=tuple(marks.values()),
         sysctls=tuple(sysctls.values()),
+        directories=tuple(dict.fromkeys((*(earlier.directories if earlier else ()), *missing))),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from failshut.arming.errors import ArmingError
@@ -76,8 +76,14 @@ def leave_alone() -> None:
         systemd.stop(GUARD_UNIT)
 
 
-def uninstall(report: Report) -> None:
-    """Take the loader, the units and the drop-ins away: no boot knows of a lock any more."""
+def missing_directories() -> tuple[str, ...]:
+    """Return the directories that installing would make, the deepest first."""
+    above = (parent for each in systemd_files() for parent in Path(each.path).parents)
+    return tuple(sorted({str(each) for each in above if not each.exists()}, key=len, reverse=True))
+
+
+def uninstall(report: Report, directories: Iterable[str]) -> None:
+    """Take the loader, the units and the drop-ins away, and the `directories` made for them: no boot knows of a lock any more."""
     with_systemd = systemd.is_running()
     written = [Path(each.path) for each in systemd_files()]
     if any(path.exists() for path in written):
@@ -88,7 +94,7 @@ def uninstall(report: Report) -> None:
         if path.exists():
             path.unlink()
             sync_directory(path.parent)
-    for path in _own_directories(written):
+    for path in map(Path, directories):
         with contextlib.suppress(OSError):
             path.rmdir()
     if with_systemd:
@@ -96,11 +102,6 @@ def uninstall(report: Report) -> None:
         # Without its file it no longer refuses to be stopped.
         systemd.stop(*UNITS)
         systemd.forget(*UNITS)
-
-
-def _own_directories(written: list[Path]) -> Iterator[Path]:
-    shared = (Path("/etc/udev/rules.d"), Path("/etc/sysctl.d"), Path(UNIT_DIRECTORY))
-    return (parent for parent in dict.fromkeys(path.parent for path in written) if parent not in shared)
 
 
 def _must(result: Result, what: str) -> None:

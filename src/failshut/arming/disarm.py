@@ -29,9 +29,9 @@ def disarm(report: Report, directory: Path = ARMED_DIRECTORY) -> bool:
     record = _record(report, directory)
     if not listing.tables and not directory.exists() and not Path(LOADER).exists():
         return False
-    pending.forget()
     leave_alone()
-    uninstall(report)
+    pending.forget()
+    uninstall(report, record.directories if record else ())
     if listing.tables:
         report("removing the lock from the kernel in one transaction")
         _unload(listing)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from failshut.arming.errors import ArmingError
+from failshut.arming.generations import CURRENT
 from failshut.arming.kernel import way_back
 from failshut.arming.state import PENDING_FILE, Pending, load_pending
 from failshut.host import nft, systemd
@@ -51,6 +52,9 @@ def forget() -> None:
     systemd.cancel(REVERT_UNIT)
     PENDING_FILE.unlink(missing_ok=True)
     remove_tree(_DIRECTORY)
+    with contextlib.suppress(OSError):
+        # The guard's directory may be in it.
+        PENDING_FILE.parent.rmdir()
 
 
 def waiting() -> Pending:
@@ -78,7 +82,7 @@ def _script(plan: Plan, generation: Path, *, guarded: bool) -> Iterator[str]:
         yield f"wg set {shlex.quote(mark.interface)} fwmark {mark.before or 'off'}"
     for setting in plan.sysctls:
         yield f"echo {shlex.quote(setting.before)} >/proc/sys/{setting.path}"
-    if not guarded:
-        # There was no lock before: nothing of this one stays.
-        yield f"rm -rf {shlex.quote(str(generation.parent))}"
-    yield f"rm -rf {PENDING_FILE} {_DIRECTORY}"
+    # Without a lock before, nothing of this one stays; else only what the next boot loads.
+    gone = generation if guarded else generation.parent
+    yield f'[ "$(readlink {generation.parent / CURRENT})" = {generation.name} ] || rm -rf {shlex.quote(str(gone))}'
+    yield f"rm -rf {PENDING_FILE} {_DIRECTORY} && rmdir {PENDING_FILE.parent} 2>/dev/null || :"

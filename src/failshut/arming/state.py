@@ -61,6 +61,8 @@ class Record:
     configs: tuple[EditedConfig, ...] = ()
     marks: tuple[MarkedTunnel, ...] = ()
     sysctls: tuple[ChangedSysctl, ...] = ()
+    # Directories that were made for our files, the deepest first.
+    directories: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the record as it stands on disk."""
@@ -86,7 +88,7 @@ def parse_record(text: str) -> Record:
         raw["configs"] = tuple(EditedConfig(**each) for each in raw["configs"])
         raw["marks"] = tuple(MarkedTunnel(**each) for each in raw["marks"])
         raw["sysctls"] = tuple(ChangedSysctl(**each) for each in raw["sysctls"])
-        for name in ("listing", "tunnels", "guarded"):
+        for name in ("listing", "tunnels", "guarded", "directories"):
             raw[name] = tuple(raw[name])
         return Record(**raw)
     except (KeyError, TypeError, AttributeError) as error:

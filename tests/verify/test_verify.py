@@ -87,6 +87,33 @@ def test_a_hole_that_only_another_program_uses_is_a_leak_too(machine):
     assert "our probe" not in done.stderr
 
 
+def test_an_upload_that_began_in_the_tunnel_is_a_leak_when_it_goes_on_beside_it(machine):
+    """A hole for the upload's own server: with the tunnel up its packets go in, with the tunnel down they leave."""
+    machine.adopt_tunnel()
+    machine.must(*FAILSHUT, "arm")
+    plant(machine, f"ip daddr {INNER}")
+
+    done, report = verified(machine, "--upload", f"{INNER}:{SINK_PORT}")
+
+    assert done.returncode == 12, done.stdout
+    assert [(each["name"], each["verdict"]) for each in report["tests"]][:2] == [("control", "ok"), ("guide-1", "leak")]
+    assert f"our probe: tcp4 upload to {INNER}:{SINK_PORT}" in str(report["tests"][1]["leaks"])
+    assert machine.carries()
+
+
+def test_a_hook_that_arms_does_not_keep_the_tunnel_from_coming_back(machine):
+    """Who arms in PostUp, as many do, gets the tunnel back."""
+    machine.adopt_tunnel(more=f"PostUp = {' '.join(FAILSHUT)} arm\n")
+    before = machine.outside()
+
+    done, report = verified(machine)
+
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert report["not_brought_back"] == []
+    assert before == machine.outside()
+    assert machine.carries()
+
+
 def test_without_a_lock_nothing_is_touched(machine):
     """A disarmed lock, and one that another tool removed, exit 3 before anything is taken down."""
     machine.adopt_tunnel()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, assert_never
 
 import click
@@ -26,6 +27,8 @@ from failshut.verify.report import Outcome, Report, Verdict
 from failshut.verify.run import Plan, verify
 from failshut.verify.tunnel import standing
 
+# Not arming's own: a tunnel's hook that arms must not fail while the tunnel is brought back.
+_LOCK_PATH = Path("/run/failshut-verify.lock")
 WINDOW_SECONDS = 3.0
 # Taking a tunnel down and up takes about this long, beside the windows.
 _HANDLING_SECONDS = 6
@@ -70,7 +73,7 @@ def _run(plan: Plan, session: Session) -> Report:
     # With a level set, wireguard-go would keep our pipe open for as long as it lives.
     os.environ.pop("LOG_LEVEL", None)
     try:
-        with one_at_a_time(), deferred() as interrupt:
+        with one_at_a_time(_LOCK_PATH, "verifying"), deferred() as interrupt:
             return verify(plan, interrupt, lambda outcome: _progress(outcome, session), lambda line: _say(line, session))
     except ArmingError as error:
         leave(error)

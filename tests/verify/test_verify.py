@@ -260,6 +260,20 @@ def test_a_tunnel_that_is_down_is_judged_as_it_is(machine):
     assert "198.51.100.77:53" in str(report["tests"][1]["leaks"])
 
 
+def test_a_policy_that_was_edited_since_arming_is_said(machine):
+    """Packets are judged by the file, so that whoever reads a leak must know that the file is not what is armed."""
+    machine.adopt_tunnel()
+    machine.must(*FAILSHUT, "arm")
+    quiet = machine.failshut("verify", "--yes", "--window", "0.5")
+    machine.write("/etc/failshut/failshut.toml", POLICY + "multicast = true\n")
+
+    edited = machine.failshut("verify", "--yes", "--window", "0.5")
+
+    assert "is not what is armed" not in quiet.stderr
+    assert "is not what is armed" in edited.stderr
+    assert (quiet.returncode, edited.returncode) == (0, 0)
+
+
 def test_replies_of_a_service_are_explained(machine):
     """Somebody on the LAN uses a service of the policy throughout: its replies are no leak. Nor is a device that is down."""
     machine.must("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "eth2")

@@ -13,11 +13,14 @@ import click
 
 from failshut.arming.arm import one_at_a_time
 from failshut.arming.errors import ArmingError
+from failshut.arming.plan import make_plan
 from failshut.arming.status import State, Status, read_status
 from failshut.cli.failures import leave
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import DEFAULT_POLICY, Failure, Session, begin, session_options
+from failshut.host.probe import probe
 from failshut.model.exits import Exit
+from failshut.model.policy import Policy
 from failshut.model.units import Address
 from failshut.verify.boot import Answer, Check, decide, worst_answer
 from failshut.verify.evidence import NoEvidenceError, gather
@@ -61,6 +64,7 @@ def command(context: click.Context, /, *, after_boot: bool, yes: bool, **options
         # The policy that is armed, wherever it lies.
         session = session.updated({"policy": status.record.policy})
     policy = load_policy_or_leave(session, "verify")
+    _say_what_is_not_armed(policy, status, session)
     ground = survey(str(each.interface) for each in policy.tunnels)
     plan = Plan(policy, ground, standing(policy), options["window"], targets)
     _announce(plan, session)
@@ -112,6 +116,12 @@ def _must_be_armed(session: Session) -> Status:
     if status.reverts_in is not None:
         raise Failure("an arming waits to be confirmed, and may be undone meanwhile", help="`failshut confirm`, then verify")
     return status
+
+
+def _say_what_is_not_armed(policy: Policy, status: Status, session: Session) -> None:
+    if status.state is State.ARMED and make_plan(policy, probe(policy), status.listing.ruleset()).difference:
+        words = f"{policy.path} is not what is armed (`failshut plan` shows the difference), and packets are judged by that file"
+        _say(session.style(f"note: {words}", fg="yellow"), session)
 
 
 def _announce(plan: Plan, session: Session) -> None:

@@ -274,6 +274,19 @@ def test_a_policy_that_was_edited_since_arming_is_said(machine):
     assert (quiet.returncode, edited.returncode) == (0, 0)
 
 
+def test_a_machine_without_a_link_proves_nothing(machine):
+    """With the tunnel and the cable down nothing can leave, and that is no proof of the lock."""
+    machine.adopt_tunnel()
+    machine.must(*FAILSHUT, "arm")
+    machine.must("wg-quick", "down", "wg0")
+    machine.must("ip", "link", "set", "eth0", "down")
+
+    done, report = verified(machine)
+
+    assert done.returncode == 1, done.stderr
+    assert "no Ethernet device has a link" in report["tests"][0]["reason"]
+
+
 def test_replies_of_a_service_are_explained(machine):
     """Somebody on the LAN uses a service of the policy throughout: its replies are no leak. Nor is a device that is down."""
     machine.must("ip", "link", "add", "eth1", "type", "veth", "peer", "name", "eth2")

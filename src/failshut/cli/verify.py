@@ -202,7 +202,7 @@ def conclusion(report: Report, session: Session) -> list[str]:
         case Verdict.LEAK:
             leaked = sum(each.leaked for each in report.outcomes)
             word = session.style("LEAK.", fg="red", bold=True)
-            lines.append(f"{word} {leaked} packet(s) left that no allowance explains; the tests after it were not run.")
+            lines.append(f"{word} {leaked} packet(s) left that no allowance explains. The first leak ends the tests.")
             lines.append("Look further: `failshut status -v` shows every rule and any drift; `failshut arm` puts the rules right.")
         case Verdict.VOID:
             word = session.style("Void.", fg="yellow", bold=True)

@@ -33,13 +33,15 @@ mkdir /run/machine/upper /run/machine/work {DISK}
 mount -t overlay overlay -o "lowerdir=$1,upperdir=/run/machine/upper,workdir=/run/machine/work" {DISK}
 """
 
-# As early as a unit can: no dependencies, no order. Nothing stops it at the end, and systemd's last killing spares what is named @.
+# As early as a unit can: no dependencies, no order, the first to get its turn. Nothing stops it at the end, and systemd's last
+# killing spares what is named @.
 _NOISE = """\
 [Unit]
 Description=Sends by every way there is
 DefaultDependencies=no
 
 [Service]
+CPUWeight=10000
 ExecStart=@/usr/bin/python3 @noise -I -S -E /usr/local/lib/noise.py
 Restart=always
 RestartSec=10ms
@@ -50,14 +52,24 @@ WantedBy=sysinit.target
 
 
 class Address(StrEnum):
-    """Who gives the machine its address: a DHCP client in it, or whoever made its namespace, before its first process."""
+    """Who gives the machine its address: systemd-networkd, or ifupdown, whose DHCP client speaks under IP, or nobody in it.
+
+    What is static is there before the first process: whoever made the machine's namespace set it.
+    """
 
     DHCP = "dhcp"
+    IFUPDOWN = "ifupdown"
     STATIC = "static"
+
+    @property
+    def manager(self) -> str:
+        """The service that manages the network."""
+        return "networking.service" if self is Address.IFUPDOWN else "systemd-networkd.service"
 
 
 _NETWORK = {
     Address.DHCP: f"[Match]\nName={DEVICE}\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=yes\n",
+    Address.IFUPDOWN: "",
     Address.STATIC: f"[Match]\nName={DEVICE}\n[Link]\nUnmanaged=yes\n",
 }
 
@@ -88,7 +100,9 @@ class Machine:
         self.write("/etc/failshut/failshut.toml", POLICY)
         self.write("/usr/local/lib/noise.py", Path(noise.__file__).read_text())
         self.write("/etc/systemd/system/noise.service", _NOISE)
-        self.systemctl_offline("enable", "noise", "systemd-networkd", "wg-quick@wg0")
+        if self.address is Address.IFUPDOWN:
+            self.write("/etc/network/interfaces", f"auto {DEVICE}\niface {DEVICE} inet dhcp\n")
+        self.systemctl_offline("enable", "noise", self.address.manager, "wg-quick@wg0")
         if self.address is Address.STATIC:
             # It would wait for a link that it may not touch.
             self.systemctl_offline("mask", "systemd-networkd-wait-online")
@@ -152,11 +166,15 @@ class Machine:
 
     def write(self, path: str, text: str) -> None:
         """Write a file on the disk, whether the machine is on or off."""
-        self.room.do("sh", "-c", 'mkdir -p "$(dirname "$1")" && cat > "$1"', "sh", DISK + path, stdin=text)
+        self._on_disk("sh", "-c", 'mkdir -p "$(dirname "$1")" && cat > "$1"', "sh", path, stdin=text)
+
+    def remove(self, path: str) -> None:
+        """Remove a file from the disk."""
+        self._on_disk("rm", path)
 
     def read(self, path: str) -> str:
         """Return a file's text from the disk; empty when it is not there."""
-        return self.room.run("cat", DISK + path).out
+        return self.room.run("chroot", DISK, "cat", path).out
 
     def systemctl_offline(self, *argv: str) -> None:
         """Enable, disable or mask units on the disk."""
@@ -180,6 +198,10 @@ class Machine:
     def console(self) -> str:
         """Return what the machine and nspawn printed, the end of it."""
         return (self.room.path / "run/console").read_text(errors="replace")[-4000:]
+
+    def _on_disk(self, *argv: str, stdin: str | None = None) -> None:
+        """Run a program of the disk's on the disk, whose links then lead nowhere else."""
+        self.room.do("chroot", DISK, *argv, stdin=stdin)
 
     def _is_up(self) -> bool:
         """Whether systemd answers in the machine; finds its first process on the way."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import selectors
 import socket
+import struct
 import threading
 from ipaddress import ip_address, ip_network
 from typing import Self
@@ -27,9 +28,10 @@ from boot.wire import DEVICE, Wire
 from failshut.config import policy_file, resolve
 from failshut.config.declaration import Sources
 from failshut.drill.judge import Case
-from failshut.drill.network.netns import Namespace
+from failshut.drill.network.netns import Namespace, SetUpError, must
 from failshut.drill.network.tunnel import Keys
 from failshut.drill.network.wait import until
+from failshut.host.run import Result
 from failshut.model.policy import Policy
 
 MACHINE4, MACHINE6, MAC = "192.168.77.2", "fd77::211:22ff:fe33:4455", "00:11:22:33:44:55"
@@ -89,6 +91,7 @@ class Router:
     def __enter__(self) -> Self:
         # No duplicate detection: the addresses are usable at once.
         self.namespace.sysctl({"ipv6/conf/default/accept_dad": 0, "ipv6/conf/default/accept_ra": 0, "ipv6/conf/all/forwarding": 1})
+        self.namespace.sysctl({"ipv4/tcp_synack_retries": 0})
         self.namespace.batch(_LINKS)
         self._start_server()
         self._sink = Sink(self.namespace)
@@ -126,8 +129,14 @@ class Router:
         )
 
     def plug(self, machine: Namespace) -> None:
-        """Run a new cable to the machine. What an earlier one carried is in the capture already."""
+        """Run a new cable to the machine. What an earlier one carried is in the capture already.
+
+        Nobody here speaks to the machine first: a kernel whose address is there before its first process answers what is meant
+        for an earlier boot, by an ICMP error or a reset, when nothing in the machine could have locked it yet.
+        """
         self.namespace.try_batch("link delete cable")
+        self._sink.hang_up()
+        self._forget_client()
         self.room.do(
             *("ip", "link", "add", "cable", "netns", self.namespace.name, "type", "veth"),
             *("peer", "name", DEVICE, "netns", machine.name, "address", MAC),
@@ -152,15 +161,20 @@ class Router:
     def _start_server(self) -> None:
         if not self.namespace.run("ip", "link", "add", SERVER_DEVICE, "type", "wireguard").ok:
             self.room.start("wireguard-go", "--foreground", SERVER_DEVICE, net=self.namespace, env={"LOG_LEVEL": "silent"})
-        setting = (
-            *("wg", "set", SERVER_DEVICE, "listen-port", str(PORT), "private-key", "/dev/stdin"),
-            *("peer", self._client.public, "allowed-ips", "10.99.0.2/32,fd99::2/128"),
-        )
-        # In the room, because wireguard-go is spoken to by a socket in the room's /run; it may take a moment to be there.
-        inside = ("ip", "netns", "exec", self.namespace.name, *setting)
-        if not until(lambda: self.room.run(*inside, stdin=self._server.private).ok, within=10):
-            self.room.do(*inside, stdin=self._server.private)
+        setting = ("listen-port", str(PORT), "private-key", "/dev/stdin")
+        # wireguard-go may take a moment.
+        if not until(lambda: self._wg("set", SERVER_DEVICE, *setting, stdin=self._server.private).ok, within=10):
+            raise SetUpError("the WireGuard server does not answer")
         self.namespace.batch(_TUNNEL)
+
+    def _forget_client(self) -> None:
+        """Know the client by its key only, as if it had never been heard of."""
+        self._wg("set", SERVER_DEVICE, "peer", self._client.public, "remove")
+        must(self._wg("set", SERVER_DEVICE, "peer", self._client.public, "allowed-ips", "10.99.0.2/32,fd99::2/128"))
+
+    def _wg(self, *argv: str, stdin: str | None = None) -> Result:
+        """Run wg in the room: wireguard-go is spoken to by a socket in the room's /run."""
+        return self.room.run("ip", "netns", "exec", self.namespace.name, "wg", *argv, stdin=stdin)
 
 
 class Sink:
@@ -172,27 +186,50 @@ class Sink:
         self._listener.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
-        self._ending = threading.Event()
+        self._ending, self._hanging_up = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
         self._thread.start()
+
+    def hang_up(self) -> None:
+        """Forget every connection; nothing is sent for one of them any more."""
+        self._hanging_up.set()
+        if not until(lambda: not self._hanging_up.is_set(), within=10):
+            raise SetUpError("the sink does not hang up")
 
     def stop(self) -> None:
         """End, and close every connection."""
         self._ending.set()
         self._thread.join()
-        for key in list(self._selector.get_map().values()):
-            key.fileobj.close()
+        self._close_all()
+        self._listener.close()
         self._selector.close()
 
     def _run(self) -> None:
         while not self._ending.is_set():
             for key, _ in self._selector.select(0.1):
                 if key.fileobj is self._listener:
-                    connection, _ = self._listener.accept()
-                    connection.setblocking(False)
-                    self._selector.register(connection, selectors.EVENT_READ)
+                    self._accept()
                 else:
                     self._read(key.fileobj)
+            if self._hanging_up.is_set():
+                self._close_all()
+                self._hanging_up.clear()
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return
+        connection.setblocking(False)
+        # Closed by a single reset, which is not repeated.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._selector.register(connection, selectors.EVENT_READ)
+
+    def _close_all(self) -> None:
+        for key in list(self._selector.get_map().values()):
+            if key.fileobj is not self._listener:
+                self._selector.unregister(key.fileobj)
+                key.fileobj.close()
 
     def _read(self, connection: socket.socket) -> None:
         try:

@@ -82,7 +82,7 @@ def test_the_timer_needs_nobody(quiet_machine):
     assert machine.run("sh", "-c", "mv /usr/bin/python3 /usr/bin/python3.away; pkill -KILL -f '[f]ailshut arm'; true").ok
 
     assert until(lambda: machine.run("nft", "--stateless", "list", "ruleset").out == rules, within=30, step=0.2)
-    assert "FwMark" not in machine.read("/etc/wireguard/wg0.conf")
+    assert until(lambda: "FwMark" not in machine.read("/etc/wireguard/wg0.conf"), within=10, step=0.2)
     assert "nobody confirmed" in machine.journal()
 
 

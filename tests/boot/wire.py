@@ -16,6 +16,7 @@ from failshut.model.packet import Packet
 
 _log = logging.getLogger(__name__)
 DEVICE = "host0"
+MOST_SHOWN = 5
 BETWEEN = "between phases"
 _KINDS = {target: kind for kind, target in noise.TARGETS.items()}
 
@@ -50,8 +51,9 @@ class Report:
         return Counter(kind_of(leak.packet) for _, leak in self.leaks)
 
     def __str__(self) -> str:
-        """Return the leaks by phase, then the first of them in full."""
-        return "\n".join([self.table, *(f"  {phase}: {leak}" for phase, leak in self.leaks[:20])])
+        """Return the leaks by phase, then the first of each phase in full."""
+        first = {phase: [leak for at, leak in self.leaks if at == phase][:MOST_SHOWN] for phase in self.by_phase}
+        return "\n".join([self.table, *(f"  {phase}: {leak}" for phase, leaks in first.items() for leak in leaks)])
 
     @property
     def table(self) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from failshut import __version__
@@ -78,7 +78,7 @@ def arm(
     with contextlib.ExitStack() as undo:
         undo.callback(report, "everything was put back as it was")
         report(f"staging {len(plan.staged)} file(s)")
-        staged = _stage(plan, directory, undo)
+        *copies, staged = _stage(plan, directory, undo)
         if confirm_within:
             pending.schedule(plan, before, staged.with_name(staged.name.lstrip(".")), confirm_within, undo)
         _set_marks(plan.marks, undo)
@@ -86,7 +86,7 @@ def arm(
         write(plan.configs, undo)
         report("loading the lock in one transaction, and reading it back")
         record = _record(policy, plan, load(plan, before, undo), directory)
-        generation = _keep(staged, record, undo)
+        generation = _keep(staged, copies, record, undo)
         if not confirm_within:
             install(directory, generation.name, report, undo, with_systemd=plan.with_systemd)
         undo.pop_all()
@@ -110,29 +110,33 @@ def confirm(report: Report, directory: Path = ARMED_DIRECTORY) -> Record:
     return record
 
 
-def _stage(plan: Plan, directory: Path, undo: contextlib.ExitStack) -> Path:
-    """Return the directory with the files of a boot: the current one when it is whole and the same, else a new one."""
+def _stage(plan: Plan, directory: Path, undo: contextlib.ExitStack) -> tuple[Path, ...]:
+    """Return the directory with the files of a boot: the current one when it is whole and the same, else a new one.
+
+    The first lock is its own last good one: a second copy, which stands before it, for the day on which the first is damaged.
+    """
     current = pointed(directory, CURRENT)
     if current and not any(each.is_change for each in plan.staged) and is_sealed(directory / current):
-        return directory / current
+        return (directory / current,)
     make_directory(directory, undo, mode=_PRIVATE_DIRECTORY)
     files = {Path(each.path).name: each.after for each in plan.staged}
+    copies: tuple[Path, ...] = ()
     try:
         if not is_sealed(directory / LAST_GOOD) and not is_sealed(directory / CURRENT):
-            # The first lock is its own last good one: a second copy, for the day on which the first is damaged.
-            copy = publish(stage(directory, files))
-            undo.callback(remove_tree, copy)
+            copies = (publish(stage(directory, files)),)
+            undo.callback(remove_tree, *copies)
         staged = stage(directory, files)
     except OSError as error:
         raise unwritable(directory, error) from error
     undo.callback(remove_tree, staged)
-    return staged
+    return (*copies, staged)
 
 
-def _keep(staged: Path, record: Record, undo: contextlib.ExitStack) -> Path:
-    """Write the record beside the staged files and give them their number."""
+def _keep(staged: Path, copies: Iterable[Path], record: Record, undo: contextlib.ExitStack) -> Path:
+    """Write the record beside the staged files and their copies, and give them their number."""
     try:
-        write_atomically(staged / RECORD_FILE, record.to_json(), mode=_PRIVATE_FILE)
+        for each in (*copies, staged):
+            write_atomically(each / RECORD_FILE, record.to_json(), mode=_PRIVATE_FILE)
         if not staged.name.startswith("."):
             return staged
         generation = publish(staged)

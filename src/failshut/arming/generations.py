@@ -72,13 +72,13 @@ def pointed(directory: Path, link: str) -> str | None:
 def is_sealed(generation: Path) -> bool:
     """Whether every file of a generation is there and as it was written: the loader's own question."""
     try:
-        lines = (generation / SEAL_FILE).read_text(encoding="utf-8").splitlines()
-        sums = [line.split("  ", 1) for line in lines]
+        text = (generation / SEAL_FILE).read_text(encoding="utf-8")
+        sums = [line.split("  ", 1) for line in text.splitlines()]
         whole = all(hashlib.sha256((generation / name).read_bytes()).hexdigest() == digest for digest, name in sums)
     except (OSError, ValueError):
         return False
     # The lock is the list's last line: a list that was cut does not end with it.
-    return whole and bool(sums) and sums[-1][1] == LOCK_FILE
+    return whole and bool(sums) and sums[-1][1] == LOCK_FILE and text.endswith("\n")
 
 
 def collect(directory: Path) -> None:

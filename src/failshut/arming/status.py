@@ -80,14 +80,11 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
     except nft.NftError as error:
         return Status(State.UNKNOWN, reason=_complaint(error))
     pending = load_pending()
-    try:
-        record, broken = load_record(directory / (pending.generation if pending else CURRENT)), ""
-    except (ValueError, OSError) as error:
-        record, broken = None, f"the record in {directory} can't be read: {error}"
+    record, which, broken = _recorded(directory, pending.generation if pending else CURRENT)
     if not listing.tables and record is None and not broken and not directory.exists():
         return Status(State.DISARMED)
     drift, guarded = _compared(listing, record)
-    held = _held(listing, drift, directory)
+    held = _held(listing, drift, which, directory)
     running = running_tunnels()
     unguarded = _unguarded(record, guarded)
     boot = None if pending else _boot(directory, record)
@@ -109,11 +106,25 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
     )
 
 
-def _held(listing: nft.Listing, drift: tuple[str, ...], directory: Path) -> Held:
+def _recorded(directory: Path, wanted: str) -> tuple[Record | None, Held, str]:
+    """Return the record of what is armed, else the last good one's; which it is; and what is wrong with the wanted one."""
+    try:
+        if record := load_record(directory / wanted):
+            return record, Held.CURRENT, ""
+        broken = ""
+    except (ValueError, OSError) as error:
+        broken = f"the record in {directory / wanted} can't be read: {error}"
+    try:
+        return load_record(directory / LAST_GOOD), Held.LAST_GOOD, broken
+    except (ValueError, OSError):
+        return None, Held.OTHER, broken
+
+
+def _held(listing: nft.Listing, drift: tuple[str, ...], which: Held, directory: Path) -> Held:
     if not listing.tables:
         return Held.NONE
     if not drift:
-        return Held.CURRENT
+        return which
     # Imported here, as in `_compared`: only a lock that is not the current one pays for it.
     from failshut.arming.compare import canonical_text  # noqa: PLC0415
     from failshut.lower.shut import everything  # noqa: PLC0415

@@ -88,16 +88,20 @@ def test_a_hole_that_only_another_program_uses_is_a_leak_too(machine):
 
 
 def test_an_upload_that_began_in_the_tunnel_is_a_leak_when_it_goes_on_beside_it(machine):
-    """A hole for the upload's own server: with the tunnel up its packets go in, with the tunnel down they leave."""
+    """A hole for the upload's own server: with the tunnel up its packets go in, with the tunnel down they leave.
+
+    When is TCP's affair: in whichever test its next packet comes.
+    """
     machine.adopt_tunnel()
     machine.must(*FAILSHUT, "arm")
     plant(machine, f"ip daddr {INNER}")
 
-    done, report = verified(machine, "--upload", f"{INNER}:{SINK_PORT}")
+    done, report = verified(machine, "--window", "3", "--upload", f"{INNER}:{SINK_PORT}")
 
     assert done.returncode == 12, done.stdout
-    assert [(each["name"], each["verdict"]) for each in report["tests"]][:2] == [("control", "ok"), ("guide-1", "leak")]
-    assert f"our probe: tcp4 upload to {INNER}:{SINK_PORT}" in str(report["tests"][1]["leaks"])
+    leaking = next(each for each in report["tests"] if each["verdict"] == "leak")
+    assert leaking["name"].startswith("guide"), leaking
+    assert f"our probe: tcp4 upload to {INNER}:{SINK_PORT}" in str(leaking["leaks"])
     assert machine.carries()
 
 

@@ -41,16 +41,19 @@ _PRIVATE_DIRECTORY, _PRIVATE_FILE = 0o700, 0o600
 
 
 @contextlib.contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Refuse a second arm or disarm while one is at work. Raises `ArmingError` then, and without the privilege."""
+def one_at_a_time(path: Path = _LOCK_PATH, doing: str = "arming or disarming") -> Iterator[None]:
+    """Refuse a second arm or disarm while one is at work. Raises `ArmingError` then, and without the privilege.
+
+    Other work that must not run twice has a `path` of its own.
+    """
     try:
-        descriptor = os.open(_LOCK_PATH, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ArmingError(f"{_LOCK_PATH} can't be opened: {error.strerror}", help="run it with sudo", permission=True) from error
+        raise ArmingError(f"{path} can't be opened: {error.strerror}", help="run it with sudo", permission=True) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise ArmingError("another failshut is arming or disarming right now", help="wait for it to end, then try again") from error
+        raise ArmingError(f"another failshut is {doing} right now", help="wait for it to end, then try again") from error
     else:
         yield
     finally:

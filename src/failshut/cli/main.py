@@ -22,6 +22,7 @@ VERBS: dict[str, str] = {
     "drill": "Rehearse the attacks on your own policy, in private namespaces",
     "arm": "Load the lock in one transaction",
     "confirm": "Keep what `arm --confirm-within` would undo",
+    "verify": "Take the tunnel down for real, and see by the packets that nothing leaves",
     "status": "Armed? Tunnel up? Drift? How much was refused?",
     "render": "Print an artefact as text; no root needed",
     "disarm": "Take the lock off (asks first on a terminal)",

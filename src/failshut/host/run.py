@@ -43,9 +43,10 @@ def show_commands(verbose: bool) -> None:
     _verbose = verbose
 
 
-def run(argv: Sequence[str], *, stdin: str | None = None, timeout: float = 30.0) -> Result:
+def run(argv: Sequence[str], *, stdin: str | None = None, timeout: float = 30.0, own_group: bool = False) -> Result:
     """Run `argv` and return what it answered; never raises for a program that fails, is missing or hangs.
 
+    With `own_group`, Ctrl-C on the terminal reaches neither the program nor what it leaves behind.
     `timeout` is in seconds. /usr/sbin and /sbin are searched too: a plain user's PATH on Debian lacks them, and nft is there.
     """
     if _verbose:
@@ -63,6 +64,7 @@ def run(argv: Sequence[str], *, stdin: str | None = None, timeout: float = 30.0)
             timeout=timeout,
             check=False,
             env=environment,
+            process_group=0 if own_group else None,
         )
     except FileNotFoundError:
         return Result(tuple(argv), NOT_FOUND, "", f"{argv[0]} is not installed")

@@ -1,0 +1,140 @@
+"""The machine as the judge must know it: its addresses, what is on its links, and which device is stacked on which."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
+
+from failshut.drill.judge import Case, Connection, explain
+from failshut.host.links import all_links, underlay_devices
+from failshut.host.run import run
+from failshut.model.packet import ETHERTYPE_EAPOL, Packet
+from failshut.model.policy import Policy
+from failshut.model.units import Address, Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """An underlay device: `carrying` when frames can leave by it now, `ethernet` when its frames have an Ethernet header."""
+
+    name: str
+    mac: str
+    carrying: bool
+    ethernet: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """The underlay as it is now. `above` names, for a device, those whose frames leave by it too: a bridge over its port."""
+
+    devices: tuple[Device, ...]
+    own: dict[str, frozenset[Address]] = field(default_factory=dict)
+    links: dict[str, frozenset[Prefix]] = field(default_factory=dict)
+    above: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    gateways: tuple[tuple[Address, str], ...] = ()
+
+    def device(self, name: str) -> Device | None:
+        """Return the device of that name, or None."""
+        return next((each for each in self.devices if each.name == name), None)
+
+
+def survey(tunnels: Iterable[str]) -> Ground:
+    """Ask the machine. `tunnels` are the interfaces that are no underlay."""
+    inside = set(tunnels)
+    links = all_links()
+    names = [str(each) for each in underlay_devices(links, inside)]
+    by_name = {link["ifname"]: link for link in links}
+    return Ground(
+        devices=tuple(_device(by_name[name]) for name in names),
+        own={name: frozenset(each.ip for each in _addresses(name)) for name in names},
+        links={name: frozenset({each.network for each in _addresses(name)} | set(_on_link(name))) for name in names},
+        above=stacked(links),
+        gateways=tuple(dict.fromkeys(each for version in (4, 6) for each in _gateways(version, inside))),
+    )
+
+
+def joined(before: Ground, after: Ground) -> Ground:
+    """Return `after` with the addresses and prefixes of `before`: a lease may change while the machine is watched."""
+    names = {*before.own, *after.own}
+    own = {name: before.own.get(name, frozenset()) | after.own.get(name, frozenset()) for name in names}
+    links = {name: before.links.get(name, frozenset()) | after.links.get(name, frozenset()) for name in names}
+    return replace(after, own=own, links=links)
+
+
+def stacked(links: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Return, for each device of `ip -j -d link`, the devices above it: its bridge or bond, its VLANs, and theirs."""
+    over: dict[str, set[str]] = {}
+    for link in links:
+        if "master" in link:
+            over.setdefault(link["ifname"], set()).add(link["master"])
+        # A veth names its peer there; only these kinds send by the device that they name.
+        if link.get("linkinfo", {}).get("info_kind") in ("vlan", "macvlan", "ipvlan", "macsec") and "link" in link:
+            over.setdefault(link["link"], set()).add(link["ifname"])
+    return {name: tuple(sorted(_closure(name, over))) for name in over}
+
+
+def _closure(name: str, over: Mapping[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        new = over.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found - {name}
+
+
+def explain_here(
+    packet: Packet, device: str, policy: Policy, ground: Ground, connections: frozenset[Connection] = frozenset()
+) -> str | None:
+    """Return the allowance that explains a packet on a real device, or None: a leak.
+
+    As `drill.judge.explain`, with what a real machine has beside: a supplicant whose frames nobody else knows, and stacked
+    devices, where the lower one carries the upper one's packets.
+    """
+    if packet.ethertype in ETHERTYPE_EAPOL and not packet.vlans and not packet.malformed:
+        return "eapol"
+    case = Case(policy, ground.own, connections, ground.links)
+    name = explain(packet, device, case)
+    if name is not None:
+        return name
+    inner = replace(packet, vlans=())
+    for upper in ground.above.get(device, ()):
+        moved = frozenset(replace(each, device=upper) for each in connections)
+        name = explain(inner, upper, replace(case, connections=moved))
+        if name is not None:
+            return name
+    return None
+
+
+def _device(link: Mapping[str, Any]) -> Device:
+    flags = link.get("flags", ())
+    ethernet = link.get("link_type") == "ether" and "NOARP" not in flags
+    return Device(link["ifname"], link.get("address", ""), "UP" in flags and "LOWER_UP" in flags, ethernet)
+
+
+def _addresses(name: str) -> list[Any]:
+    entries = [each for link in _json("addr", "show", "dev", name) for each in link.get("addr_info", ())]
+    return [ip_interface(f"{each['local']}/{each['prefixlen']}") for each in entries if "local" in each]
+
+
+def _on_link(name: str) -> list[Prefix]:
+    """Return the prefixes that are routed to a device without a gateway; a SLAAC prefix is in no address' own network."""
+    routes = [each for version in (4, 6) for each in _json("route", "show", "dev", name, version=version)]
+    return [
+        ip_network(each["dst"], strict=False)
+        for each in routes
+        if "gateway" not in each and each.get("dst", "default") != "default"
+    ]
+
+
+def _gateways(version: int, inside: set[str]) -> list[tuple[Address, str]]:
+    routes = [each for each in _json("route", "show", "default", version=version) if each.get("dev") not in inside]
+    return [(ip_address(each["gateway"]), each["dev"]) for each in routes if "gateway" in each and "dev" in each]
+
+
+def _json(*words: str, version: int | None = None) -> list[dict[str, Any]]:
+    answer = run(["ip", "-j", *([f"-{version}"] if version else []), *words])
+    return list(json.loads(answer.out)) if answer.ok and answer.out.strip() else []

@@ -1,0 +1,85 @@
+"""`failshut verify` on a machine that really boots: systemd's own unit brings the tunnel up, and its journal tells of the boot."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from boot import roots
+from boot.machine import Address, Machine
+from boot.room import Room
+from boot.router import Router
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(params=[roots.BOOKWORM, roots.TRIXIE], ids=lambda each: each.suite)
+def armed(request, tree_of):
+    """A machine with a DHCP client, booted and armed."""
+    with Room() as room, Router(room) as router, Machine(room, router, tree_of(request.param), Address.DHCP) as machine:
+        machine.boot()
+        assert router.carries(), machine.journal()
+        done = machine.run("failshut", "arm")
+        assert done.ok, done.complaint
+        yield machine
+
+
+def looked_back(machine) -> tuple[int, dict[str, str], str]:
+    """Return what `verify --after-boot` exits with, its answer to each check, and all its words."""
+    done = machine.run("failshut", "verify", "--after-boot", "--json")
+    checks = json.loads(done.out)["checks"] if done.out else []
+    return done.code, {each["name"]: each["answer"] for each in checks}, done.out + done.err
+
+
+def plant(machine):
+    """Put an accept rule in every layer."""
+    for chain in ("inet failshut output", "inet failshut postrouting", "netdev failshut admit"):
+        assert machine.run("nft", "insert", "rule", *chain.split(), "accept").ok
+
+
+def test_the_guides_tests_hold_live_and_systemd_brings_the_tunnel_back(armed):
+    """The noise sends by every way there is; each packet on the wire is explained, and the unit is active again."""
+    done = armed.run("failshut", "verify", "--yes", "--window", "2", timeout=180)
+
+    assert done.code == 0, done.out + done.err
+    assert "wg-quick@ unit" in done.err
+    assert armed.run("systemctl", "is-active", "wg-quick@wg0").ok
+    assert armed.router.carries()
+
+
+def test_a_hole_is_found_live(armed):
+    """The control: without the guard and with an accept rule in every layer, the noise is on the wire, and verify sees it."""
+    assert armed.run("systemctl", "stop", "failshut-guard").ok
+    plant(armed)
+
+    done = armed.run("failshut", "verify", "--yes", "--window", "2", timeout=180)
+
+    assert done.code == 12, done.out + done.err
+    assert "not sent by verify" in done.err
+    assert armed.router.carries()
+
+
+def test_a_hole_that_the_guard_closes_is_void_because_the_tunnel_can_not_carry_either(armed):
+    """The guard admits only what the choke point has stamped; a rule before the stamp opens nothing, and closes the tunnel."""
+    plant(armed)
+
+    done = armed.run("failshut", "verify", "--yes", "--window", "2", timeout=180)
+
+    assert done.code == 1, done.out + done.err
+    assert "did not see its own frame" in done.err
+    assert "leak  " not in done.err
+
+
+def test_after_a_boot_the_lock_was_on_before_the_network_and_disabled_it_is_said(armed):
+    """Armed by hand, this boot began without the lock; the next one begins with it; without the unit enabled, it is said."""
+    code, answers, words = looked_back(armed)
+    assert (code, answers["before the first interface"]) == (12, "LEAK"), words
+
+    assert armed.reboot() == "running", armed.journal()
+    code, answers, words = looked_back(armed)
+    assert (code, set(answers.values())) == (0, {"ok"}), words
+
+    assert armed.run("systemctl", "disable", "failshut.service").ok
+    code, answers, words = looked_back(armed)
+    assert (code, answers["enabled"]) == (12, "LEAK"), words

@@ -1,0 +1,155 @@
+"""A machine to arm with a tunnel that works: the sandbox, a cable to a server, and WireGuard at both ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Self
+
+from sandbox import POLICY, Sandbox
+
+SERVER = "203.0.113.10"
+# Behind the tunnel: the server's inner address, where it takes uploads.
+INNER = "10.99.0.1"
+SINK_PORT = 7000
+
+_SERVER = """
+set -e
+mount -t tmpfs none /run
+ip link set lo up
+echo ready
+exec sleep infinity
+"""
+# wireguard-go leaves its parent, and would keep its namespace: what is left in the two ends with the test, however that comes.
+# Holding them open keeps their numbers from going to others.
+_SWEEP = """
+exec 3<"/proc/$1/ns/net" 4<"/proc/$2/ns/net"
+client=$(readlink "/proc/$1/ns/net") server=$(readlink "/proc/$2/ns/net")
+echo ready
+read -r _
+for process in /proc/[0-9]*; do
+	case "$(readlink "$process/ns/net")" in "$client" | "$server") kill -9 "${process#/proc/}" ;; esac
+done
+"""
+_SINK = """
+import socket, threading
+listening = socket.create_server(("", {port}))
+print("listening", flush=True)
+def drain(sock):
+    while sock.recv(65536):
+        pass
+while True:
+    threading.Thread(target=drain, args=(listening.accept()[0],), daemon=True).start()
+"""
+
+
+class Connected(Sandbox):
+    """A sandbox whose cable ends at a router that is also the tunnel's server."""
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._server = self.start("unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", _SERVER)
+        if self._server.stdout.readline() != "ready\n":
+            raise RuntimeError("the server's namespace could not be made")
+        # In a session of its own, so that a signal to the test's group does not end it before its work.
+        self._sweeper = subprocess.Popen(
+            ["sh", "-c", _SWEEP, "sh", str(self._holder.pid), str(self._server.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        if self._sweeper.stdout.readline() != "ready\n":
+            raise RuntimeError("nothing would clean up after the test")
+        self._connect()
+        self._start_server()
+        self._sink = self.at_server("python3", "-c", _SINK.format(port=SINK_PORT))
+        if self._sink.stdout.readline() != "listening\n":
+            raise RuntimeError("the server takes no uploads")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sweeper.communicate()
+        for process in (self._sink, self._server):
+            process.kill()
+            process.communicate()
+        super().__exit__()
+
+    def server(self, *argv: str, stdin: str | None = None) -> str:
+        """Run a program at the server, which must succeed; return its output."""
+        done = subprocess.run([*self._there(), *argv], input=stdin, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{argv}: {done.stderr}")
+        return done.stdout
+
+    def must(self, *argv: str, stdin: str | None = None) -> str:
+        """Run a program at the client, which must succeed; return its output."""
+        done = self.run(*argv, stdin=stdin)
+        if done.returncode:
+            raise RuntimeError(f"{argv}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def adopt_tunnel(self, policy: str = POLICY, *, more: str = "") -> None:
+        """Put a config that the server knows and a policy in their places; bring the tunnel up. `more` goes under [Interface]."""
+        self.write("/etc/failshut/failshut.toml", policy)
+        text = (
+            f"[Interface]\nPrivateKey = {self._key}\nAddress = 10.99.0.2/32, fd99::2/128\nFwMark = 0xca6c\n{more}"
+            f"[Peer]\nPublicKey = {self._server_key}\nEndpoint = {SERVER}:51820\nAllowedIPs = 0.0.0.0/0, ::/0\n"
+        )
+        self.write("/etc/wireguard/wg0.conf", text)
+        self.must("wg-quick", "up", "wg0")
+
+    def carries(self) -> bool:
+        """Whether the server takes a connection through the tunnel, within ten seconds."""
+        script = f"import socket; socket.create_connection(({INNER!r}, {SINK_PORT}), 10)"
+        return self.run("python3", "-c", script).returncode == 0
+
+    def outside(self) -> str:
+        """Return what a restored tunnel must have: addresses, rules, routes, other tables than ours, without numbers that count."""
+        script = (
+            "ip -br addr show wg0 | sed 's/fe80:[^ ]*//'; ip rule; ip -6 rule; "
+            "ip route show table 51820; ip -6 route show table 51820; "
+            "nft -s list tables | grep -v failshut | sort; wg show wg0 fwmark; wg show wg0 allowed-ips; cat /etc/wireguard/wg0.conf"
+        )
+        return self.run("sh", "-c", script).stdout
+
+    def has(self, device: str) -> bool:
+        """Whether the client has a device now."""
+        return any(each["ifname"] == device for each in json.loads(self.must("ip", "-j", "link")))
+
+    def _there(self) -> list[str]:
+        # The process that `start` left is nsenter's own: it has become unshare's shell.
+        return ["nsenter", f"--target={self._server.pid}", "--net", "--mount"]
+
+    def at_server(self, *argv: str) -> subprocess.Popen[str]:
+        """Start a program at the server and leave it running."""
+        return subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *self._there(), *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def _connect(self) -> None:
+        self.must("ip", "link", "set", "cable", "netns", str(self._server.pid))
+        for line in ("addr add 192.168.50.1/24 dev cable", f"addr add {SERVER}/32 dev cable", "link set cable up"):
+            self.server("ip", *line.split())
+        self.server("ip", "addr", "add", "fd50::1/64", "dev", "cable", "nodad")
+        self.must("ip", "addr", "add", "fd50::2/64", "dev", "eth0", "nodad")
+        self.must("ip", "route", "add", "default", "via", "192.168.50.1")
+        self.must("ip", "-6", "route", "add", "default", "via", "fd50::1")
+
+    def _start_server(self) -> None:
+        self._key, key = (self.must("wg", "genkey").strip() for _ in range(2))
+        public = self.must("wg", "pubkey", stdin=self._key).strip()
+        self._server_key = self.must("wg", "pubkey", stdin=key).strip()
+        self.server("sh", "-c", "ip link add served type wireguard 2>/dev/null || wireguard-go served")
+        self.server(
+            *("wg", "set", "served", "listen-port", "51820", "private-key", "/dev/stdin"),
+            *("peer", public, "allowed-ips", "10.99.0.2/32,fd99::2/128"),
+            stdin=key,
+        )
+        for line in (f"addr add {INNER}/32 dev served", "link set served up", "route add 10.99.0.2 dev served"):
+            self.server("ip", *line.split())

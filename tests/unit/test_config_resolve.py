@@ -265,3 +265,14 @@ def test_mistakes_of_both_files_are_shown_in_one_run():
     checked = check(CONFIG + "fwmrk = 1\n", files={"wg0.conf": b"[Interface]\nMTU = x\n[Pear]\n"})
 
     assert [(each.place.file, each.place.line) for each in checked.findings] == [("p.toml", 3), ("wg0.conf", 2), ("wg0.conf", 3)]
+
+
+@pytest.mark.parametrize(
+    ("port", "extra", "codes"), [(22, "", []), (51413, "", [Code.OPEN_SERVICE]), (51413, 'from = ["10.0.0.0/8"]', [])]
+)
+def test_a_service_for_everyone_on_a_port_of_any_program_is_warned_of(port, extra, codes):
+    """A forged call makes an answer out of what such a program wants to say; on a privileged port only root can hold it."""
+    checked = check(TUNNEL + f'[[allow.inbound]]\nname = "x"\nprotocol = "udp"\nport = {port}\n{extra}\n')
+
+    assert [each.code for each in checked.warnings] == codes
+    assert checked.policy is not None

@@ -79,7 +79,7 @@ def _notes(policy: Policy, facts: HostFacts) -> Iterator[str]:
     if not facts.egress:
         yield "this kernel has no egress hook (Linux 5.16): packets below IP (AF_PACKET, macvlan, bridged guests) are not held"
     if facts.egress and facts.stamp == STAMP:
-        yield "this machine has no /etc/machine-id: a container with CAP_NET_RAW on a macvlan device can guess the lock's stamp"
+        yield "no secret to make the stamp of (machine-id, private key): a container with CAP_NET_RAW on macvlan can guess it"
     if not facts.underlay:
         yield "there is no underlay device now: arm again when one is there, for the layer under IP and inbound services"
     if _others_may_write(Path(policy.path)):

@@ -23,6 +23,8 @@ _LOCAL = tuple(
 # Wider than any network that one cable or one radio reaches.
 _WIDEST_LAN = (8, 16)
 _WIDEST_OUTBOUND = (8, 16)
+# net.ipv4.ip_unprivileged_port_start, as the kernel sets it.
+_FIRST_UNPRIVILEGED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,17 @@ def services_are_unique(view: View) -> Iterator[Finding]:
         seen.setdefault(key, at)
 
 
+def services_say_whom_they_serve(view: View) -> Iterator[Finding]:
+    """Warn of a service for everyone on a port that any program may hold: a forged caller chooses whom that program writes to."""
+    for index, each in enumerate(view.declaration.document.allow.inbound):
+        if not each.sources and each.port >= _FIRST_UNPRIVILEGED:
+            message = f"'{each.name}' serves whoever calls, on a port that any program may hold"
+            remedy = (
+                "whoever can forge a call chooses an address that such a program may then write to: name your callers in `from`"
+            )
+            yield view.declaration.finding(("allow", "inbound", index), Code.OPEN_SERVICE, message, remedy, Severity.WARNING)
+
+
 def exceptions_are_pinned(view: View) -> Iterator[Finding]:
     """Refuse an exception for half the Internet, for a tunnel's endpoint, or for a user who does not exist."""
     for index, each in enumerate(view.declaration.document.allow.outbound):
@@ -186,5 +199,6 @@ CHECKS: tuple[Callable[[View], Iterator[Finding]], ...] = (
     lan_interfaces_are_no_tunnels,
     names_are_unique,
     services_are_unique,
+    services_say_whom_they_serve,
     exceptions_are_pinned,
 )

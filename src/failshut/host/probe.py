@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_interface
 from pathlib import Path
@@ -22,6 +23,7 @@ from failshut.model.units import InterfaceAddress, InterfaceName, Mark
 # Debian, Fedora, Arch: systemd-networkd, dhcpcd, ISC dhclient's and Alpine's udhcpc's users.
 _DHCP_USERS = ("systemd-network", "dhcpcd", "_dhcpcd", "_dhcp", "dhcp")
 _EGRESS_SINCE = (5, 16)
+_PRIVATE_KEY = re.compile(rb"^[ \t]*PrivateKey[ \t]*=[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
 def probe(policy: Policy) -> HostFacts:
@@ -33,7 +35,7 @@ def probe(policy: Policy) -> HostFacts:
         dhcp_uids=_dhcp_uids(),
         tunnels={name: _tunnel(name, links) for name in tunnels},
         egress=_kernel_version() >= _EGRESS_SINCE,
-        stamp=_stamp(),
+        stamp=_stamp(policy),
     )
 
 
@@ -74,14 +76,28 @@ def _addresses(name: str) -> tuple[InterfaceAddress, ...]:
     return tuple(ip_interface(f"{entry['local']}/{entry['prefixlen']}") for entry in entries)
 
 
-def _stamp() -> Mark:
-    """Return the machine's own stamp: from /etc/machine-id by a hash, as machine-id(5) asks, so that it needs no file of ours."""
+def _stamp(policy: Policy) -> Mark:
+    """Return the machine's own stamp, by a hash that tells nothing of what it is made from.
+
+    From /etc/machine-id, as machine-id(5) asks, and the tunnels' private keys: a container that can read the one can't read the
+    others. Who may not read them either is shown another stamp than the one that is armed.
+    """
     try:
         machine = Path("/etc/machine-id").read_bytes().strip()
     except OSError:
+        machine = b""
+    keys = sorted(key for tunnel in policy.tunnels if tunnel.config for key in _private_keys(Path(tunnel.config)))
+    if not machine and not keys:
         return STAMP
-    digest = hashlib.sha256(b"failshut stamp 1:" + machine).digest()
+    digest = hashlib.sha256(b"\0".join((b"failshut stamp 2", machine, *keys))).digest()
     return Mark(int.from_bytes(digest[:4], "big") | STAMP)
+
+
+def _private_keys(config: Path) -> list[bytes]:
+    try:
+        return _PRIVATE_KEY.findall(config.read_bytes())
+    except OSError:
+        return []
 
 
 def _kernel_version() -> tuple[int, int]:

@@ -138,7 +138,6 @@ SCENARIOS: dict[int, tuple[str, str]] = {
 _BOOT = "not yet: needs the boot units (issue 3)"
 _ALLOWANCE = "not yet: an allowance of a later kind (issue 5)"
 _GUARD = "not yet: needs the monitor (issue 6)"
-_PRODUCT = "not yet: needs the other product's daemon (issue 3)"
 _MACHINE = "not yet: needs a machine (issue 9)"
 
 # Why a scenario has no test of its own so far, or only a part of one.
@@ -152,9 +151,7 @@ NOT_YET: dict[int, str] = {
     61: _GUARD,
     62: _BOOT,
     63: _BOOT,
-    64: _BOOT,
     65: _BOOT,
-    66: _BOOT,
     67: _BOOT,
     68: "cannot, because: a network namespace has no clock of its own; not yet on a machine (issue 9)",
     71: _ALLOWANCE,
@@ -162,9 +159,6 @@ NOT_YET: dict[int, str] = {
     84: _ALLOWANCE,
     87: "a forced path MTU message is to come (issue 9)",
     94: _GUARD,
-    95: _PRODUCT,
-    96: _PRODUCT,
-    97: _PRODUCT,
     104: "not yet: needs a kernel with flow tables (issue 9)",
     108: "cannot, because: AF_XDP and tc redirect pass below every netfilter hook; root is outside the threat model",
     109: _MACHINE,

@@ -76,6 +76,7 @@ def test_under_networkmanager(machine):
     assert_that_nothing_leaked_once_armed(machine)
 
 
+@pytest.mark.scenario(97)
 @static
 @crowded
 def test_beside_ufw(machine):
@@ -89,6 +90,7 @@ def test_beside_ufw(machine):
     assert_that_nothing_leaked_once_armed(machine)
 
 
+@pytest.mark.scenario(96)
 @static
 @crowded
 def test_beside_firewalld(machine):
@@ -117,6 +119,7 @@ def hear_container(machine: Machine) -> None:
     assert machine.eventually("test", "-e", "/run/container/failshut-noise")
 
 
+@pytest.mark.scenario(95)
 @static
 @crowded
 def test_beside_docker(machine):

@@ -9,6 +9,7 @@ from boot.living import arm, assert_that_nothing_leaked_once_armed, use
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 
+@pytest.mark.scenario(64, 66)
 def test_nothing_leaks_in_a_day_of_an_armed_machine(machine):
     phase = machine.router.wire.phase
     arm(machine)

@@ -6,7 +6,7 @@ import json
 import subprocess
 from typing import Self
 
-from sandbox import POLICY, Sandbox
+from sandbox import POLICY, Sandbox, Sweeper
 
 SERVER = "203.0.113.10"
 # Behind the tunnel: the server's inner address, where it takes uploads.
@@ -19,17 +19,6 @@ mount -t tmpfs none /run
 ip link set lo up
 echo ready
 exec sleep infinity
-"""
-# wireguard-go leaves its parent, and would keep its namespace: what is left in the two ends with the test, however that comes.
-# Holding them open keeps their numbers from going to others.
-_SWEEP = """
-exec 3<"/proc/$1/ns/net" 4<"/proc/$2/ns/net"
-client=$(readlink "/proc/$1/ns/net") server=$(readlink "/proc/$2/ns/net")
-echo ready
-read -r _
-for process in /proc/[0-9]*; do
-	case "$(readlink "$process/ns/net")" in "$client" | "$server") kill -9 "${process#/proc/}" ;; esac
-done
 """
 _SINK = """
 import socket, threading
@@ -51,17 +40,7 @@ class Connected(Sandbox):
         self._server = self.start("unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", _SERVER)
         if self._server.stdout.readline() != "ready\n":
             raise RuntimeError("the server's namespace could not be made")
-        # In a session of its own, so that a signal to the test's group does not end it before its work.
-        self._sweeper = subprocess.Popen(
-            ["sh", "-c", _SWEEP, "sh", str(self._holder.pid), str(self._server.pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        )
-        if self._sweeper.stdout.readline() != "ready\n":
-            raise RuntimeError("nothing would clean up after the test")
+        self._server_sweeper = Sweeper(self._server.pid)
         self._connect()
         self._start_server()
         self._sink = self.at_server("python3", "-c", _SINK.format(port=SINK_PORT))
@@ -70,9 +49,8 @@ class Connected(Sandbox):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._sweeper.communicate()
+        self._server_sweeper.sweep()
         for process in (self._sink, self._server):
-            process.kill()
             process.communicate()
         super().__exit__()
 

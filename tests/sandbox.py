@@ -30,6 +30,20 @@ echo ready
 exec sleep infinity
 """
 
+# What leaves its parent, as wireguard-go does, would keep its namespace: whatever is left in it ends with the test, however that
+# comes. Holding the namespace open keeps its number from going to another.
+_SWEEP = """
+exec 3<"/proc/$1/ns/net"
+ours=$(readlink "/proc/$1/ns/net")
+# Never the tester's own.
+[ -n "$ours" ] && [ "$ours" != "$(readlink /proc/self/ns/net)" ] || exit 1
+echo ready
+read -r _
+for process in /proc/[0-9]*; do
+	case "$(readlink "$process/ns/net")" in "$ours") kill -9 "${process#/proc/}" ;; esac
+done
+"""
+
 CONFIG = """\
 [Interface]
 # the office's tunnel
@@ -51,6 +65,27 @@ prefixes = ["192.168.50.0/24"]
 """
 
 
+class Sweeper:
+    """Ends every process in the network namespace of a process: when it is told to, or when the test is gone."""
+
+    def __init__(self, process: int) -> None:
+        # In a session of its own, so that a signal to the test's group does not end it before its work.
+        self._shell = subprocess.Popen(
+            ["sh", "-c", _SWEEP, "sh", str(process)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        if self._shell.stdout.readline() != "ready\n":
+            raise RuntimeError("nothing would clean up after the test")
+
+    def sweep(self) -> None:
+        """End them now, and wait until that is done."""
+        self._shell.communicate()
+
+
 class Sandbox:
     """Holds the namespaces open by one process; leaving it, or the death of the test, ends them."""
 
@@ -63,11 +98,12 @@ class Sandbox:
         )
         if self._holder.stdout.readline() != "ready\n":
             raise RuntimeError(f"the sandbox could not be set up: {self._holder.stderr.read()}")
+        self._sweeper = Sweeper(self._holder.pid)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._holder.kill()
-        self._holder.wait()
+        self._sweeper.sweep()
+        self._holder.communicate()
 
     def run(self, *argv: str, stdin: str | None = None, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run a program inside; its output is text."""

@@ -16,6 +16,7 @@ from pathlib import Path
 GOLDEN = Path(__file__).parent.parent / "tests/golden"
 EXAMPLE = Path(__file__).parent.parent / "src/failshut/examples/example.toml"
 PACKETS = 40_000
+PREFIXES = 10_000
 ROUNDS = 9
 CLONE_NEWNET = 0x40000000
 SO_MARK = 36
@@ -48,12 +49,24 @@ def main() -> None:
         ("failshut render nft", [sys.executable, "-m", "failshut", "--policy", str(EXAMPLE), "render", "nft"]),
     ):
         print(f"  {name:<28} {_wall(argv) * 1e3:7.0f} ms")
+    from benchmarks import boot  # noqa: PLC0415 - it brings the boot tests' machine
+
+    print(f"boot, in a container of Debian 12, median of {boot.BOOTS} alternating boots")
+    for name, milliseconds in boot.measure():
+        print(f"  {name:<36} {milliseconds:7.1f} ms")
     _enter_namespace()
     lock = (GOLDEN / "guide/expect.nft").read_text()
     print("one transaction, the guide's policy, median of 9")
     print(f"  {'nft -f, first':<28} {_load(lock, fresh=True) * 1e3:7.1f} ms")
     print(f"  {'nft -f, armed already':<28} {_load(lock, fresh=False) * 1e3:7.1f} ms")
+    print(f"  {f'nft -f, {PREFIXES} prefixes':<28} {_load(_with_prefixes(lock), fresh=True) * 1e3:7.1f} ms")
     _costs(lock)
+
+
+def _with_prefixes(lock: str) -> str:
+    """Return the lock with as many LAN prefixes, none of which touches the next."""
+    prefixes = ", ".join(f"10.{number >> 8 & 255}.{number & 255}.0/25" for number in range(PREFIXES))
+    return lock.replace("ip daddr 192.168.1.0/24 goto allowed", f"ip daddr {{ {prefixes} }} goto allowed")
 
 
 def _wall(argv: list[str]) -> float:

@@ -17,6 +17,7 @@ static = pytest.mark.parametrize("machine", [Address.STATIC], indirect=True, ids
 dhcp = pytest.mark.parametrize("machine", [Address.DHCP], indirect=True, ids=["dhcp"])
 
 
+@pytest.mark.scenario(65)
 @static
 def test_without_the_generator_the_first_packets_of_a_boot_leak(machine):
     arm(machine)

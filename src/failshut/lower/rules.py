@@ -51,17 +51,13 @@ def address_matches(field: str, prefixes: Iterable[Prefix]) -> Iterator[Match]:
     nft refuses overlapping elements of an anonymous interval set, so 10.0.0.0/8 with 10.1.0.0/16 must become 10.0.0.0/8 here.
     """
     for version, protocol in ((4, "ip"), (6, "ip6")):
-        family = sorted({prefix for prefix in prefixes if prefix.version == version}, key=lambda each: (each.prefixlen, each))
         kept: list[Prefix] = []
-        for prefix in family:
-            if not any(prefix.version == wider.version and _inside(prefix, wider) for wider in kept):
+        # By address, the wider first: prefixes nest or are apart, so that only the last one kept can hold the next.
+        for prefix in sorted({prefix for prefix in prefixes if prefix.version == version}, key=_by_address):
+            if not kept or int(prefix.network_address) > int(kept[-1].broadcast_address):
                 kept.append(prefix)
         if kept:
-            yield is_(Payload(protocol, field), any_of(simplest(each) for each in sorted(kept, key=_by_address)))
-
-
-def _inside(prefix: Prefix, wider: Prefix) -> bool:
-    return int(wider.network_address) <= int(prefix.network_address) <= int(wider.broadcast_address)
+            yield is_(Payload(protocol, field), any_of(simplest(each) for each in kept))
 
 
 def _by_address(prefix: Prefix) -> tuple[int, int]:

@@ -149,3 +149,26 @@ def test_the_boot_needs_nothing_under_var(machine):
         machine.power_off()
 
     assert_that_nothing_leaked_once_armed(machine)
+
+
+@pytest.mark.parametrize("tree", [BOOKWORM], indirect=True, ids=["bookworm"])
+def test_a_guard_of_which_a_part_is_killed_begins_anew(machine):
+    """Whichever of its processes dies, a whole guard stands by again; what is flushed meanwhile is put back."""
+    arm(machine)
+    for part in ("nft --interactive", "nft monitor", "load guard"):
+        assert is_whole(machine), part
+        before = guard_started(machine)
+        with machine.router.wire.phase(f"{part} killed"):
+            assert machine.run("pkill", "-KILL", "--oldest", "--full", part).ok
+            assert machine.eventually("sh", "-c", f"[ $(systemctl show -P MainPID failshut-guard) != {before} ]", within=30), part
+            assert is_whole(machine), part
+            machine.run("nft", "flush", "ruleset")
+            machine.hear_noise(20)
+            assert is_whole(machine), part
+
+    assert_that_nothing_leaked_once_armed(machine)
+
+
+def guard_started(machine: Machine) -> str:
+    """Return the number of the guard's first process."""
+    return machine.run("systemctl", "show", "-P", "MainPID", "failshut-guard").out.strip()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from failshut import __version__
 from failshut.arming import pending
-from failshut.arming.boot import install, missing_directories, tidy
+from failshut.arming.boot import install, missing_directories, suspend_guard, tidy
 from failshut.arming.compare import canonical_text, guarded_devices
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed, pointed, publish, stage
@@ -81,6 +81,8 @@ def arm(
         *copies, staged = _stage(plan, directory, undo)
         if confirm_within:
             pending.schedule(plan, before, staged.with_name(staged.name.lstrip(".")), confirm_within, undo)
+            # It knows the tunnels of the lock that it began with, and would hold back those of this one.
+            suspend_guard(undo)
         _set_marks(plan.marks, undo)
         _set_sysctls(plan.sysctls, undo)
         write(plan.configs, undo)

@@ -70,6 +70,13 @@ def tidy(directory: Path) -> None:
         collect(directory)
 
 
+def suspend_guard(undo: contextlib.ExitStack) -> None:
+    """Stop the guard until somebody starts it again: the undoing of this arming, or its confirmation."""
+    if systemd.is_running() and systemd.is_active(GUARD_UNIT):
+        undo.callback(systemd.start, GUARD_UNIT)
+        systemd.stop(GUARD_UNIT)
+
+
 def leave_alone() -> None:
     """Stop the guard, which would put back a lock that is taken off on purpose."""
     if systemd.is_running() and Path(UNIT_DIRECTORY, GUARD_UNIT).exists():

@@ -8,7 +8,7 @@ from failshut.arming import pending
 from failshut.arming.arm import Report
 from failshut.arming.boot import leave_alone, uninstall
 from failshut.arming.errors import ArmingError, from_nft
-from failshut.arming.generations import CURRENT
+from failshut.arming.generations import CURRENT, LAST_GOOD, numbered
 from failshut.arming.kernel import kernel_listing
 from failshut.arming.state import ARMED_DIRECTORY, EditedConfig, MarkedTunnel, Record, load_pending, load_record
 from failshut.boot.places import LOADER
@@ -44,12 +44,16 @@ def disarm(report: Report, directory: Path = ARMED_DIRECTORY) -> bool:
 
 
 def _record(report: Report, directory: Path) -> Record | None:
+    """Return what was armed, or was being armed when the power went: the first record that can be read."""
     waiting = load_pending()
-    try:
-        return load_record(directory / (waiting.generation if waiting else CURRENT))
-    except ValueError as error:
-        report(f"the record of what was armed is broken ({error}): tunnels' configs are left as they are")
-        return None
+    known = reversed(numbered(directory)) if directory.is_dir() else ()
+    for generation in (waiting.generation if waiting else CURRENT, LAST_GOOD, *known):
+        try:
+            if record := load_record(directory / generation):
+                return record
+        except ValueError as error:
+            report(f"the record in {directory / generation} is broken: {error}")
+    return None
 
 
 def _unload(listing: nft.Listing) -> None:

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from failshut.arming.errors import ArmingError
-from failshut.arming.generations import CURRENT
+from failshut.arming.generations import CURRENT, pointed
 from failshut.arming.kernel import way_back
 from failshut.arming.state import PENDING_FILE, Pending, load_pending
+from failshut.boot.places import GUARD_UNIT
 from failshut.host import nft, systemd
 from failshut.host.files import remove_tree, write_atomically
 from failshut.model.plan import Plan
@@ -34,9 +35,7 @@ def schedule(plan: Plan, before: nft.Listing, generation: Path, seconds: int, un
         write_atomically(_DIRECTORY / "kernel.nft", way_back(plan.wanted, before), mode=_PRIVATE)
         for number, change in enumerate(plan.configs):
             write_atomically(_DIRECTORY / f"config-{number}", change.before or "", mode=_PRIVATE)
-        write_atomically(
-            _DIRECTORY / "run", "\n".join(_script(plan, generation, guarded=bool(before.tables))) + "\n", mode=_PRIVATE
-        )
+        write_atomically(_DIRECTORY / "run", "\n".join(_script(plan, generation)) + "\n", mode=_PRIVATE)
         write_atomically(PENDING_FILE, pending.to_json(), mode=_PRIVATE)
     except OSError as error:
         raise ArmingError(f"{_DIRECTORY} can't be written: {error.strerror}") from error
@@ -65,8 +64,9 @@ def waiting() -> Pending:
     return pending
 
 
-def _script(plan: Plan, generation: Path, *, guarded: bool) -> Iterator[str]:
+def _script(plan: Plan, generation: Path) -> Iterator[str]:
     """Yield the lines that undo `plan`: each goes on where another fails."""
+    was_armed = pointed(generation.parent, CURRENT) is not None
     yield "#!/bin/sh"
     yield "# Written by `failshut arm --confirm-within`: puts everything back as it was. Run by failshut-revert.timer."
     yield "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
@@ -82,7 +82,9 @@ def _script(plan: Plan, generation: Path, *, guarded: bool) -> Iterator[str]:
         yield f"wg set {shlex.quote(mark.interface)} fwmark {mark.before or 'off'}"
     for setting in plan.sysctls:
         yield f"echo {shlex.quote(setting.before)} >/proc/sys/{setting.path}"
+    if was_armed:
+        yield f"systemctl start {GUARD_UNIT}"
     # Without a lock before, nothing of this one stays; else only what the next boot loads.
-    gone = generation if guarded else generation.parent
+    gone = generation if was_armed else generation.parent
     yield f'[ "$(readlink {generation.parent / CURRENT})" = {generation.name} ] || rm -rf {shlex.quote(str(gone))}'
     yield f"rm -rf {PENDING_FILE} {_DIRECTORY} && rmdir {PENDING_FILE.parent} 2>/dev/null || :"

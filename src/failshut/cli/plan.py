@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -64,15 +66,21 @@ def plan_lines(plan: Plan, session: Session) -> Iterator[str]:
     yield from (_coloured(line, session) for line in plan.difference)
     for change in plan.configs:
         yield from (_coloured(line, session) for line in file_diff(change))
-    for change in plan.staged + plan.boot:
-        if change.is_change:
-            yield f"write {change.path} ({len(change.after.splitlines())} lines, for the next boot)"
+    yield from _written([each for each in plan.staged + plan.boot if each.is_change])
     for setting in plan.sysctls:
         yield f"set {setting.path.replace('/', '.')} to {setting.after}  (it is {setting.before} now)"
     if plan.with_systemd and any(each.is_change for each in plan.boot):
         yield "systemctl enable failshut.service failshut-guard.service"
     for mark in plan.marks:
         yield f"wg set {mark.interface} fwmark {mark.after}  (it has none now)"
+
+
+def _written(changes: Iterable[FileChange]) -> Iterator[str]:
+    """Yield a line for each file; the drop-ins of the network managers, which all say the same, share one."""
+    for text, alike in itertools.groupby(changes, key=lambda each: each.after):
+        first, *others = (each.path for each in alike)
+        also = f" and for {', '.join(Path(each).parent.stem for each in others)}" if others else ""
+        yield f"write {first}{also} ({len(text.splitlines())} lines, for the next boot)"
 
 
 def file_diff(change: FileChange) -> Iterator[str]:

@@ -260,6 +260,8 @@ def look_back(session: Session) -> None:
     else:
         for each in checks:
             click.echo(f"{session.style(f'{each.answer:8}', fg=_ANSWER_COLOUR[each.answer])} {each.name:27} {each.why}")
+        if answer is Answer.LEAK:
+            click.echo("         if it was armed for the first time since this boot: reboot, and ask again")
     raise click.exceptions.Exit({Answer.OK: Exit.OK, Answer.LEAK: Exit.LEAK, Answer.UNKNOWN: Exit.UNKNOWN}[answer])
 
 

@@ -21,6 +21,8 @@ from failshut.host.run import Result, run
 DISK = "/run/machine/root"
 # Nothing of the tester's own session comes along: it may be one over SSH.
 _LOGIN = ("env", "-i", "HOME=/root", "LC_ALL=C.UTF-8", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+# What has no namespace is not the machine's: the clock, the kernel's modules, the power switch.
+_BOUNDED = ("setpriv", "--bounding-set=-sys_time,-sys_module,-sys_boot,-sys_rawio")
 BOOT_DEADLINE, STOP_DEADLINE = 90, 60
 # What nspawn exits with when the machine asked for a reboot and nspawn is not the one to decide (systemd's EXIT_FORCE_RESTART).
 REBOOTED = 133
@@ -167,7 +169,7 @@ class Machine:
 
     def run(self, *argv: str, stdin: str | None = None, timeout: float = 60) -> Result:
         """Run a program in the running machine."""
-        return run(("nsenter", f"--target={self._leader}", "--all", *_LOGIN, *argv), stdin=stdin, timeout=timeout)
+        return run(("nsenter", f"--target={self._leader}", "--all", *_BOUNDED, *_LOGIN, *argv), stdin=stdin, timeout=timeout)
 
     def eventually(self, *argv: str, within: float = 60) -> bool:
         """Wait until a program succeeds in the machine; return whether it did."""

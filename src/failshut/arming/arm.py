@@ -11,11 +11,11 @@ from pathlib import Path
 
 from failshut import __version__
 from failshut.arming import pending
-from failshut.arming.boot import install, missing_directories, suspend_guard, tidy
+from failshut.arming.boot import install, missing_directories, seals, tidy
 from failshut.arming.compare import canonical_text, guarded_devices
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed, pointed, publish, stage
-from failshut.arming.kernel import load
+from failshut.arming.kernel import kernel_listing, load
 from failshut.arming.state import (
     ARMED_DIRECTORY,
     RECORD_FILE,
@@ -27,9 +27,11 @@ from failshut.arming.state import (
     load_record,
 )
 from failshut.arming.undo import make_directory, unwritable, write
+from failshut.boot.places import LOADER
 from failshut.emit.wgquick import TAG
 from failshut.host import nft
 from failshut.host.files import remove_tree, write_atomically
+from failshut.host.run import run
 from failshut.host.sysctl import set_sysctl
 from failshut.host.wireguard import set_fwmark
 from failshut.model.plan import MarkChange, Plan, SysctlChange
@@ -81,8 +83,6 @@ def arm(
         *copies, staged = _stage(plan, directory, undo)
         if confirm_within:
             pending.schedule(plan, before, staged.with_name(staged.name.lstrip(".")), confirm_within, undo)
-            # It knows the tunnels of the lock that it began with, and would hold back those of this one.
-            suspend_guard(undo)
         _set_marks(plan.marks, undo)
         _set_sysctls(plan.sysctls, undo)
         write(plan.configs, undo)
@@ -91,6 +91,8 @@ def arm(
         generation = _keep(staged, copies, record, undo)
         if not confirm_within:
             install(directory, generation.name, report, undo, with_systemd=plan.with_systemd)
+        else:
+            pending.take_over(generation, undo)
         undo.pop_all()
     if not confirm_within:
         tidy(directory)
@@ -106,10 +108,20 @@ def confirm(report: Report, directory: Path = ARMED_DIRECTORY) -> Record:
         raise ArmingError(f"{generation} is damaged", help="wait until it is undone, then arm again")
     with contextlib.ExitStack() as undo:
         install(directory, generation.name, report, undo, with_systemd=record.with_systemd)
+        _must_hold(record)
         undo.pop_all()
     pending.forget()
     tidy(directory)
     return record
+
+
+def _must_hold(record: Record) -> None:
+    """Load the lock again if another program has put something else into the kernel since. Raises `ArmingError`."""
+    for _ in range(2):
+        if canonical_text(kernel_listing().ruleset()) == record.canonical:
+            return
+        run(["/bin/sh", LOADER])
+    raise ArmingError("the kernel does not hold what was armed", help="wait until it is undone, then arm again")
 
 
 def _stage(plan: Plan, directory: Path, undo: contextlib.ExitStack) -> tuple[Path, ...]:
@@ -176,6 +188,7 @@ def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) ->
         configs=tuple(configs.values()),
         marks=tuple(marks.values()),
         sysctls=tuple(sysctls.values()),
+        boot=tuple(seals(plan.boot).items()),
         directories=tuple(dict.fromkeys((*(earlier.directories if earlier else ()), *missing))),
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -25,6 +27,11 @@ def boot_changes(*, with_systemd: bool) -> tuple[FileChange, ...]:
     return tuple(FileChange(each.path, read_text(Path(each.path)), each.text, each.mode) for each in wanted)
 
 
+def seals(changes: Iterable[FileChange]) -> dict[str, str]:
+    """Return the checksum of each file as it will be, by its path."""
+    return {each.path: hashlib.sha256(each.after.encode()).hexdigest() for each in changes}
+
+
 def install(directory: Path, generation: str, report: Report, undo: contextlib.ExitStack, *, with_systemd: bool) -> None:
     """Have the next boot load `generation`; what was current becomes the last good one. Raises `ArmingError`.
 
@@ -45,8 +52,8 @@ def install(directory: Path, generation: str, report: Report, undo: contextlib.E
         undo.callback(systemd.disable, UNITS)
     _must(systemd.enable(UNITS), "the boot unit can't be enabled")
     _must(systemd.start(BOOT_UNIT), "the boot unit does not start")
-    # It knows the tunnels and devices of the lock that it began with.
-    _must(systemd.restart(GUARD_UNIT), "the guard does not start")
+    _must(systemd.start(GUARD_UNIT), "the guard does not start")
+    _must(systemd.reload(GUARD_UNIT), "the guard does not take over what has changed")
 
 
 def _switch(directory: Path, generation: str, undo: contextlib.ExitStack) -> None:
@@ -70,17 +77,22 @@ def tidy(directory: Path) -> None:
         collect(directory)
 
 
-def suspend_guard(undo: contextlib.ExitStack) -> None:
-    """Stop the guard until somebody starts it again: the undoing of this arming, or its confirmation."""
+def tell_guard() -> None:
+    """Have the guard take over what has changed; it never lets its table go meanwhile. Nothing without a guard."""
     if systemd.is_running() and systemd.is_active(GUARD_UNIT):
-        undo.callback(systemd.start, GUARD_UNIT)
-        systemd.stop(GUARD_UNIT)
+        systemd.reload(GUARD_UNIT)
 
 
 def leave_alone() -> None:
     """Stop the guard, which would put back a lock that is taken off on purpose."""
     if systemd.is_running() and Path(UNIT_DIRECTORY, GUARD_UNIT).exists():
         systemd.stop(GUARD_UNIT)
+
+
+def start_guard() -> None:
+    """Start the guard again that was stopped for a disarming that failed."""
+    if systemd.is_running() and Path(UNIT_DIRECTORY, GUARD_UNIT).exists():
+        systemd.start(GUARD_UNIT)
 
 
 def missing_directories() -> tuple[str, ...]:
@@ -93,6 +105,7 @@ def uninstall(report: Report, directories: Iterable[str]) -> None:
     """Take the loader, the units and the drop-ins away, and the `directories` made for them: no boot knows of a lock any more."""
     with_systemd = systemd.is_running()
     written = [Path(each.path) for each in systemd_files()]
+    _must_be_writable((*written, Path(LOADER)))
     if any(path.exists() for path in written):
         report("taking the lock out of the boot")
         systemd.disable(UNITS)
@@ -109,6 +122,13 @@ def uninstall(report: Report, directories: Iterable[str]) -> None:
         # Without its file it no longer refuses to be stopped.
         systemd.stop(*UNITS)
         systemd.forget(*UNITS)
+
+
+def _must_be_writable(paths: Iterable[Path]) -> None:
+    """Raise `ArmingError` while nothing has been taken away yet."""
+    for path in paths:
+        if path.exists() and not os.access(path.parent, os.W_OK):
+            raise ArmingError(f"{path.parent} can't be written", help="mount it writable, then run it again")
 
 
 def _must(result: Result, what: str) -> None:

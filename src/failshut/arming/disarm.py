@@ -6,18 +6,21 @@ from pathlib import Path
 
 from failshut.arming import pending
 from failshut.arming.arm import Report
-from failshut.arming.boot import leave_alone, uninstall
+from failshut.arming.boot import leave_alone, start_guard, uninstall
 from failshut.arming.errors import ArmingError, from_nft
 from failshut.arming.generations import CURRENT, LAST_GOOD, numbered
 from failshut.arming.kernel import kernel_listing
-from failshut.arming.state import ARMED_DIRECTORY, EditedConfig, MarkedTunnel, Record, load_pending, load_record
+from failshut.arming.state import ARMED_DIRECTORY, MarkedTunnel, Record, load_pending, load_record
+from failshut.arming.undo import unwritable
 from failshut.boot.places import LOADER
-from failshut.emit.wgquick import without_fwmark
+from failshut.emit.wgquick import TAG, without_fwmark
 from failshut.host import nft
 from failshut.host.files import remove_tree, write_atomically
 from failshut.host.sysctl import set_sysctl
 from failshut.host.wireguard import set_fwmark
 from failshut.model.units import Mark
+
+_CONFIGS = Path("/etc/wireguard")
 
 
 def disarm(report: Report, directory: Path = ARMED_DIRECTORY) -> bool:
@@ -29,18 +32,32 @@ def disarm(report: Report, directory: Path = ARMED_DIRECTORY) -> bool:
     record = _record(report, directory)
     if not listing.tables and not directory.exists() and not Path(LOADER).exists():
         return False
+    # What may fail comes first: a config that can't be written leaves the lock on.
+    for path in sorted({each.path for each in record.configs} if record else _tagged_configs()):
+        _restore_config(Path(path), report)
     leave_alone()
+    try:
+        uninstall(report, record.directories if record else ())
+    except ArmingError:
+        start_guard()
+        raise
     pending.forget()
-    uninstall(report, record.directories if record else ())
     if listing.tables:
         report("removing the lock from the kernel in one transaction")
         _unload(listing)
     if record:
-        _restore_tunnels(record, report)
+        for mark in record.marks:
+            _restore_mark(mark, report)
         for changed in record.sysctls:
             set_sysctl(changed.path, changed.before)
     remove_tree(directory)
     return True
+
+
+def _tagged_configs() -> set[str]:
+    """Return the configs with our line where wg-quick keeps them: what is known without a record."""
+    found = _CONFIGS.glob("*.conf") if _CONFIGS.is_dir() else ()
+    return {str(path) for path in found if TAG in path.read_text(encoding="utf-8", errors="replace")}
 
 
 def _record(report: Report, directory: Path) -> Record | None:
@@ -62,15 +79,7 @@ def _unload(listing: nft.Listing) -> None:
         raise from_nft(nft.NftError(result), "the lock could not be removed")
 
 
-def _restore_tunnels(record: Record, report: Report) -> None:
-    for config in record.configs:
-        _restore_config(config, report)
-    for mark in record.marks:
-        _restore_mark(mark, report)
-
-
-def _restore_config(config: EditedConfig, report: Report) -> None:
-    path = Path(config.path)
+def _restore_config(path: Path, report: Report) -> None:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             text = file.read()
@@ -78,8 +87,13 @@ def _restore_config(config: EditedConfig, report: Report) -> None:
         return
     except OSError as error:
         raise ArmingError(f"{path} can't be read: {error.strerror}", help="remove its line tagged 'failshut' by hand") from error
+    if without_fwmark(text) == text:
+        return
     report(f"taking our FwMark line out of {path}")
-    write_atomically(path, without_fwmark(text))
+    try:
+        write_atomically(path, without_fwmark(text))
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def _restore_mark(mark: MarkedTunnel, report: Report) -> None:

@@ -12,11 +12,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from failshut.arming.boot import tell_guard
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, pointed
 from failshut.arming.kernel import way_back
-from failshut.arming.state import PENDING_FILE, Pending, load_pending
-from failshut.boot.places import GUARD_UNIT
+from failshut.arming.state import PENDING_FILE, PENDING_LINK, Pending, load_pending
+from failshut.boot.places import LOADER
 from failshut.host import nft, systemd
 from failshut.host.files import remove_tree, write_atomically
 from failshut.model.plan import Plan
@@ -46,10 +47,20 @@ def schedule(plan: Plan, before: nft.Listing, generation: Path, seconds: int, un
     return pending
 
 
+def take_over(generation: Path, undo: contextlib.ExitStack) -> None:
+    """Have the loader and the guard know of the lock that waits: what puts a lock back meanwhile puts this one back."""
+    undo.callback(tell_guard)
+    undo.callback(PENDING_LINK.unlink, missing_ok=True)
+    PENDING_LINK.unlink(missing_ok=True)
+    PENDING_LINK.symlink_to(generation)
+    tell_guard()
+
+
 def forget() -> None:
     """Take the timer back, and what it would have run."""
     systemd.cancel(REVERT_UNIT)
     PENDING_FILE.unlink(missing_ok=True)
+    PENDING_LINK.unlink(missing_ok=True)
     remove_tree(_DIRECTORY)
     with contextlib.suppress(OSError):
         # The guard's directory may be in it.
@@ -74,7 +85,9 @@ def _script(plan: Plan, generation: Path) -> Iterator[str]:
     yield "exec 9>/run/failshut.lock && flock 9"
     yield f"[ -e {PENDING_FILE} ] || exit 0"
     yield "echo '<4>failshut: nobody confirmed; everything is put back as it was' >&2"
+    yield f"rm -f {PENDING_LINK}"
     yield f"nft -f {_DIRECTORY}/kernel.nft"
+    yield f"[ ! -p /run/failshut/guard/hold ] || /bin/sh {LOADER} reguard"
     for number, change in enumerate(plan.configs):
         path, beside = shlex.quote(change.path), shlex.quote(f"{change.path}.failshut-revert")
         yield f"cp -p {path} {beside} && cat {_DIRECTORY}/config-{number} >{beside} && mv {beside} {path}"
@@ -82,8 +95,6 @@ def _script(plan: Plan, generation: Path) -> Iterator[str]:
         yield f"wg set {shlex.quote(mark.interface)} fwmark {mark.before or 'off'}"
     for setting in plan.sysctls:
         yield f"echo {shlex.quote(setting.before)} >/proc/sys/{setting.path}"
-    if was_armed:
-        yield f"systemctl start {GUARD_UNIT}"
     # Without a lock before, nothing of this one stays; else only what the next boot loads.
     gone = generation if was_armed else generation.parent
     yield f'[ "$(readlink {generation.parent / CURRENT})" = {generation.name} ] || rm -rf {shlex.quote(str(gone))}'

@@ -13,6 +13,8 @@ ARMED_DIRECTORY = Path("/etc/failshut/armed")
 RECORD_FILE = "armed.json"
 # Gone with a reboot, as an arming that nobody confirmed shall be.
 PENDING_FILE = Path("/run/failshut/pending.json")
+# Its generation, for the loader and the guard.
+PENDING_LINK = Path("/run/failshut/pending")
 FORMAT = 2
 
 
@@ -61,6 +63,8 @@ class Record:
     configs: tuple[EditedConfig, ...] = ()
     marks: tuple[MarkedTunnel, ...] = ()
     sysctls: tuple[ChangedSysctl, ...] = ()
+    # The loader's and the units' paths and checksums.
+    boot: tuple[tuple[str, str], ...] = ()
     # Directories that were made for our files, the deepest first.
     directories: tuple[str, ...] = ()
 
@@ -88,6 +92,7 @@ def parse_record(text: str) -> Record:
         raw["configs"] = tuple(EditedConfig(**each) for each in raw["configs"])
         raw["marks"] = tuple(MarkedTunnel(**each) for each in raw["marks"])
         raw["sysctls"] = tuple(ChangedSysctl(**each) for each in raw["sysctls"])
+        raw["boot"] = tuple((path, digest) for path, digest in raw["boot"])
         for name in ("listing", "tunnels", "guarded", "directories"):
             raw[name] = tuple(raw[name])
         return Record(**raw)

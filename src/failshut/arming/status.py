@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,7 +11,7 @@ from typing import assert_never
 
 from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed
 from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, load_record
-from failshut.boot.places import BOOT_UNIT_PATH, ENABLED_PATH, LOADER
+from failshut.boot.places import BOOT_UNIT_PATH, ENABLED_PATH, GENERATOR, LOADER
 from failshut.host import nft
 from failshut.host.links import underlay_now
 from failshut.host.wireguard import RunningTunnel, running_tunnels
@@ -38,7 +39,7 @@ class Held(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """What the next boot will do. `damaged` are the generations' links that are not whole; `missing` what else would stop it."""
+    """What the next boot will do. `damaged` are links to a generation that is not whole; `missing` what else is gone or changed."""
 
     loaded_by: str
     damaged: tuple[str, ...] = ()
@@ -149,17 +150,25 @@ def _held(listing: nft.Listing, drift: tuple[str, ...], which: Held, directory: 
 def _boot(directory: Path, record: Record | None) -> Boot:
     """Look at the files that the next boot needs, as its loader will."""
     damaged = tuple(link for link in (CURRENT, LAST_GOOD) if not is_sealed(directory / link))
-    if record is None or not record.with_systemd:
-        return Boot("nothing", damaged)
-    missing = tuple(path for path in (LOADER, BOOT_UNIT_PATH, ENABLED_PATH) if not Path(path).exists())
-    return Boot("systemd", damaged, missing)
+    changed = tuple(path for path, digest in (record.boot if record else ()) if _checksum(Path(path)) != digest)
+    if record and not record.with_systemd:
+        return Boot("nothing", damaged, changed)
+    missing = tuple(path for path in (LOADER, GENERATOR, BOOT_UNIT_PATH, ENABLED_PATH) if not Path(path).exists())
+    return Boot("systemd", damaged, tuple(dict.fromkeys((*missing, *changed))))
+
+
+def _checksum(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _boot_problem(boot: Boot | None) -> str:
     if boot is None or boot.is_sound:
         return ""
     if boot.missing:
-        return f"the next boot would not load the lock: {', '.join(boot.missing)} is gone"
+        return f"the next boot may not load the lock: {', '.join(boot.missing)} is gone or changed"
     return f"the sealed files for the next boot are damaged: {', '.join(boot.damaged)}"
 
 
@@ -194,7 +203,7 @@ def _why(held: Held, record: Record | None, unguarded: tuple[str, ...]) -> str:
         case Held.EVERYTHING:
             return "nothing leaves this machine: the boot found no whole lock and loaded the one that drops everything"
         case Held.LAST_GOOD:
-            return "the boot could not load the current lock, and loaded the last good one"
+            return "the kernel holds the last good lock, the one before the current: a boot could not load that"
         case Held.CURRENT | Held.OTHER:
             pass
         case _:

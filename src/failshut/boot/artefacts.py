@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 
-from failshut.boot.places import LOADER, UNIT_DIRECTORY, UNITS
+from failshut.boot.places import GENERATOR, LOADER, UNIT_DIRECTORY, UNITS
 from failshut.emit.nft import emit
-from failshut.lower.shut import everything
+from failshut.lower.shut import everything, guard_everything
 
 # What brings interfaces up: each requires the lock, so that without a lock there is no network. A missing one does no harm.
 NETWORK_MANAGERS = (
@@ -36,7 +36,8 @@ class BootFile:
 
 def loader() -> BootFile:
     """Return the script that puts the lock on from files alone, with the lock that drops everything inside it."""
-    return BootFile(LOADER, _source("load").replace("@EVERYTHING@\n", emit(everything())), _EXECUTABLE)
+    text = _source("load").replace("@GUARD@\n", emit(guard_everything()))
+    return BootFile(LOADER, text.replace("@EVERYTHING@\n", emit(everything())), _EXECUTABLE)
 
 
 def systemd_files() -> tuple[BootFile, ...]:
@@ -44,7 +45,7 @@ def systemd_files() -> tuple[BootFile, ...]:
     drop_in = _source("requires-the-lock.conf")
     return (
         *(BootFile(f"{UNIT_DIRECTORY}/{unit}", _source(unit)) for unit in UNITS),
-        BootFile("/etc/systemd/system-generators/failshut", _source("generator"), _EXECUTABLE),
+        BootFile(GENERATOR, _source("generator").replace("@EVERYTHING@\n", emit(everything())), _EXECUTABLE),
         *(_drop_in(manager, drop_in) for manager in NETWORK_MANAGERS),
         _drop_in("wg-quick@.service", _source("wg-quick.conf")),
         _drop_in("nftables.service", _source("nftables.conf")),

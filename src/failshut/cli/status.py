@@ -114,7 +114,7 @@ def _guard_words(status: Status) -> str:
 def _boot_words(boot: Boot) -> str:
     if not boot.is_sound:
         return "not sound: " + ", ".join(
-            (*(f"{each} is damaged" for each in boot.damaged), *(f"{each} is gone" for each in boot.missing))
+            (*(f"{each} is damaged" for each in boot.damaged), *(f"{each} is gone or changed" for each in boot.missing))
         )
     if boot.loaded_by == "systemd":
         return "loaded before the network, sealed"

@@ -14,6 +14,8 @@ def write_atomically(path: Path, text: str, *, mode: int | None = None) -> None:
 
     `mode` is for a new file; an existing one keeps its mode and owner.
     """
+    # A link stays one: what it leads to is replaced.
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)

@@ -37,9 +37,9 @@ def start(unit: str) -> Result:
     return run(["systemctl", "start", unit], timeout=_SLOW)
 
 
-def restart(unit: str) -> Result:
-    """Stop a unit that runs, and start it."""
-    return run(["systemctl", "restart", unit], timeout=_SLOW)
+def reload(unit: str) -> Result:
+    """Have a unit that is up take over its configuration, without stopping it."""
+    return run(["systemctl", "reload", unit], timeout=_SLOW)
 
 
 def stop(*units: str) -> Result:
@@ -60,7 +60,22 @@ def forget(*units: str) -> None:
 def schedule(name: str, seconds: int, argv: Sequence[str]) -> Result:
     """Have systemd run `argv` once, in `seconds`, as `NAME.service`, whatever becomes of the caller; `cancel` takes it back."""
     timer = ["--on-active", f"{seconds}s", "--timer-property=AccuracySec=100ms", "--timer-property=RemainAfterElapse=no"]
-    words = ["systemd-run", "--quiet", "--collect", f"--unit={name}", *timer, "--property=SyslogIdentifier=failshut", *argv]
+    # Not even `systemctl isolate` stops it.
+    lasting = [
+        f"{kind}={each}"
+        for kind in ("--timer-property", "--property")
+        for each in ("IgnoreOnIsolate=yes", "DefaultDependencies=no")
+    ]
+    words = [
+        "systemd-run",
+        "--quiet",
+        "--collect",
+        f"--unit={name}",
+        *timer,
+        *lasting,
+        "--property=SyslogIdentifier=failshut",
+        *argv,
+    ]
     return run(words, timeout=_SLOW)
 
 

@@ -14,6 +14,7 @@ GUARD_NAME = "failshut-guard"
 # After the lock's own chain. A chain of the same priority that is registered later would come before it.
 _AFTER_THE_LOCK = LAST + 1
 _DROP = rule("everything", Verdict.DROP)
+_OWNED = frozenset({"owner"})
 
 
 def everything() -> Ruleset:
@@ -43,12 +44,18 @@ def guard(policy: Policy, facts: HostFacts) -> Ruleset:
         (LOOPBACK_OUT, rule("tunnel", is_(OIFNAME, tunnels), Verdict.ACCEPT), stamped, rule("shut", Verdict.DROP)),
         Base(ChainType.FILTER, Hook.POSTROUTING, _AFTER_THE_LOCK, Verdict.DROP),
     )
-    owned = frozenset({"owner"})
-    tables = [Table(Family.INET, GUARD_NAME, (postrouting,), flags=owned)]
+    tables = [Table(Family.INET, GUARD_NAME, (postrouting,), flags=_OWNED)]
     if facts.egress and facts.underlay:
         devices = tuple(_device_chain(device, stamped) for device in facts.underlay)
-        tables.append(Table(Family.NETDEV, GUARD_NAME, devices, flags=owned))
+        tables.append(Table(Family.NETDEV, GUARD_NAME, devices, flags=_OWNED))
     return Ruleset(tuple(tables))
+
+
+def guard_everything() -> Ruleset:
+    """Return the guard of a machine that has no whole lock: it passes loopback, and nothing else."""
+    base = Base(ChainType.FILTER, Hook.POSTROUTING, _AFTER_THE_LOCK, Verdict.DROP)
+    chain = Chain("postrouting", (LOOPBACK_OUT, _DROP), base)
+    return Ruleset((Table(Family.INET, GUARD_NAME, (chain,), flags=_OWNED),))
 
 
 def _device_chain(device: InterfaceName, stamped: Rule) -> Chain:

@@ -75,10 +75,14 @@ def arm(
 
     With `confirm_within` seconds the lock is on at once, but only for so long, and no boot knows of it, until `confirm`.
     """
-    if load_pending():
+    waiting = load_pending()
+    if waiting and waiting.seconds_left() >= 0:
         raise ArmingError("an arming waits to be confirmed", help="`failshut confirm` keeps it; else it is undone by itself")
     with contextlib.ExitStack() as undo:
         undo.callback(report, "everything was put back as it was")
+        if waiting:
+            # Its timer has gone with a soft reboot; this arming takes its place.
+            pending.forget()
         report(f"staging {len(plan.staged)} file(s)")
         *copies, staged = _stage(plan, directory, undo)
         if confirm_within:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -79,6 +80,10 @@ class Pending:
 
     generation: str
     deadline: int
+
+    def seconds_left(self) -> int:
+        """Return the seconds until it is undone; negative when nothing has undone it in time."""
+        return self.deadline - int(time.time())
 
     def to_json(self) -> str:
         """Return it as it stands on disk."""

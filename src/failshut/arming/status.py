@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +15,11 @@ from failshut.host import nft
 from failshut.host.links import underlay_now
 from failshut.host.wireguard import RunningTunnel, running_tunnels
 from failshut.read.counts import Counts, counts
+
+
+# In seconds; what undoes an arming may be at work.
+_PATIENCE = 10
+_OVERDUE = "nobody confirmed, and nothing undid it: the timer is gone. `failshut confirm` keeps the lock, `disarm` takes it off"
 
 
 class State(StrEnum):
@@ -89,14 +93,15 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
     running = running_tunnels()
     unguarded = _unguarded(record, guarded)
     boot = None if pending else _boot(directory, record)
-    problems = [broken, _why(held, record, unguarded), _boot_problem(boot)]
+    overdue = _OVERDUE if pending and pending.seconds_left() < -_PATIENCE else ""
+    problems = [broken, overdue, _why(held, record, unguarded), _boot_problem(boot)]
     return Status(
         state=State.DRIFT if drift or any(problems) else State.ARMED,
         record=record,
         drift=drift,
         held=held,
         boot=boot,
-        reverts_in=max(pending.deadline - int(time.time()), 0) if pending else None,
+        reverts_in=max(pending.seconds_left(), 0) if pending else None,
         guarded_by=nft.has_guard(),
         tunnels=tuple((name, running.get(name)) for name in (record.tunnels if record else ())),
         counts=counts(listing.json_texts),

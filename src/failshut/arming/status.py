@@ -16,7 +16,6 @@ from failshut.host.links import underlay_now
 from failshut.host.wireguard import RunningTunnel, running_tunnels
 from failshut.read.counts import Counts, counts
 
-
 # In seconds; what undoes an arming may be at work.
 _PATIENCE = 10
 _OVERDUE = "nobody confirmed, and nothing undid it: the timer is gone. `failshut confirm` keeps the lock, `disarm` takes it off"

@@ -35,5 +35,5 @@ scenarios: setup  ## Write docs/reference/scenarios.md from a run of the tests
 bench: setup  ## Measure load time, cost per packet, re-arming under flood
 	@$(BIN)/python -m benchmarks
 
-clean:  ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean:  ## Remove the virtual environment, caches, and the boot tests' Debian trees
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis "$${XDG_CACHE_HOME:-$$HOME/.cache}/failshut"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 
 from failshut.emit.nft import UnsupportedError, table_text
 from failshut.model.ruleset import Chain, Family, Ruleset, Table
@@ -38,7 +39,18 @@ def stale_chains(actual: Ruleset, wanted: Ruleset) -> Iterator[tuple[Table, Chai
 def guarded_devices(ruleset: Ruleset) -> tuple[str, ...]:
     """Return the devices that a chain of the layer under IP hangs on."""
     egress = [table for table in ruleset.tables if table.family is Family.NETDEV]
-    return tuple(chain.base.device for table in egress for chain in table.chains if chain.base and chain.base.device)
+    chains = (chain.base.device for table in egress for chain in table.chains if chain.base and chain.base.device)
+    # A device that took another's name while that hangs on the chain joins it there: the kernel lists both.
+    return tuple(device for devices in chains for device in devices.split(","))
+
+
+def without_devices(canonical: str, devices: Collection[str]) -> str:
+    """Return a canonical text as the kernel has it without these devices: before Linux 6.16 a chain goes with its device."""
+    for device in devices:
+        # Each behind an empty line: a chain without a hook stands before them.
+        chain = rf'\n\tchain [^\n]* {{\n\t\t[^\n]* device "{re.escape(device)}" [^\n]*\n(?:\t\t[^\n]*\n)*\t}}\n'
+        canonical = re.sub(chain, "", canonical)
+    return canonical
 
 
 def _table_text(table: Table) -> str:

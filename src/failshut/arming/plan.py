@@ -10,7 +10,7 @@ from failshut.arming.boot import boot_changes
 from failshut.arming.compare import canonical_text, difference, stale_chains
 from failshut.arming.errors import ArmingError, from_nft
 from failshut.arming.generations import CURRENT, EGRESS_FILE, GUARD_FILE, LOCK_FILE
-from failshut.arming.state import ARMED_DIRECTORY
+from failshut.arming.state import ARMED_DIRECTORY, load_record
 from failshut.arming.undo import read_text
 from failshut.boot.artefacts import SYSCTLS
 from failshut.boot.places import LOADER
@@ -46,7 +46,7 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Ruleset, directory: Path
         sysctls=tuple(_sysctls()),
         with_systemd=with_systemd,
         under_ip=facts.egress and not refusals,
-        notes=(*refusals, *_notes(policy, facts)),
+        notes=(*refusals, *_notes(policy, facts), *_left_out(facts, directory)),
     )
 
 
@@ -71,6 +71,17 @@ def _loadable(wanted: Ruleset, kernel: Ruleset) -> tuple[Ruleset, str, tuple[str
         reason = refused.err.strip().splitlines()[0] if refused.err.strip() else "no reason given"
         return base, fallback, (f"the layer under IP can't be loaded here, packets below IP are not held: {reason}",)
     raise from_nft(error, "the lock does not load")
+
+
+def _left_out(facts: HostFacts, directory: Path) -> Iterator[str]:
+    """Say which device the armed lock guards and the new one can't, because it is unplugged."""
+    try:
+        record = load_record(directory / CURRENT)
+    except (OSError, ValueError):
+        record = None
+    away = [each for each in (record.guarded if record else ()) if each not in facts.underlay and each not in facts.tunnels]
+    if away:
+        yield f"{', '.join(away)} is not there now, and not in this lock: arm again when it is back, for the layer under IP"
 
 
 def _notes(policy: Policy, facts: HostFacts) -> Iterator[str]:

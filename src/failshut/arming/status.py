@@ -12,7 +12,7 @@ from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed
 from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, load_record
 from failshut.boot.places import BOOT_UNIT_PATH, ENABLED_PATH, GENERATOR, LOADER
 from failshut.host import nft
-from failshut.host.links import underlay_now
+from failshut.host.links import all_links, underlay_now
 from failshut.host.wireguard import RunningTunnel, running_tunnels
 from failshut.read.counts import Counts, counts
 
@@ -148,7 +148,8 @@ def _held(listing: nft.Listing, drift: tuple[str, ...], which: Held, directory: 
         earlier = load_record(directory / LAST_GOOD)
     except (ValueError, OSError):
         earlier = None
-    return Held.LAST_GOOD if earlier and canonical_text(rules) == earlier.canonical else Held.OTHER
+    actual = canonical_text(rules)
+    return Held.LAST_GOOD if earlier and actual == _expected(earlier, actual) else Held.OTHER
 
 
 def _boot(directory: Path, record: Record | None) -> Boot:
@@ -184,7 +185,17 @@ def _compared(listing: nft.Listing, record: Record | None) -> tuple[tuple[str, .
     from failshut.arming.compare import canonical_text, difference, guarded_devices  # noqa: PLC0415
 
     rules = listing.ruleset()
-    return difference(canonical_text(rules), record.canonical if record else ""), guarded_devices(rules)
+    actual = canonical_text(rules)
+    return difference(actual, _expected(record, actual) if record else ""), guarded_devices(rules)
+
+
+def _expected(record: Record, actual: str) -> str:
+    """Return what the kernel should hold of a record: the chain of a device that is away may be away with it."""
+    from failshut.arming.compare import without_devices  # noqa: PLC0415 - as above
+
+    there = {each["ifname"] for each in all_links()}
+    away = [each for each in record.guarded if there and each not in there and f'device "{each}"' not in actual]
+    return without_devices(record.canonical, away)
 
 
 def _complaint(error: nft.NftError) -> str:

@@ -24,11 +24,11 @@ cp "$1" /run/whole
 cut=0
 while [ $cut -lt "$2" ]; do
 	head -c $cut /run/whole >"$1"
-	if sealed current; then echo "$cut"; fi
+	if sealed $armed/current; then echo "$cut"; fi
 	cut=$((cut + 1))
 done
 cp /run/whole "$1"
-sealed current && echo whole
+sealed $armed/current && echo whole
 """
 
 

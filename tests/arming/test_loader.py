@@ -187,6 +187,21 @@ def test_a_missing_device_costs_only_its_own_chain(armed):
     assert status(armed)["drift"] == []
 
 
+def test_ten_thousand_prefixes_are_armed_and_booted(armed):
+    """A policy that names a country's networks is a policy like every other; `make bench` says how long it takes."""
+    prefixes = ", ".join(f'"10.{number >> 8}.{number & 255}.0/25"' for number in range(10_000))
+    armed.write(
+        "/etc/failshut/failshut.toml", f'[tunnel.wg0]\nconfig = "/etc/wireguard/wg0.conf"\n[allow.lan]\nprefixes = [{prefixes}]\n'
+    )
+
+    assert armed.failshut("arm").returncode == 0
+
+    assert CURRENT in boot(armed)
+    now = status(armed)
+    assert (now["state"], now["drift"]) == ("armed", [])
+    assert not sends(armed)
+
+
 def test_the_generator_does_nothing_on_a_machine_that_is_locked(armed):
     """systemd runs it at every daemon-reload."""
     armed.run("nft", "add", "rule", "inet", "failshut", "count-forwarded", "counter")

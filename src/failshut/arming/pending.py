@@ -27,7 +27,7 @@ _DIRECTORY = PENDING_FILE.parent / "revert"
 _PRIVATE = 0o600
 
 
-def schedule(plan: Plan, before: nft.Listing, generation: Path, seconds: int, undo: contextlib.ExitStack) -> Pending:
+def schedule(plan: Plan, before: nft.Listing, generation: Path, seconds: int, undo: contextlib.ExitStack) -> None:
     """Have everything undone in `seconds`, from before the first change on. Raises `ArmingError`."""
     pending = Pending(generation.name, int(time.time()) + seconds)
     undo.callback(forget)
@@ -44,7 +44,6 @@ def schedule(plan: Plan, before: nft.Listing, generation: Path, seconds: int, un
     result = systemd.schedule(REVERT_UNIT, seconds, ["/bin/sh", str(_DIRECTORY / "run")])
     if not result.ok:
         raise ArmingError(f"systemd sets no timer to undo it: {result.complaint}", help="--confirm-within 0 arms without one")
-    return pending
 
 
 def take_over(generation: Path, undo: contextlib.ExitStack) -> None:

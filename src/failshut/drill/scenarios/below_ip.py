@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
+from collections.abc import Callable
 from functools import partial
 
 from failshut.drill.attacker import craft, senders
@@ -11,6 +13,7 @@ from failshut.drill.attacker.senders import own_udp_frame
 from failshut.drill.judge import BPDU_LLC, LACP_GROUP, LONGEST_CONTROL, STP_GROUP
 from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.network.netns import Namespace
+from failshut.drill.network.wait import until
 from failshut.drill.scenario import Need, Scenario
 from failshut.drill.scenarios.endpoint import CAP_NET_RAW, SOMEBODY
 from failshut.model.marks import STAMP
@@ -116,10 +119,11 @@ def _give_addresses(lab: Lab, guest: Namespace) -> None:
     )
 
 
-def _guest_talks(lab: Lab, guest: Namespace) -> None:
-    """Let a guest with addresses of the LAN talk to the Internet by the router."""
+def _guest_talks(lab: Lab, guest: Namespace, ready: Callable[[], bool] = lambda: True) -> None:
+    """Let a guest with addresses of the LAN talk to the Internet by the router, once it is `ready`."""
     cable = lab.plan.cable
     _give_addresses(lab, guest)
+    until(ready, within=10)
     with guest.inside():
         for version in (4, 6):
             target = lab.target(f"the guest, IPv{version}").of(version)
@@ -146,7 +150,14 @@ def bridged_guest(lab: Lab) -> None:
     lab.client.batch(
         f"link set {lab.device} master {bridge}\nlink set {port} master {bridge}\nlink set {port} up\nlink set {bridge} up"
     )
-    _guest_talks(lab, guest)
+    # A port forwards only when the kernel has seen its link, which takes a moment on a busy machine.
+    _guest_talks(lab, guest, ready=lambda: _forwarding(lab, bridge) == 2)
+
+
+def _forwarding(lab: Lab, bridge: str) -> int:
+    """Return how many ports of a bridge forward."""
+    ports = json.loads(lab.client.do("ip", "-json", "-details", "link", "show", "master", bridge) or "[]")
+    return sum(each.get("linkinfo", {}).get("info_slave_data", {}).get("state") == "forwarding" for each in ports)
 
 
 def _macvlan_guest(lab: Lab) -> Namespace:

@@ -32,6 +32,8 @@ class Listing:
     """
 
     tables: tuple[tuple[str, str], ...] = ()
+    # Whether the guard's table stands behind them.
+    guarded: bool = False
     texts: tuple[str, ...] = ()
     json_texts: tuple[str, ...] = ()
 
@@ -55,26 +57,23 @@ def load(text: str) -> Result:
     return run(["nft", "-f", "-"], stdin=text)
 
 
-def has_guard() -> bool:
-    """Whether the kernel holds the guard's table, behind the lock. False without the privilege to ask."""
-    return run(["nft", "list", "table", "inet", GUARD_NAME]).ok
-
-
 def listing() -> Listing:
     """Read the lock's tables back from the kernel. Raises `NftError`."""
-    tables = _our_tables()
+    known = _tables()
+    tables = tuple(each for each in known if each[1] == LOCK_NAME)
     # One table a call: nft 1.0.6 fails to find the first of several when they are of different families.
     return Listing(
         tables=tables,
+        guarded=("inet", GUARD_NAME) in known,
         texts=tuple(_answer("nft", "--stateless", "--terse", "list", "table", *table) for table in tables),
         json_texts=tuple(_answer("nft", "--json", "list", "table", *table) for table in tables),
     )
 
 
-def _our_tables() -> tuple[tuple[str, str], ...]:
+def _tables() -> tuple[tuple[str, str], ...]:
     # Not as JSON: nft 1.0.6 reads beyond its names of flags, and falls, when any program owns a table (`flags owner`).
-    tables = [line.split() for line in _answer("nft", "list", "tables").splitlines()]
-    return tuple((words[1], words[2]) for words in tables if words[:1] == ["table"] and words[2] == LOCK_NAME)
+    lines = (line.split() for line in _answer("nft", "list", "tables").splitlines())
+    return tuple((words[1], words[2]) for words in lines if words[:1] == ["table"])
 
 
 def _answer(*argv: str) -> str:

@@ -18,6 +18,7 @@ import json
 import selectors
 import socket
 import struct
+import subprocess
 import threading
 from ipaddress import ip_address, ip_network
 from typing import Self
@@ -159,12 +160,17 @@ class Router:
         return Keys(private, self.room.do("wg", "pubkey", stdin=private).strip())
 
     def _start_server(self) -> None:
+        log = self.room.path / "run/wireguard-go"
+        process = None
         if not self.namespace.run("ip", "link", "add", SERVER_DEVICE, "type", "wireguard").ok:
-            self.room.start("wireguard-go", "--foreground", SERVER_DEVICE, net=self.namespace, env={"LOG_LEVEL": "silent"})
-        setting = ("listen-port", str(PORT), "private-key", "/dev/stdin")
+            start = ("wireguard-go", "--foreground", SERVER_DEVICE)
+            process = self.room.start(*start, net=self.namespace, env={"LOG_LEVEL": "error"}, log=log)
+        setting = ("set", SERVER_DEVICE, "listen-port", str(PORT), "private-key", "/dev/stdin")
         # wireguard-go may take a moment.
-        if not until(lambda: self._wg("set", SERVER_DEVICE, *setting, stdin=self._server.private).ok, within=10):
-            raise SetUpError("the WireGuard server does not answer")
+        if not until(lambda: self._wg(*setting, stdin=self._server.private).ok or _is_over(process), within=30):
+            raise SetUpError(f"the WireGuard server does not answer: {self._wg(*setting, stdin=self._server.private).complaint}")
+        if _is_over(process):
+            raise SetUpError(f"wireguard-go ended: {log.read_text(errors='replace')}")
         self.namespace.batch(_TUNNEL)
 
     def _forget_client(self) -> None:
@@ -175,6 +181,10 @@ class Router:
     def _wg(self, *argv: str, stdin: str | None = None) -> Result:
         """Run wg in the room: wireguard-go is spoken to by a socket in the room's /run."""
         return self.room.run("ip", "netns", "exec", self.namespace.name, "wg", *argv, stdin=stdin)
+
+
+def _is_over(process: subprocess.Popen[bytes] | None) -> bool:
+    return process is not None and process.poll() is not None
 
 
 class Sink:

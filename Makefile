@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP_DONE := $(VENV)/.setup-done
-JOBS ?= 4
+JOBS ?= 3
 
 .PHONY: help setup drill test lint scenarios bench clean
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from boot.machine import Machine
 from boot.wire import Report
 
@@ -21,6 +23,11 @@ def arm(machine: Machine) -> None:
         use(machine)
         armed = machine.run("failshut", "arm")
         assert armed.ok, armed.complaint
+
+
+def status(machine: Machine) -> dict:
+    """Return what `failshut status` says."""
+    return json.loads(machine.run("failshut", "status", "--json").out)
 
 
 def judged(machine: Machine) -> Report:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 
 import pytest
 
-from boot.living import arm, assert_that_nothing_leaked_once_armed, judged
+from boot.living import arm, assert_that_nothing_leaked_once_armed, judged, status
 from boot.machine import Address, Machine
 from boot.roots import BOOKWORM
 
@@ -24,10 +23,6 @@ CUTS = 10
 POLICY = "/etc/failshut/failshut.toml"
 # After a cut that came too late the next is sooner, and the other way round: the machine's load changes.
 EARLIER, LATER = 0.8, 1.25
-
-
-def status(machine: Machine) -> dict:
-    return json.loads(machine.run("failshut", "status", "--json").out)
 
 
 def arming_takes(machine: Machine) -> float:

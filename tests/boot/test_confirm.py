@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
+from boot.living import status
 from boot.machine import Machine
 from failshut.drill.network.wait import until
 
@@ -23,10 +22,6 @@ systemctl show --value systemd-networkd wg-quick@wg0 -p Requires | tr ' ' '\\n' 
 
 def fingerprint(machine: Machine) -> str:
     return machine.run("sh", "-c", _FINGERPRINT).out
-
-
-def status(machine: Machine) -> dict:
-    return json.loads(machine.run("failshut", "status", "--json").out)
 
 
 def reverted(machine: Machine, *, within: float = 30) -> bool:

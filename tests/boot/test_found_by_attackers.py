@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from boot.living import arm, assert_that_nothing_leaked_once_armed, use
-from boot.machine import Address, Machine
+from boot.living import arm, assert_that_nothing_leaked_once_armed, status, use
+from boot.machine import Address
 from boot.roots import BOOKWORM
 from failshut.drill.network.wait import until
 
@@ -36,10 +34,6 @@ ExecStop={stop}
 [Install]
 WantedBy=sysinit.target
 """
-
-
-def status(machine: Machine) -> dict:
-    return json.loads(machine.run("failshut", "status", "--json").out)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from boot.living import arm, assert_that_nothing_leaked_once_armed, use
+from boot.living import arm, assert_that_nothing_leaked_once_armed, status, use
 from boot.machine import Address, Machine
 from boot.roots import BOOKWORM
 
@@ -32,10 +30,6 @@ Type=tmpfs
 [Install]
 WantedBy=multi-user.target
 """
-
-
-def status(machine: Machine) -> dict:
-    return json.loads(machine.run("failshut", "status", "--json").out)
 
 
 def is_whole(machine: Machine) -> bool:

@@ -46,8 +46,7 @@ def systemd_files() -> tuple[BootFile, ...]:
     return (
         *(BootFile(f"{UNIT_DIRECTORY}/{unit}", _source(unit)) for unit in UNITS),
         BootFile(GENERATOR, _source("generator").replace("@EVERYTHING@\n", emit(everything())), _EXECUTABLE),
-        *(_drop_in(manager, drop_in) for manager in NETWORK_MANAGERS),
-        _drop_in("wg-quick@.service", _source("wg-quick.conf")),
+        *(_drop_in(manager, drop_in) for manager in (*NETWORK_MANAGERS, "wg-quick@.service")),
         _drop_in("nftables.service", _source("nftables.conf")),
         BootFile("/etc/udev/rules.d/79-failshut.rules", _source("failshut.rules")),
         BootFile("/etc/sysctl.d/60-failshut.conf", _source("sysctl.conf")),

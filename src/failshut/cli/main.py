@@ -24,6 +24,8 @@ VERBS: dict[str, str] = {
     "confirm": "Keep what `arm --confirm-within` would undo",
     "verify": "Take the tunnel down for real, and see by the packets that nothing leaves",
     "status": "Armed? Tunnel up? Drift? How much was refused?",
+    "exec": "Run one program outside the tunnel",
+    "portal": "Sign in at a captive portal, with one browser and nothing else",
     "render": "Print an artefact as text; no root needed",
     "disarm": "Take the lock off (asks first on a terminal)",
 }

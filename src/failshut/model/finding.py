@@ -14,7 +14,10 @@ class Severity(StrEnum):
 
 
 class Code(StrEnum):
-    """Every finding's code. P: the policy file. T: a tunnel's config. H: the host. R: a ruleset. Declared once; docs and tests read it here."""
+    """Every finding's code. P: the policy file. T: a tunnel's config. H: the host. R: a ruleset.
+
+    Declared once; docs and tests read it here.
+    """
 
     FILE_UNREADABLE = "P001"
     NOT_TOML = "P002"

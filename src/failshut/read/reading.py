@@ -21,7 +21,7 @@ class Approximation:
 class Reading:
     """The ruleset as far as it could be read. Findings are what is wrong with the text: with an error among them it isn't whole."""
 
-    ruleset: Ruleset = Ruleset()
+    ruleset: Ruleset
     findings: tuple[Finding, ...] = ()
     approximations: tuple[Approximation, ...] = ()
 

@@ -45,4 +45,4 @@ def load_outside_or_leave(session: Session, verb: str) -> Outside:
     table = declaration.document.outside
     if table is None:
         raise Failure(f"{session.policy} lets no program outside the tunnel", help=_OUTSIDE, exit_code=Exit.USAGE)
-    return Outside(table.slice)
+    return Outside(table.slice, tuple(dict.fromkeys(table.dns)))

@@ -1,4 +1,4 @@
-"""Programs outside the tunnel: checks that the armed lock lets them, then becomes the program (docs/adr/0007)."""
+"""Programs outside the tunnel: checks that the armed lock lets them, then becomes the program (docs/adr/0008)."""
 
 from __future__ import annotations
 

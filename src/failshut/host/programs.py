@@ -17,7 +17,7 @@ from failshut.model.units import Address
 
 TABLE = ("inet", "failshut")
 OUTSIDE, PORTAL = "outside-programs", "portal-programs"
-PORTAL_RESOLVERS = {4: "portal-resolvers4", 6: "portal-resolvers6"}
+PORTAL_RESOLVERS = {4: "portal-dns4", 6: "portal-dns6"}
 PORTAL_SLICE = "failshut-portal.slice"
 
 

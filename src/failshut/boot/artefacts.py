@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 
-from failshut.boot.places import GENERATOR, LOADER, UNIT_DIRECTORY, UNITS
+from failshut.boot.places import GENERATOR, LOADER, ROUTER, UNIT_DIRECTORY, UNITS
 from failshut.emit.nft import emit
 from failshut.lower.shut import everything, guard_everything
 
@@ -38,6 +38,11 @@ def loader() -> BootFile:
     """Return the script that puts the lock on from files alone, with the lock that drops everything inside it."""
     text = _source("load").replace("@GUARD@\n", emit(guard_everything()))
     return BootFile(LOADER, text.replace("@EVERYTHING@\n", emit(everything())), _EXECUTABLE)
+
+
+def router() -> BootFile:
+    """Return the script that puts the routing on, from files alone too."""
+    return BootFile(ROUTER, _source("route"), _EXECUTABLE)
 
 
 def systemd_files() -> tuple[BootFile, ...]:

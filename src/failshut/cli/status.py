@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from failshut.arming.status import Boot, State, Status, read_status
+from failshut.boot.places import LOADER
 from failshut.cli.session import Session, begin, session_options
 from failshut.host.wireguard import RunningTunnel
 from failshut.model.exits import Exit
@@ -48,6 +49,7 @@ def status_json(status: Status) -> dict[str, Any]:
         "under_ip": list(status.guarded),
         "not_under_ip": list(status.unguarded),
         "drift": list(status.drift),
+        "routing": list(status.routing),
         "held": str(status.held),
         "reverts_in": status.reverts_in,
         "guard": status.guarded_by,
@@ -99,6 +101,9 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
     if status.drift and status.listing.tables:
         yield "drift      the kernel's rules are not the armed ones; `failshut arm` puts them right"
         yield from (f"           {line}" for line in status.drift)
+    if status.routing:
+        yield f"routing    not as armed; `sh {LOADER} routing` puts it right"
+        yield from (f"           {line}" for line in status.routing)
     if session.verbose:
         yield from _rules(status)
 

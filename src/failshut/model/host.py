@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from failshut.model.marks import STAMP
+from failshut.model.marks import OUTSIDE, STAMP
 from failshut.model.units import InterfaceAddress, InterfaceName, Mark
 
 
@@ -40,3 +40,4 @@ class HostFacts:
     tunnels: dict[InterfaceName, LiveTunnel] = field(default_factory=dict)
     egress: bool = True
     stamp: Mark = STAMP
+    outside: Mark = OUTSIDE

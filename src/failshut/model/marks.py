@@ -13,3 +13,7 @@ STAMP = Mark(0x10000000)
 ARRIVAL = Mark(0x7F000000)
 ARRIVAL_SHIFT = 24
 MAX_ARRIVAL_DEVICES = ARRIVAL >> ARRIVAL_SHIFT
+
+# Without a secret of the machine's own, what `host.probe` would make of one: the mark that the lock writes on packets of programs
+# outside the tunnel.
+OUTSIDE = Mark(0x10000001)

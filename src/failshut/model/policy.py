@@ -54,6 +54,8 @@ class Tunnel:
     fwmark_in_config: bool = False
     # Names in the config's Endpoint lines, with what they were pinned to: the lock refuses the lookup wg-quick would make.
     named_endpoints: tuple[str, ...] = ()
+    # Double hop: the transport of this tunnel may leave by that one alone, and nothing else may use that one.
+    through: InterfaceName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Lan:
     interfaces: tuple[str, ...] = ()
     dns: bool = False
     multicast: bool = False
+    routed: tuple[Prefix, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,13 @@ class Outbound:
 
 
 @dataclass(frozen=True, slots=True)
+class Outside:
+    """Split tunnel: `prefixes` are reached beside the tunnel, and so is everything from programs of `slice`."""
+
+    prefixes: tuple[Prefix, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """Everything the lock enforces."""
 
@@ -98,8 +108,19 @@ class Policy:
     lan: Lan | None = None
     inbound: tuple[Inbound, ...] = ()
     outbound: tuple[Outbound, ...] = ()
+    outside: Outside | None = None
     forward: ForwardMode = ForwardMode.BLOCK
     log: BlockedLog = BlockedLog.COUNT
     backend: BackendName = BackendName.NFTABLES
     # Where it was read from, for messages only: two policies that say the same are equal.
     path: str = field(default="", compare=False)
+
+    @property
+    def transit(self) -> frozenset[InterfaceName]:
+        """The tunnels that carry another tunnel's transport, and nothing else."""
+        return frozenset(tunnel.through for tunnel in self.tunnels if tunnel.through is not None)
+
+    @property
+    def open_tunnels(self) -> tuple[Tunnel, ...]:
+        """The tunnels that every program may use."""
+        return tuple(tunnel for tunnel in self.tunnels if tunnel.interface not in self.transit)

@@ -119,7 +119,7 @@ def _notes(policy: Policy, facts: HostFacts) -> Iterator[str]:
 
 def _unrouted(rules: Collection[KernelRule] | None) -> Iterator[str]:
     if rules is None:
-        yield "ip does not list the routing rules: routing stays as it is, and a route injected on the underlay can starve the tunnel"
+        yield "ip does not list the routing rules: they stay as they are, and an injected route can starve the tunnel"
 
 
 def _staged(wanted: Ruleset, guarding: Ruleset, routing: Routing, policy: Policy, directory: Path) -> Iterator[FileChange]:

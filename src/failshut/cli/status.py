@@ -98,14 +98,18 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
     for line in status.counts.blocked[:_SHOWN_DESTINATIONS]:
         port = f" port {line.port}" if line.port else ""
         yield f"           {line.packets:>6}  {line.destination} {line.protocol}{port}, user {line.uid}"
+    yield from _drift(status)
+    if session.verbose:
+        yield from _rules(status)
+
+
+def _drift(status: Status) -> Iterator[str]:
     if status.drift and status.listing.tables:
         yield "drift      the kernel's rules are not the armed ones; `failshut arm` puts them right"
         yield from (f"           {line}" for line in status.drift)
     if status.routing:
         yield f"routing    not as armed; `sh {LOADER} routing` puts it right"
         yield from (f"           {line}" for line in status.routing)
-    if session.verbose:
-        yield from _rules(status)
 
 
 def _guard_words(status: Status) -> str:

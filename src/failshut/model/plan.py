@@ -49,9 +49,9 @@ class Plan:
 
     `text` is the transaction, byte for byte what is loaded; `difference` a unified diff of the rules, empty when the kernel holds
     them already. `routing` is one of the routing rules, and `routes` what they shall be; None where `ip` can't set them. `staged`
-    are the sealed files that a boot loads, `boot` the loader and the units that load them. `under_ip` says whether this kernel takes
-    the layer under IP, `with_systemd` whether systemd is there to load the lock at boot; `notes` what the user must know before
-    saying yes.
+    are the sealed files that a boot loads, `boot` the loader and the units that load them. `under_ip` says whether this kernel
+    takes the layer under IP, `with_systemd` whether systemd is there to load the lock at boot; `notes` what the user must know
+    before saying yes.
     """
 
     wanted: Ruleset

@@ -6,10 +6,18 @@ import json
 import os
 import shutil
 import subprocess
+from ipaddress import ip_address, ip_network
 
 import pytest
 
 from connected import INNER, SINK_PORT, Connected
+from failshut.emit.routing import emit_rules
+from failshut.lower.routing import lower_routing
+from failshut.model.host import HostFacts
+from failshut.model.policy import Inbound, Lan, Outbound, Policy, Tunnel
+from failshut.model.routing import IpVersion
+from failshut.model.units import Endpoint, InterfaceName, Mark, Port, Protocol
+from failshut.read.routing import parse_rules
 from sandbox import POLICY
 
 pytestmark = pytest.mark.lab
@@ -329,3 +337,24 @@ def test_the_shell_finds_no_fault_in_the_routing_script(machine):
     done = subprocess.run(["shellcheck", "-"], input=machine.read(ROUTER), capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout
+
+
+def test_every_kind_of_rule_is_read_back_as_it_was_compiled(sandbox):
+    """The kernel takes each, and what it lists is the model again."""
+    network = ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"), ip_network("192.0.2.9/32"), ip_network("2001:db8::9/128")
+    endpoint = Endpoint(ip_address("203.0.113.10"), Port(51820))
+    outer = Tunnel(InterfaceName("wg1"), (endpoint,), Mark(0xCA6C))
+    policy = Policy(
+        (Tunnel(InterfaceName("wg0"), (endpoint,), Mark(0xCA6D), through=outer.interface), outer),
+        lan=Lan(network, multicast=True, routed=(ip_network("10.0.0.0/8"),)),
+        inbound=(Inbound("any", Protocol.UDP, Port(53)), Inbound("some", Protocol.UDP, Port(54), network)),
+        outbound=(Outbound("u", Protocol.UDP, network, Port(123)), Outbound("t", Protocol.TCP, network, Port(80), uid=1000)),
+    )
+    wanted = lower_routing(policy, HostFacts(), tailscale=True)
+    for version in IpVersion:
+        done = sandbox.run("ip", f"-{version}", "-batch", "-", stdin=emit_rules(wanted.of(version)))
+        assert done.returncode == 0, done.stderr
+
+        listed = parse_rules(sandbox.run("ip", f"-{version}", "-j", "-N", "rule").stdout, version)
+
+        assert tuple(each.rule for each in listed if each.ours) == wanted.of(version).rules

@@ -14,6 +14,8 @@ from failshut.model.units import Mark, Port, Protocol
 _UNREACHABLE = ("unreachable", "7")
 # Keys that say nothing more, at these values.
 _PLAIN = {"priority", "src", "table", "protocol", "action", "not"}
+# Said since Linux 6.15, at the value that says nothing.
+_MASKS = {"sport_mask": "0xffff", "dport_mask": "0xffff"}
 _KNOWN = {"dst", "dstlen", "fwmark", "fwmask", "ipproto", "sport", "dport", "uid_start", "uid_end"}
 _SUPPRESS = {"suppress_prefixlen", "suppress_ifgroup"}
 
@@ -47,6 +49,7 @@ def _kernel_rule(raw: dict[str, Any], family: IpVersion) -> KernelRule:
 
 
 def _rule(raw: dict[str, Any], family: IpVersion) -> RoutingRule | None:
+    raw = {key: value for key, value in raw.items() if (key, value) not in _MASKS.items()}
     if set(raw) - _PLAIN - _KNOWN - _SUPPRESS or raw.get("src", "all") != "all" or raw.get("action", "7") not in _UNREACHABLE:
         return None
     if raw.get("uid_start") != raw.get("uid_end"):

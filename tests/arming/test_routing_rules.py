@@ -14,7 +14,7 @@ from connected import INNER, SINK_PORT, Connected
 from failshut.emit.routing import emit_rules
 from failshut.lower.routing import lower_routing
 from failshut.model.host import HostFacts
-from failshut.model.policy import Inbound, Lan, Outbound, Policy, Tunnel
+from failshut.model.policy import Inbound, Lan, MulticastName, Outbound, Policy, Tunnel
 from failshut.model.routing import IpVersion
 from failshut.model.units import Endpoint, InterfaceName, Mark, Port, Protocol
 from failshut.read.routing import parse_rules
@@ -346,7 +346,7 @@ def test_every_kind_of_rule_is_read_back_as_it_was_compiled(sandbox):
     outer = Tunnel(InterfaceName("wg1"), (endpoint,), Mark(0xCA6C))
     policy = Policy(
         (Tunnel(InterfaceName("wg0"), (endpoint,), Mark(0xCA6D), through=outer.interface), outer),
-        lan=Lan(network, multicast=True, routed=(ip_network("10.0.0.0/8"),)),
+        lan=Lan(network, multicast=tuple(MulticastName), routed=(ip_network("10.0.0.0/8"),)),
         inbound=(Inbound("any", Protocol.UDP, Port(53)), Inbound("some", Protocol.UDP, Port(54), network)),
         outbound=(Outbound("u", Protocol.UDP, network, Port(123)), Outbound("t", Protocol.TCP, network, Port(80), uid=1000)),
     )

@@ -42,9 +42,10 @@ def as_the_kernel_has(policy: Policy) -> list[KernelRule]:
 
 
 def test_the_least_policy_looks_nothing_up_beside_the_tunnel_but_its_own_packets():
-    """Without an allowance: programs outside, the tunnel's own packets, bridges; then the tunnel."""
+    """Without an allowance: programs outside, our own probes, the tunnel's own packets, bridges; then the tunnel."""
     assert texts(Policy((TUNNEL,), dhcp=False)) == [
         "fwmark 0x10000001 lookup main",
+        "fwmark 0x10000002 lookup main",
         "fwmark 0xca6c lookup main",
         "lookup main suppress_prefixlength 1 suppress_ifgroup 26209",
         "not fwmark 0xca6c lookup 51820",
@@ -66,6 +67,7 @@ def test_every_allowance_stands_before_the_tunnel():
         "to 192.0.2.123/32 ipproto udp dport 123 uidrange 7-7 lookup main",
         "to 192.168.1.0/24 ipproto udp sport 53 lookup main",
         "fwmark 0x10000001 lookup main",
+        "fwmark 0x10000002 lookup main",
         "fwmark 0x80000/0xff0000 lookup main",
         "to 100.64.0.0/10 lookup 52",
         "fwmark 0xca6c lookup main",

@@ -10,7 +10,7 @@ from ipaddress import ip_network
 
 from failshut.lower.transport import mark_of
 from failshut.model.host import HostFacts
-from failshut.model.policy import Policy, Tunnel
+from failshut.model.policy import MulticastName, Policy, Tunnel
 from failshut.model.routing import (
     MAIN,
     NO_DEFAULT,
@@ -29,8 +29,12 @@ _FEW = 32
 _LINK_LOCAL = ip_network("fe80::/10")
 # Client and server ports (RFC 2131, RFC 8415): a lease is renewed by unicast to the server, which may be beyond the link.
 _DHCP = {IpVersion.IPV4: (Port(68), Port(67)), IpVersion.IPV6: (Port(546), Port(547))}
-# mDNS, LLMNR, SSDP. IPv6's groups are of the link's own scope, and are found in the local table.
-_MULTICAST_NAMES = (ip_network("224.0.0.251/32"), ip_network("224.0.0.252/32"), ip_network("239.255.255.250/32"))
+# IPv6's groups are of the link's own scope, and are found in the local table.
+_MULTICAST_NAMES = {
+    MulticastName.MDNS: ip_network("224.0.0.251/32"),
+    MulticastName.LLMNR: ip_network("224.0.0.252/32"),
+    MulticastName.SSDP: ip_network("239.255.255.250/32"),
+}
 # tailscaled's own packets, and the networks it makes (tailscale.com/kb/1015, 1033).
 _TAILSCALE_MARK, _TAILSCALE_MASK = Mark(0x80000), Mark(0xFF0000)
 _TAILSCALE_NETWORKS = (ip_network("100.64.0.0/10"), ip_network("fd7a:115c:a1e0::/48"))
@@ -48,7 +52,7 @@ def lower_routing(policy: Policy, facts: HostFacts, *, tailscale: bool = False) 
 def _rules(policy: Policy, facts: HostFacts, family: IpVersion, *, tailscale: bool) -> Iterator[RoutingRule]:
     yield from _local(policy, family)
     yield from _allowances(policy, family)
-    yield RoutingRule(family, mark=facts.outside)
+    yield from (RoutingRule(family, mark=each) for each in (facts.outside, facts.probe))
     if tailscale:
         yield from _tailscale(family)
     yield from _transports(policy, facts, family)
@@ -78,8 +82,8 @@ def _local(policy: Policy, family: IpVersion) -> Iterator[RoutingRule]:
     if not _has_many(policy):
         yield from (RoutingRule(family, to=each, suppress_prefix=NO_DEFAULT) for each in _of(family, policy.lan.prefixes))
         yield from (RoutingRule(family, to=each) for each in _of(family, policy.lan.routed))
-    if policy.lan.multicast:
-        yield from (RoutingRule(family, to=each) for each in _of(family, _MULTICAST_NAMES))
+    groups = tuple(_MULTICAST_NAMES[each] for each in policy.lan.multicast)
+    yield from (RoutingRule(family, to=each) for each in _of(family, groups))
 
 
 def _allowances(policy: Policy, family: IpVersion) -> Iterator[RoutingRule]:

@@ -400,7 +400,9 @@ def device(value: object) -> InterfaceName:
 def cgroup(value: object) -> str:
     """Return the path of a control group, from the root of cgroup v2 and without a leading slash."""
     text = string(value, "a control group").strip("/")
-    if not re.fullmatch(r"[A-Za-z0-9:_.@\\-]+(/[A-Za-z0-9:_.@\\-]+)*", text) or any(each in (".", "..") for each in text.split("/")):
+    if not re.fullmatch(r"[A-Za-z0-9:_.@\\-]+(/[A-Za-z0-9:_.@\\-]+)*", text) or any(
+        each in (".", "..") for each in text.split("/")
+    ):
         remedy = 'its path as `systemd-cgls` shows it: "system.slice/chrony.service"'
         raise Mistake(Code.BAD_VALUE, f"{shown(value)} is no control group", remedy)
     return text

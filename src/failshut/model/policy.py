@@ -113,7 +113,8 @@ class Inbound:
 class Outbound:
     """A pinned exception: these addresses, this protocol and port.
 
-    When `uid` is set, only that user; when `cgroup` is set, only programs of that control group (a path from the root of cgroup v2).
+    When `uid` is set, only that user; when `cgroup` is set, only programs of that control group, a path from the root of
+    cgroup v2.
     """
 
     name: str
@@ -189,6 +190,8 @@ class Policy:
     tunnels: tuple[Tunnel, ...]
     dhcp: bool = True
     ndp: bool = True
+    # Whether `failshut portal` may let one browser sign in at a captive portal.
+    portal: bool = False
     lan: Lan | None = None
     inbound: tuple[Inbound, ...] = ()
     outbound: tuple[Outbound, ...] = ()

@@ -56,19 +56,23 @@ def hops_lead_out(view: View) -> Iterator[Finding]:
             message = f"{built.name} goes through {outer}, which the policy does not name"
             yield view.declaration.finding(at, Code.CONTRADICTION, message, f"add [tunnel.{outer}], or correct the name")
         elif built.name in _hops(built, known):
-            message = f"{built.name} goes through {outer}, and that through {built.name} ({view.declaration.where(known[outer].path)})"
+            message = (
+                f"{built.name} goes through {outer}, and that through {built.name} ({view.declaration.where(known[outer].path)})"
+            )
             yield view.declaration.finding(at, Code.CONTRADICTION, message, "one of them must leave by the underlay")
         elif effective_mark(built) == effective_mark(known[outer]):
-            message = f"{built.name} and {outer} ({view.declaration.where(known[outer].path)}) carry one mark, {effective_mark(built)}"
+            message = (
+                f"{built.name} and {outer} ({view.declaration.where(known[outer].path)}) carry one mark, {effective_mark(built)}"
+            )
             remedy = "give each its own FwMark: by it the routes tell the inner tunnel's packets from the outer's"
             yield view.declaration.finding(at, Code.CONTRADICTION, message, remedy)
 
 
-def _hops(built: Built, known: dict[InterfaceName, Built]) -> list[str]:
+def _hops(built: Built, known: dict[InterfaceName, Built]) -> list[InterfaceName]:
     """Return the tunnels that the transport of `built` passes, up to the first that is met twice."""
-    passed: list[str] = []
+    passed: list[InterfaceName] = []
     outer = built.table.through
     while outer in known and outer not in passed:
         passed.append(outer)
-        outer = known[InterfaceName(outer)].table.through
+        outer = known[outer].table.through
     return passed

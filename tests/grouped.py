@@ -1,4 +1,4 @@
-"""A connected machine with control groups of its own and an Internet that is reached by the tunnel and, in the clear, by the cable."""
+"""A connected machine with control groups of its own, and an Internet behind the tunnel and, in the clear, behind the cable."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ class Grouped(Connected):
     """The machine's programs run below a control group that only this test has; inside, it is the root of all groups."""
 
     def __enter__(self) -> Self:
-        root = next(cgroup2_mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8")), None)
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+        root = next((each for each in cgroup2_mounts(mounts) if (each / "cgroup.procs").exists()), None)
         if root is None or not os.access(root, os.W_OK):
             pytest.skip("needs a writable cgroup v2: the kernel tells programs apart by it")
         self._group = root / f"failshut-test-{uuid.uuid4().hex[:8]}"
@@ -118,7 +119,7 @@ class Grouped(Connected):
         return self.failshut("exec", "--outside", *options, "--", *argv, env=env)
 
     def ask(self, *prefix: str, patience: float = 10) -> dict[str, str]:
-        """Ask the Internet by each family and transport: as whom was it seen?"""
+        """Ask the Internet by each family and transport; return as whom this machine was seen."""
         done = self.run(*prefix, "/usr/bin/python3", "-c", ASK, str(patience))
         return json.loads(done.stdout or "{}") or {"failed": done.stderr}
 

@@ -29,7 +29,7 @@ for family, host in ((socket.AF_INET, "{INTERNET4}"), (socket.AF_INET6, "{INTERN
     for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW):
         sock = socket.socket(family, kind, 0 if kind == socket.SOCK_DGRAM else 253)
         if mark != "-":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, int(mark, 0))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, int(mark, 0).to_bytes(4, sys.byteorder))
         try:
             sock.sendto(word.encode(), (host, 9001 if kind == socket.SOCK_DGRAM else 0))
         except OSError:
@@ -54,7 +54,7 @@ def the_mark(machine) -> str:
 
 
 def test_a_program_outside_is_on_the_underlay_and_one_inside_in_the_tunnel(grouped):
-    """By both families and transports the answer comes to the underlay's address outside, to the tunnel's inside; strict rp_filter."""
+    """By both families and transports answers come to the underlay's address, or to the tunnel's; with a strict rp_filter."""
     grouped.arm(OUTSIDE)
     for device in ("all", "eth0", "wg0"):
         grouped.must("sysctl", "-qw", f"net.ipv4.conf.{device}.rp_filter=1")
@@ -168,7 +168,7 @@ if os.fork() == 0:
 
 @pytest.mark.scenario(32, 33)
 def test_a_forged_mark_lets_nothing_out(grouped):
-    """A user with CAP_NET_RAW alone, and root, bring the outside mark along from inside: nothing of theirs is on the cable. The control is started outside."""
+    """From inside, a user with CAP_NET_RAW alone, and root, bring the outside mark along: none but the control is on the cable."""
     grouped.arm(OUTSIDE)
     mark = the_mark(grouped)
     raw = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
@@ -272,7 +272,9 @@ def test_a_signal_reaches_the_program_itself(grouped):
 def test_it_runs_as_the_calling_user(grouped, way):
     """With the user's number, groups and home, without root's capabilities; nothing of sudo's is passed on."""
     grouped.arm(OUTSIDE)
-    grouped.must("sh", "-c", "echo 'alice:x:4321:4321::/home/alice:/bin/sh' >>/etc/passwd; echo 'printers:x:4400:alice' >>/etc/group")
+    grouped.must(
+        "sh", "-c", "echo 'alice:x:4321:4321::/home/alice:/bin/sh' >>/etc/passwd; echo 'printers:x:4400:alice' >>/etc/group"
+    )
     options = ("--user", "alice") if way == "--user" else ()
     env = {"SUDO_UID": "4321", "SUDO_USER": "alice"} if way == "sudo" else None
     script = "id -u; id -G; echo $HOME $USER $SUDO_USER; grep -E 'CapEff|CapInh|CapAmb' /proc/self/status | cut -f2"
@@ -299,7 +301,8 @@ def test_what_stands_in_the_way_is_said(grouped):
     grouped.arm()
     assert refused(grouped, *run)[0] == 2
     grouped.write("/etc/failshut/failshut.toml", '[tunnel.wg0]\nconfig = "/etc/wireguard/wg0.conf"\n[outside]\n')
-    assert refused(grouped, *run) == (1, "failshut: the armed lock lets no program outside\n" + HELP)
+    said = HELP.replace("into it", "into the policy")
+    assert refused(grouped, *run) == (1, "failshut: the armed lock lets no program outside\n" + said)
     grouped.must(*FAILSHUT, "arm")
     assert "no user 'nobodyatall'" in refused(grouped, "--outside", "--user", "nobodyatall", "--", "echo")[1]
     assert "no such program" in refused(grouped, "--outside", "--", "no-such-program")[1]
@@ -313,7 +316,9 @@ HELP = "  help: write [outside] into it, look with `failshut plan`, then `failsh
 
 def test_only_root_may_let_a_program_out(grouped):
     """As any other user nothing is asked of the kernel."""
-    done = grouped.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PYTHON, "-c", "import os; print(os.geteuid())")
+    done = grouped.run(
+        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PYTHON, "-c", "import os; print(os.geteuid())"
+    )
     assert done.stdout == "65534\n"
 
     told = grouped.run("unshare", "--user", "--map-user=1000", *FAILSHUT, "exec", "--outside", "--", "echo", "started")

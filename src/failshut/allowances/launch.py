@@ -15,6 +15,7 @@ from failshut.allowances.errors import RefusedError
 from failshut.host import cgroups, systemd
 from failshut.host.account import Account
 from failshut.host.files import write_atomically
+from failshut.model.policy import slice_path
 from failshut.model.units import Address
 
 # Not the caller's PATH: these run as root.
@@ -60,7 +61,7 @@ def command_line(start: Start, argv: Sequence[str]) -> list[str]:
 
 def ready_slice(unit: str) -> str:
     """Have a slice's control group be there, and return its path as nft takes it. Raises `RefusedError`."""
-    group = cgroups.slice_path(unit)
+    group = slice_path(unit)
     try:
         place = cgroups.hierarchy()
         if systemd.is_running():
@@ -79,7 +80,7 @@ def _in_group(start: Start) -> list[str]:
         limit = [f"--property=RuntimeMaxSec={start.seconds}"] if start.seconds else []
         return [_tool("systemd-run"), "--scope", "--quiet", "--collect", f"--slice={start.slice}", *limit, "--"]
     try:
-        return [_tool("sh"), "-c", _JOIN, str(cgroups.make_one(cgroups.slice_path(start.slice)))]
+        return [_tool("sh"), "-c", _JOIN, str(cgroups.make_one(slice_path(start.slice)))]
     except cgroups.NoControlGroupsError as error:
         raise _no_groups(error) from error
 

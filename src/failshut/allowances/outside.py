@@ -11,6 +11,7 @@ from failshut.allowances.errors import RefusedError
 from failshut.allowances.launch import Start, command_line, ready_slice
 from failshut.arming.status import State, read_status
 from failshut.host import programs
+from failshut.lower.sets import OUTSIDE_PROGRAMS
 from failshut.model.exits import Exit
 
 _HELP = "write [outside] into the policy, look with `failshut plan`, then `failshut arm`"
@@ -29,10 +30,10 @@ def run_outside(start: Start, argv: Sequence[str], environment: Mapping[str, str
 
 def let_out(unit: str) -> None:
     """See that the kernel lets out what runs in a slice. Raises `RefusedError`."""
-    if programs.listed(programs.OUTSIDE) is None:
+    if programs.listed(OUTSIDE_PROGRAMS) is None:
         raise why_not("the armed lock lets no program outside", _HELP)
     name = ready_slice(unit)
-    known = {each.value for each in programs.listed(programs.OUTSIDE) or ()}
+    known = {each.value for each in programs.listed(OUTSIDE_PROGRAMS) or ()}
     if name in known:
         return
     # A bare number is a group that is gone.
@@ -41,7 +42,7 @@ def let_out(unit: str) -> None:
         raise RefusedError(
             f"the armed lock lets out {', '.join(others)}, not {unit}", help="`failshut arm` loads the policy as it is"
         )
-    added = programs.admit([(programs.OUTSIDE, programs.group(name))])
+    added = programs.admit([(OUTSIDE_PROGRAMS, programs.group(name))])
     if not added.ok:
         raise RefusedError(f"the kernel does not take {name}: {added.complaint}")
 

@@ -13,12 +13,13 @@ from typing import Any
 
 from failshut.host.nft import load
 from failshut.host.run import Result, run
+from failshut.lower.lock import NAME
+from failshut.lower.sets import PORTAL_DNS
+from failshut.model.ruleset import Family
 from failshut.model.units import Address
 
-TABLE = ("inet", "failshut")
-OUTSIDE, PORTAL = "outside-programs", "portal-programs"
-PORTAL_RESOLVERS = {4: "portal-dns4", 6: "portal-dns6"}
-PORTAL_SLICE = "failshut-portal.slice"
+TABLE = (Family.INET, NAME)
+PORTAL_RESOLVERS = {4: f"{PORTAL_DNS}4", 6: f"{PORTAL_DNS}6"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from failshut.lower.outside import (
     outside_rules,
     outside_underlay_rules,
     timed_underlay_rules,
+    zone_rules,
 )
 from failshut.lower.rules import IIFNAME, L4PROTO, META_MARK, OIFNAME, any_of, is_, is_not, rule
 from failshut.lower.services import (
@@ -75,6 +76,7 @@ def inet_table(policy: Policy, facts: HostFacts) -> Table:
         *_prerouting(policy, facts),
         Chain("input", tuple(_input(policy, facts)), _base(Hook.INPUT, _FILTER, Verdict.DROP)),
         Chain("forward", (*forward_rules(policy, facts), _TERMINAL_DROP), _base(Hook.FORWARD, _FILTER, Verdict.DROP)),
+        *_zone(policy),
         *_reroute(policy, facts),
         Chain("outside", tuple(outside_rules(policy, facts)), _base(Hook.OUTPUT, LAST - 1, Verdict.ACCEPT, ChainType.ROUTE)),
         *outside_chains(policy, facts),
@@ -181,6 +183,12 @@ def _input(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
         yield rule("allow:mld", is_(Payload("icmpv6", "type"), "mld-listener-query"), Verdict.ACCEPT)
     yield from multicast_input_rules(policy)
     yield _TERMINAL_DROP
+
+
+def _zone(policy: Policy) -> Iterator[Chain]:
+    rules = tuple(zone_rules(policy))
+    if rules:
+        yield Chain("outside-zone", rules, _base(Hook.OUTPUT, _RAW, Verdict.ACCEPT))
 
 
 def _reroute(policy: Policy, facts: HostFacts) -> Iterator[Chain]:

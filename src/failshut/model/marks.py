@@ -16,6 +16,10 @@ ARRIVAL_SHIFT = 24
 ARRIVED_OUTSIDE = ARRIVAL
 MAX_ARRIVAL_DEVICES = (ARRIVAL >> ARRIVAL_SHIFT) - 1
 
+# Where the kernel keeps the outgoing half of what programs outside say. Two programs may have the same address and port, one inside
+# and one outside: as one connection, the first would decide for both.
+OUTSIDE_ZONE = 26209
+
 # Without a secret of the machine's own, what `host.probe` would make of one: the mark that the lock writes on packets of programs
 # outside the tunnel, and the one that our own probes carry. Neither is trusted where another program could have set it.
 OUTSIDE = Mark(0x10000001)

@@ -229,8 +229,8 @@ def _left(raw: Any) -> Left:  # noqa: PLR0911 - one line a kind
             return Meta(body["key"])
         case "payload" if "protocol" in body:
             return Payload(body["protocol"], body["field"])
-        case "ct" if "dir" not in body:
-            return Ct(body["key"])
+        case "ct" if "dir" not in body or body["key"] == "zone":
+            return Ct(body["key"], body.get("dir", ""))
         case "exthdr" if body.keys() == {"name"}:
             return Exthdr(body["name"])
         case "fib":

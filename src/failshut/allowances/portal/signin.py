@@ -32,9 +32,13 @@ from failshut.host import cgroups, programs
 from failshut.host.account import Account, named
 from failshut.host.links import underlay_now
 from failshut.host.resolvers import FoundResolver, network_resolvers
+from failshut.lower.sets import PORTAL_PROGRAMS
+from failshut.model.policy import PORTAL_SLICE, slice_path
 
 # What the kernel is asked for at most, in seconds.
 LONGEST = 300
+_GROUP = slice_path(PORTAL_SLICE)
+_HELP = "write portal = true under [allow] of the policy, look with `failshut plan`, then `failshut arm`"
 _RUN = Path("/run")
 _PREFIX = "failshut-portal-"
 _STEP, _BETWEEN_WAKINGS = 0.2, 2.0
@@ -95,7 +99,7 @@ class _Run:
     def start(self) -> Start:
         """How a program of the sign-in starts, as the calling user."""
         addresses = tuple(each.address for each in self.resolvers)
-        return Start(programs.PORTAL_SLICE, self.request.account, addresses, self.request.seconds)
+        return Start(PORTAL_SLICE, self.request.account, addresses, self.request.seconds)
 
     @property
     def is_over(self) -> Ending | None:
@@ -112,11 +116,11 @@ class _Run:
 
 def sign_in(request: Request, report: Report) -> Outcome:
     """Probe, and where a portal is, open for its sign-in. Raises `RefusedError` while nothing is open."""
-    if programs.listed(programs.PORTAL) is None:
-        raise why_not("the armed lock knows no sign-in", "`failshut arm` once more: it was armed by an older failshut")
+    if programs.listed(PORTAL_PROGRAMS) is None:
+        raise why_not("the armed lock lets nobody sign in", _HELP)
     record = read_status().record
-    tunnels = record.tunnels if record else ()
-    resolvers = request.resolvers or network_resolvers(underlay_now(tunnels))
+    tunnels, bridges = (record.tunnels, record.bridges) if record else ((), ())
+    resolvers = request.resolvers or network_resolvers(underlay_now(tunnels, bridges))
     if not resolvers:
         raise RefusedError("no resolver of this network is known", help="is the network up? --resolver ADDRESS names one")
     with _alone(), _noted() as signals:
@@ -143,9 +147,9 @@ def _without(verdict: Verdict, run: _Run) -> Ending:
 @contextlib.contextmanager
 def _open(run: _Run, report: Report) -> Iterator[None]:
     """Open for what runs in the sign-in's slice; shut when the block ends, however it does."""
-    name = ready_slice(programs.PORTAL_SLICE)
-    lists = (programs.PORTAL, *programs.PORTAL_RESOLVERS.values())
-    elements = [(programs.PORTAL, programs.group(name)), *(programs.resolver(each.address) for each in run.resolvers)]
+    name = ready_slice(PORTAL_SLICE)
+    lists = (PORTAL_PROGRAMS, *programs.PORTAL_RESOLVERS.values())
+    elements = [(PORTAL_PROGRAMS, programs.group(name)), *(programs.resolver(each.address) for each in run.resolvers)]
     try:
         # What an earlier one left open ends here.
         shut = programs.empty(lists)
@@ -155,7 +159,7 @@ def _open(run: _Run, report: Report) -> Iterator[None]:
         yield
     finally:
         closed = programs.empty(lists)
-        cgroups.kill(cgroups.slice_path(programs.PORTAL_SLICE))
+        cgroups.kill(_GROUP)
         if closed.ok:
             report("shut")
         else:
@@ -164,7 +168,7 @@ def _open(run: _Run, report: Report) -> Iterator[None]:
 
 def _probe(run: _Run) -> Seen:
     """Look for a portal from inside the sign-in's group, as root: no user's program has a part in it."""
-    start = Start(programs.PORTAL_SLICE, named("0"), seconds=run.request.seconds)
+    start = Start(PORTAL_SLICE, named("0"), seconds=run.request.seconds)
     # -P: a directory that the caller happens to stand in brings no code along.
     words = [sys.executable, "-P", "-m", "failshut.allowances.portal.probe", run.request.probe]
     line = command_line(start, [*words, *(str(each.address) for each in run.resolvers)])
@@ -188,7 +192,7 @@ def _browse(run: _Run, page: str, report: Report) -> Ending:
         with subprocess.Popen(line, env=environment, stdout=output, stderr=quiet, cwd=profile) as process:
             report(f"{Path(browser.command[0]).name} may sign in, for {run.request.seconds} s at most; everything else stays dark")
             ending = _wait(run, process)
-            cgroups.kill(cgroups.slice_path(programs.PORTAL_SLICE))
+            cgroups.kill(_GROUP)
             process.kill()
     return ending
 
@@ -201,7 +205,7 @@ def _wait(run: _Run, browser: subprocess.Popen[bytes]) -> Ending:
         if run.has_handshake():
             return Ending.SIGNED_IN
         # A launcher may end before its browser does.
-        if browser.poll() is not None and cgroups.is_empty(cgroups.slice_path(programs.PORTAL_SLICE)):
+        if browser.poll() is not None and cgroups.is_empty(_GROUP):
             return Ending.BROWSER_ENDED
         if time.monotonic() - woken > _BETWEEN_WAKINGS:
             wake(run.tunnels)

@@ -116,7 +116,7 @@ def sign_in(request: Request, report: Report) -> Outcome:
         raise why_not("the armed lock knows no sign-in", "`failshut arm` once more: it was armed by an older failshut")
     record = read_status().record
     tunnels = record.tunnels if record else ()
-    resolvers = request.resolvers or network_resolvers(underlay_now(tunnels))
+    resolvers = request.resolvers or network_resolvers(underlay_now(tunnels, record.bridges if record else ()))
     if not resolvers:
         raise RefusedError("no resolver of this network is known", help="is the network up? --resolver ADDRESS names one")
     with _alone(), _noted() as signals:

@@ -26,6 +26,8 @@ VERBS: dict[str, str] = {
     "status": "Armed? Tunnel up? Drift? How much was refused?",
     "exec": "Run one program outside the tunnel",
     "portal": "Sign in at a captive portal, with one browser and nothing else",
+    "allow": "Open something beside the tunnel for a time; the kernel ends it",
+    "revoke": "End what `allow` opened, before its time",
     "render": "Print an artefact as text; no root needed",
     "disarm": "Take the lock off (asks first on a terminal)",
 }

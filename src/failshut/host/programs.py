@@ -11,14 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from failshut.host.nft import load
+from failshut.host.nft import LOCK_NAME, load
 from failshut.host.run import Result, run
-from failshut.lower.lock import NAME
 from failshut.lower.sets import PORTAL_DNS
-from failshut.model.ruleset import Family
 from failshut.model.units import Address
 
-TABLE = (Family.INET, NAME)
+TABLE = ("inet", LOCK_NAME)
 PORTAL_RESOLVERS = {4: f"{PORTAL_DNS}4", 6: f"{PORTAL_DNS}6"}
 
 
@@ -56,18 +54,31 @@ def admit(elements: Iterable[tuple[str, str]], *, seconds: int | None = None) ->
     With `seconds` the kernel takes them out again, counted from now also for what is there already (add alone would leave the old
     deadline before Linux 6.12).
     """
+    return transaction(renewal(elements, seconds=seconds))
+
+
+def renewal(elements: Iterable[tuple[str, str]], *, seconds: int | None = None) -> Iterator[str]:
+    """Yield the commands that put elements into sets with that deadline, whatever deadline they have now."""
     deadline = f" timeout {seconds}s" if seconds is not None else ""
-    lines = []
     for name, text in elements:
-        where = " ".join((*TABLE, name))
-        lines += [f"add element {where} {{ {text} }}", f"delete element {where} {{ {text} }}"]
-        lines.append(f"add element {where} {{ {text}{deadline} }}")
-    return load("\n".join(lines) + "\n")
+        yield f"add element {place(name)} {{ {text} }}"
+        yield f"delete element {place(name)} {{ {text} }}"
+        yield f"add element {place(name)} {{ {text}{deadline} }}"
+
+
+def transaction(commands: Iterable[str]) -> Result:
+    """Give nft these commands: all of them or none."""
+    return load("\n".join(commands) + "\n")
+
+
+def place(name: str) -> str:
+    """Return where a set of the lock's table is, as nft takes it."""
+    return " ".join((*TABLE, name))
 
 
 def empty(names: Iterable[str]) -> Result:
     """Take everything out of sets, in one transaction."""
-    return load("".join(f"flush set {' '.join((*TABLE, name))}\n" for name in names))
+    return transaction(f"flush set {place(name)}" for name in names)
 
 
 def group(name: str) -> str:

@@ -43,13 +43,16 @@ def _addresses(host: str, resolvers: Sequence[Address]) -> tuple[Address, ...]:
         return (ip_address(host),)
     for _ in range(_ATTEMPTS):
         for resolver in resolvers:
-            found = tuple(each for kind in (A, AAAA) for each in _ask(resolver, host, kind))
-            if found:
-                return found
+            found = _ask(resolver, host, A)
+            # Who is silent once is not asked again in this round.
+            more = _ask(resolver, host, AAAA) if found is not None else None
+            if found or more:
+                return (*(found or ()), *(more or ()))
     return ()
 
 
-def _ask(resolver: Address, host: str, kind: int) -> tuple[Address, ...]:
+def _ask(resolver: Address, host: str, kind: int) -> tuple[Address, ...] | None:
+    """Return what a resolver answers; None for no answer."""
     number = secrets.randbelow(1 << 16)
     family = socket.AF_INET if resolver.version == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
@@ -57,9 +60,9 @@ def _ask(resolver: Address, host: str, kind: int) -> tuple[Address, ...]:
         try:
             sock.connect((str(resolver), _DNS_PORT))
             sock.send(question(number, host, kind))
-            return answers(sock.recv(4096), number) or ()
+            return answers(sock.recv(4096), number)
         except (OSError, ValueError):
-            return ()
+            return None
 
 
 def _get(address: Address, port: int, host: str, path: str) -> Seen:

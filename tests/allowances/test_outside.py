@@ -233,6 +233,50 @@ def test_a_group_that_was_removed_and_made_again_is_let_out_again(grouped):
     assert grouped.ask(*join) == IN_THE_CLEAR
 
 
+def test_programs_stay_outside_when_the_lock_is_loaded_anew(grouped):
+    """Armed once more, and flushed away and put back by the loader: a program that runs outside, and was never told, goes on."""
+    grouped.arm(OUTSIDE)
+    script = f"""
+import socket, sys
+for line in sys.stdin:
+    with socket.create_connection(("{INTERNET4}", 7001), 10) as sock:
+        sock.send(b"hello")
+        print(sock.recv(99).decode(), flush=True)
+"""
+    lives = grouped.start(*FAILSHUT, "exec", "--outside", "--", PYTHON, "-c", script)
+
+    def seen_as() -> str:
+        lives.stdin.write("ask\n")
+        lives.stdin.flush()
+        return lives.stdout.readline().strip()
+
+    first = seen_as()
+    grouped.must(*FAILSHUT, "arm")
+    second = seen_as()
+    grouped.must("nft", "delete", "table", "inet", "failshut")
+    grouped.must("/etc/failshut/load")
+    third = seen_as()
+    lives.communicate()
+
+    assert (first, second, third) == (UNDERLAY4, UNDERLAY4, UNDERLAY4)
+
+
+def test_another_slice_takes_the_place_of_the_one_before(grouped):
+    """Armed with another slice, the kernel lets out what runs there, and no more what runs in the old one."""
+    grouped.arm(OUTSIDE)
+    assert ask_outside(grouped) == IN_THE_CLEAR
+    old = ("sh", "-c", f'echo 0 >/sys/fs/cgroup/{SLICE}/cgroup.procs && exec "$@"', "sh")
+    policy = grouped.read("/etc/failshut/failshut.toml")
+    grouped.write("/etc/failshut/failshut.toml", f'{policy}slice = "games-online.slice"\n')
+
+    early = grouped.outside_of_tunnel("true")
+    grouped.must(*FAILSHUT, "arm")
+
+    assert "`failshut arm` loads the policy as it is" in early.stderr
+    assert grouped.ask(*old) == BY_THE_TUNNEL
+    assert ask_outside(grouped) == IN_THE_CLEAR
+
+
 def _removed(directory: Path) -> bool:
     try:
         for each in directory.iterdir():

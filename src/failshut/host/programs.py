@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from failshut.host.cgroups import NoControlGroupsError, hierarchy
 from failshut.host.nft import LOCK_NAME, load
 from failshut.host.run import Result, run
 from failshut.lower.sets import PORTAL_DNS
@@ -55,6 +56,18 @@ def admit(elements: Iterable[tuple[str, str]], *, seconds: int | None = None) ->
     deadline before Linux 6.12).
     """
     return transaction(renewal(elements, seconds=seconds))
+
+
+def replace(groups: Iterable[tuple[str, str]]) -> Result:
+    """Have sets hold these control groups and no others, in one transaction; a group that is not there (yet) is left out."""
+    groups = tuple(groups)
+    try:
+        place_of = hierarchy()
+    except NoControlGroupsError:
+        return empty(name for name, _ in groups)
+    flushed = (f"flush set {place(name)}" for name in dict.fromkeys(name for name, _ in groups))
+    there = [(name, path) for name, path in groups if place_of.directory(path).is_dir()]
+    return transaction((*flushed, *(f"add element {place(name)} {{ {group(place_of.nft_name(path))} }}" for name, path in there)))
 
 
 def renewal(elements: Iterable[tuple[str, str]], *, seconds: int | None = None) -> Iterator[str]:

@@ -65,6 +65,12 @@ def timed_sets(policy: Policy) -> Iterator[NamedSet]:
             yield NamedSet(programs_of(pin), ("cgroupsv2",))
 
 
+def known_programs(policy: Policy) -> tuple[tuple[str, str], ...]:
+    """Return what is put into the sets of programs as soon as it is there: pairs of a set and a control group's path."""
+    outside = ((OUTSIDE_PROGRAMS, policy.outside.cgroup),) if policy.outside else ()
+    return (*outside, *((programs_of(pin), pin.cgroup) for pin in policy.outbound if pin.cgroup))
+
+
 def gated(policy: Policy) -> tuple[str, ...]:
     """Return the names of the policy's allowances that are open on demand only."""
     lan = ("lan",) if policy.lan and policy.lan.on_demand else ()

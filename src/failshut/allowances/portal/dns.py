@@ -39,6 +39,8 @@ def answers(message: bytes, number: int) -> tuple[Address, ...] | None:
             kind, _, _, length = _RECORD.unpack_from(message, offset)
             data = message[offset + _RECORD.size : offset + _RECORD.size + length]
             offset += _RECORD.size + length
+            if len(data) != length:
+                return None
             if (kind, len(data)) == (A, 4):
                 found.append(IPv4Address(data))
             elif (kind, len(data)) == (AAAA, 16):

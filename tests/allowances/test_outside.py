@@ -272,7 +272,9 @@ def test_a_signal_reaches_the_program_itself(grouped):
 def test_it_runs_as_the_calling_user(grouped, way):
     """With the user's number, groups and home, without root's capabilities; nothing of sudo's is passed on."""
     grouped.arm(OUTSIDE)
-    grouped.must("sh", "-c", "echo 'alice:x:4321:4321::/home/alice:/bin/sh' >>/etc/passwd; echo 'printers:x:4400:alice' >>/etc/group")
+    grouped.must(
+        "sh", "-c", "echo 'alice:x:4321:4321::/home/alice:/bin/sh' >>/etc/passwd; echo 'printers:x:4400:alice' >>/etc/group"
+    )
     options = ("--user", "alice") if way == "--user" else ()
     env = {"SUDO_UID": "4321", "SUDO_USER": "alice"} if way == "sudo" else None
     script = "id -u; id -G; echo $HOME $USER $SUDO_USER; grep -E 'CapEff|CapInh|CapAmb' /proc/self/status | cut -f2"
@@ -313,7 +315,9 @@ HELP = "  help: write [outside] into it, look with `failshut plan`, then `failsh
 
 def test_only_root_may_let_a_program_out(grouped):
     """As any other user nothing is asked of the kernel."""
-    done = grouped.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PYTHON, "-c", "import os; print(os.geteuid())")
+    done = grouped.run(
+        "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PYTHON, "-c", "import os; print(os.geteuid())"
+    )
     assert done.stdout == "65534\n"
 
     told = grouped.run("unshare", "--user", "--map-user=1000", *FAILSHUT, "exec", "--outside", "--", "echo", "started")

@@ -208,7 +208,7 @@ def _unguarded(record: Record | None, guarded: tuple[str, ...]) -> tuple[str, ..
     """Return the devices that lack the layer under IP; none where the kernel has no such layer at all."""
     if record is None or not record.under_ip:
         return ()
-    return tuple(each for each in underlay_now(record.tunnels) if each not in guarded)
+    return tuple(each for each in underlay_now((*record.tunnels, *record.beside)) if each not in guarded)
 
 
 def _why(held: Held, record: Record | None, unguarded: tuple[str, ...]) -> str:

@@ -12,7 +12,7 @@ from failshut.config.locate import Path
 from failshut.config.tunnels import Built, effective_mark
 from failshut.config.values import is_wider
 from failshut.model.finding import Code, Finding, Severity
-from failshut.model.marks import ARRIVAL, STAMP
+from failshut.model.marks import ARRIVAL, STAMP, TAILSCALE, TAILSCALE_MASK
 from failshut.model.units import Prefix
 
 # The prefixes that nobody routes on the Internet: RFC 1918, link-local, RFC 6598, ULA.
@@ -25,6 +25,8 @@ _WIDEST_LAN = (8, 16)
 _WIDEST_OUTBOUND = (8, 16)
 # net.ipv4.ip_unprivileged_port_start, as the kernel sets it.
 _FIRST_UNPRIVILEGED = 1024
+# DNS, and DNS over TLS.
+_NAME_PORTS = (53, 853)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +192,28 @@ def exceptions_are_pinned(view: View) -> Iterator[Finding]:
             )
 
 
+def tailscale_is_apart(view: View) -> Iterator[Finding]:
+    """Refuse name look-ups as Tailscale's, and a tunnel whose mark or name tailscaled takes for its own."""
+    table = view.declaration.document.allow.tailscale
+    if table is None:
+        return
+    for index, port in enumerate(table.tcp):
+        if port in _NAME_PORTS:
+            message = f"port {int(port)} is for name look-ups: tailscaled would carry those of every program out of the tunnel"
+            remedy = "remove it: names are looked up through the tunnel"
+            yield view.declaration.finding(("allow", "tailscale", "tcp", index), Code.CONTRADICTION, message, remedy)
+    for place, prefix in enumerate(table.servers):
+        if is_wider(prefix, *_WIDEST_OUTBOUND):
+            message = f"{prefix} names no servers: it is a good part of the Internet"
+            yield view.declaration.finding(
+                ("allow", "tailscale", "servers", place), Code.TOO_WIDE, message, "name the servers' addresses, or remove `servers`"
+            )
+    for built in view.tunnels:
+        if effective_mark(built) & TAILSCALE_MASK == TAILSCALE:
+            message = f"{built.name}'s fwmark {effective_mark(built)} is one that tailscaled takes for its own ({TAILSCALE})"
+            yield view.declaration.finding(("allow", "tailscale"), Code.CONTRADICTION, message, f"give {built.name} another mark")
+
+
 CHECKS: tuple[Callable[[View], Iterator[Finding]], ...] = (
     some_tunnel,
     marks_are_free,
@@ -201,4 +225,5 @@ CHECKS: tuple[Callable[[View], Iterator[Finding]], ...] = (
     services_are_unique,
     services_say_whom_they_serve,
     exceptions_are_pinned,
+    tailscale_is_apart,
 )

@@ -28,11 +28,6 @@ NOT_YET: tuple[NotYet, ...] = (
         "remove the key: the lock then lets this endpoint be reached over the underlay",
     ),
     NotYet(
-        ("allow", "tailscale"),
-        "Tailscale's own traffic ([allow.tailscale])",
-        "remove the table; tailscaled stays blocked on the underlay",
-    ),
-    NotYet(
         ("allow", "outbound", "#", "cgroup"),
         "an exception by control group (`cgroup`)",
         "use `user`, or pin it by `to` and `port` alone",

@@ -18,6 +18,7 @@ from failshut.lower.services import (
     session_rules,
     stray_rules,
 )
+from failshut.lower.tailscale import marked, tailnet_address_rules, tailscale_input_rules, tailscale_rules
 from failshut.lower.transport import mark_of, transport_input_rules, transport_rules
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy
@@ -91,8 +92,8 @@ def tunnel_addresses(policy: Policy, facts: HostFacts) -> tuple[Address, ...]:
     """Return the tunnels' own addresses: the config's, and those that the running interface has besides."""
     declared = [each for tunnel in policy.tunnels for each in tunnel.addresses]
     live: list[InterfaceAddress] = []
-    for tunnel in policy.tunnels:
-        running = facts.tunnels.get(tunnel.interface)
+    for interface in policy.interfaces:
+        running = facts.tunnels.get(interface)
         # fe80:: is of every interface: refusing it elsewhere would end neighbour discovery.
         live += [each for each in (running.addresses if running else ()) if not each.ip.is_link_local]
     return tuple(dict.fromkeys(each.ip for each in (*declared, *live)))
@@ -103,7 +104,7 @@ def _base(hook: Hook, priority: int, policy: Verdict, kind: ChainType = ChainTyp
 
 
 def _tunnels(policy: Policy) -> Right:
-    return any_of(str(tunnel.interface) for tunnel in policy.tunnels)
+    return any_of(str(each) for each in policy.interfaces)
 
 
 def _prerouting(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
@@ -118,12 +119,13 @@ def _prerouting(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
 
 def _spoof_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     """Nobody but the tunnel may talk to the tunnel's address (CVE-2019-14899)."""
-    elsewhere = is_not(IIFNAME, AnySet(("lo", *(str(tunnel.interface) for tunnel in policy.tunnels))))
+    elsewhere = is_not(IIFNAME, AnySet(("lo", *(str(each) for each in policy.interfaces))))
     for version, family in ((4, "ip"), (6, "ip6")):
         own = [each for each in tunnel_addresses(policy, facts) if each.version == version]
         if own:
             from_outside = is_not(Fib(("saddr",), "type"), "local")
             yield rule("tunnel-address", elsewhere, is_(Payload(family, "daddr"), any_of(own)), from_outside, Verdict.DROP)
+    yield from tailnet_address_rules(policy)
 
 
 def _input(policy: Policy) -> Iterator[Rule]:
@@ -131,6 +133,7 @@ def _input(policy: Policy) -> Iterator[Rule]:
     yield rule("tunnel", is_(IIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     yield rule("replies", Match(Ct("state"), AnySet(("established", "related")), Op.IN), Verdict.ACCEPT)
     yield from transport_input_rules(policy)
+    yield from tailscale_input_rules(policy)
     yield from input_rules(policy)
     if policy.dhcp:
         yield rule("allow:dhcp", is_(Payload("udp", "sport"), 67), is_(Payload("udp", "dport"), 68), Verdict.ACCEPT)
@@ -170,6 +173,9 @@ def _output(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield rule("tunnel", is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     for mark in dict.fromkeys(mark_of(tunnel, facts) for tunnel in policy.tunnels):
         yield rule("choke-point-decides", is_(META_MARK, mark), Verdict.ACCEPT)
+    # Stamped here, it would lose the mark by which the choke point knows it.
+    for matches in marked(policy):
+        yield rule("choke-point-decides", *matches, Verdict.ACCEPT)
     yield rule("allow", Jump("underlay"))
     yield rule("blocked", Jump("count-blocked"))
     yield rule("resumes-with-the-tunnel", is_not(Fib(("saddr", "oif"), "type"), "local"), Verdict.DROP)
@@ -193,5 +199,6 @@ def _underlay(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield from link_rules(policy, facts)
     yield from source_rules()
     yield from reply_rules(policy, facts)
+    yield from tailscale_rules(policy)
     yield from outbound_rules(policy)
     yield from lan_rules(policy)

@@ -13,6 +13,9 @@ from failshut.model.units import Endpoint, InterfaceAddress, InterfaceName, Mark
 
 # What wg-quick(8) takes for its routing table and fwmark when the config sets none: 51820.
 DEFAULT_FWMARK = Mark(0xCA6C)
+# tailscaled's interface, unless it was told another.
+TAILSCALE_INTERFACE = InterfaceName("tailscale0")
+TAILSCALED_PORT, HTTPS = Port(41641), Port(443)
 
 
 class ForwardMode(StrEnum):
@@ -89,6 +92,18 @@ class Outbound:
 
 
 @dataclass(frozen=True, slots=True)
+class Tailscale:
+    """Tailscale beside the tunnel: tailscaled's own packets by its mark, and `TAILSCALE_INTERFACE` as one more tunnel.
+
+    `port` is tailscaled's UDP port, `tcp` the ports of its control and relay servers, `servers` their addresses; empty: anywhere.
+    """
+
+    port: Port = TAILSCALED_PORT
+    tcp: tuple[Port, ...] = (HTTPS,)
+    servers: tuple[Prefix, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """Everything the lock enforces."""
 
@@ -98,8 +113,20 @@ class Policy:
     lan: Lan | None = None
     inbound: tuple[Inbound, ...] = ()
     outbound: tuple[Outbound, ...] = ()
+    tailscale: Tailscale | None = None
     forward: ForwardMode = ForwardMode.BLOCK
     log: BlockedLog = BlockedLog.COUNT
     backend: BackendName = BackendName.NFTABLES
     # Where it was read from, for messages only: two policies that say the same are equal.
     path: str = field(default="", compare=False)
+
+    @property
+    def beside(self) -> tuple[InterfaceName, ...]:
+        """The interfaces that may be left by as the tunnels may, and are none of `tunnels`."""
+        named = {tunnel.interface for tunnel in self.tunnels}
+        return (TAILSCALE_INTERFACE,) if self.tailscale and TAILSCALE_INTERFACE not in named else ()
+
+    @property
+    def interfaces(self) -> tuple[InterfaceName, ...]:
+        """Every interface that may be left by: the tunnels', and Tailscale's."""
+        return (*(tunnel.interface for tunnel in self.tunnels), *self.beside)

@@ -102,7 +102,7 @@ class Bench:
         test.wrong += [f"the capture did not see its own frame on {name}" for name in names if not self.capture.control_seen(name)]
 
     def _judged(self, test: Test, seen: Seen, tried: tuple[Tried, ...]) -> Outcome:
-        tunnels = [str(each.interface) for each in self._policy.tunnels]
+        tunnels = [str(each) for each in self._policy.interfaces]
         self.ground = joined(self.ground, survey(tunnels))
         again = partial(explain_here, policy=self._policy, ground=self.ground, connections=self.capture.connections)
         allowed, leaks = Counter(seen.allowed), list(seen.excess)

@@ -7,62 +7,14 @@ machine open; cut anywhere, this text leaves chains that drop everything.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import assert_never
 
-from failshut.model.ruleset import (
-    AnySet,
-    Base,
-    Chain,
-    Concat,
-    Counter,
-    Ct,
-    Exthdr,
-    Fib,
-    Jump,
-    Left,
-    Limit,
-    Log,
-    MapMark,
-    Masked,
-    Match,
-    Meta,
-    NamedSet,
-    Op,
-    Payload,
-    Range,
-    Reject,
-    Right,
-    Rule,
-    Ruleset,
-    Scalar,
-    SetMark,
-    SetRef,
-    Statement,
-    Table,
-    Tuple,
-    Unknown,
-    Update,
-    Verdict,
-    VerdictMap,
-)
+from failshut.emit.nft_expressions import RESERVED, UnsupportedError, data_text, element_text, name_text, quotable
+from failshut.emit.nft_statements import rule_text, statement_text
+from failshut.model.ruleset import Base, Chain, Flowtable, NamedMap, NamedSet, Object, Ruleset, Table
 
-# nft's tokens that its grammar does not take as a chain's name (measured with nft 1.0.6; `in`, `out`, `input` pass).
-RESERVED = frozenset({"fwd", "log", "mark", "meta", "map", "set", "table", "chain", "rule", "limit", "counter", "drop", "accept"})
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./\\-]*")
-# nft has no escape inside a quoted string.
-_QUOTABLE = re.compile(r'[^"\\\x00-\x1f\x7f]+')
-# NFTNL_UDATA_COMMENT_MAXLEN and NF_LOG_PREFIXLEN - 1.
-_MAX_QUOTED = {"comment": 128, "prefix": 127}
-_MARK_KEYS = ("mark",)
-_NAME_KEYS = ("iifname", "oifname", "iif", "oif")
-
-
-class UnsupportedError(ValueError):
-    """The ruleset holds something that nft's text can't say. Never dropped, never approximated."""
+__all__ = ["RESERVED", "UnsupportedError", "emit", "emit_by_device", "rule_text", "table_text"]
 
 
 def emit(ruleset: Ruleset, *, stale: Iterable[tuple[Table, Chain]] = ()) -> str:
@@ -100,10 +52,15 @@ def emit_by_device(ruleset: Ruleset) -> str:
 
 def table_text(table: Table) -> str:
     """Return one table as `nft list table` would write it: what a person reads, and what two rulesets are compared by."""
-    counters = [f"\tcounter {_name(each)} {{ }}\n" for each in table.counters]
-    sets = [_set_text(each) for each in table.sets]
-    chains = [_chain_text(each, with_rules=True) for each in table.chains]
-    return _block(table, counters + sets + chains)
+    parts = [
+        *(f"\tcounter {name_text(each)} {{ }}\n" for each in table.counters),
+        *(_object_text(each) for each in table.objects),
+        *(_set_text(each) for each in table.sets),
+        *(_map_text(each) for each in table.maps),
+        *(_flowtable_text(each) for each in table.flowtables),
+        *(_chain_text(each, with_rules=True) for each in table.chains),
+    ]
+    return _block(table, parts)
 
 
 def _skeleton(table: Table) -> str:
@@ -114,190 +71,70 @@ def _drop_stale(stale: tuple[tuple[Table, Chain], ...]) -> Iterator[str]:
     for table in dict.fromkeys(table for table, _ in stale):
         yield f"flush table {table.family} {table.name}\n"
     for table, chain in stale:
-        yield f"delete chain {table.family} {table.name} {_name(chain.name)}\n"
+        yield f"delete chain {table.family} {table.name} {name_text(chain.name)}\n"
 
 
 def _block(table: Table, parts: list[str]) -> str:
     body = "\n".join(parts)
     flags = f"\tflags {','.join(sorted(table.flags))}\n" if table.flags else ""
-    return f"table {table.family} {_name(table.name)} {{\n{flags}{body}}}\n"
+    return f"table {table.family} {name_text(table.name)} {{\n{flags}{body}}}\n"
 
 
 def _set_text(named: NamedSet) -> str:
-    lines = [f"\t\ttype {' . '.join(named.key)}"]
-    if named.size:
-        lines.append(f"\t\tsize {named.size}")
-    if named.flags:
-        lines.append(f"\t\tflags {','.join(sorted(named.flags))}")
+    lines = [f"type {' . '.join(named.key)}", *_traits(named)]
     if named.counter:
-        lines.append("\t\tcounter")
+        lines.insert(-1 if named.timeout else len(lines), "counter")
+    if named.elements is None:
+        raise UnsupportedError(f"what is in the set {named.name} is not known")
+    lines += _elements([element_text(each, None) for each in named.elements])
+    return _named("set", named.name, lines)
+
+
+def _map_text(named: NamedMap) -> str:
+    if named.elements is None:
+        raise UnsupportedError(f"what is in the map {named.name} is not known")
+    lines = [f"type {' . '.join(named.key)} : {' . '.join(named.data)}", *_traits(named)]
+    lines += _elements([f"{element_text(each, None)} : {data_text(data)}" for each, data in named.elements])
+    return _named("map", named.name, lines)
+
+
+def _traits(named: NamedSet | NamedMap) -> Iterator[str]:
+    if named.size:
+        yield f"size {named.size}"
+    if named.flags:
+        yield f"flags {','.join(sorted(named.flags))}"
     if named.timeout:
-        lines.append(f"\t\ttimeout {named.timeout}s")
-    return f"\tset {_name(named.name)} {{\n" + "\n".join(lines) + "\n\t}\n"
+        yield f"timeout {named.timeout}s"
+
+
+def _elements(elements: list[str]) -> list[str]:
+    return [f"elements = {{ {', '.join(elements)} }}"] if elements else []
+
+
+def _object_text(named: Object) -> str:
+    if named.statement is None:
+        raise UnsupportedError(f"what the {named.kind} {named.name} does is not known")
+    return _named(named.kind, named.name, [statement_text(named.statement).removeprefix(f"{named.kind} ")])
+
+
+def _flowtable_text(named: Flowtable) -> str:
+    devices = ", ".join(f'"{quotable(each)}"' for each in named.devices)
+    return _named("flowtable", named.name, [f"hook ingress priority {named.priority}", f"devices = {{ {devices} }}"])
+
+
+def _named(kind: str, name: str, lines: list[str]) -> str:
+    return f"\t{kind} {name_text(name)} {{\n" + "".join(f"\t\t{line}\n" for line in lines) + "\t}\n"
 
 
 def _chain_text(chain: Chain, *, with_rules: bool) -> str:
     lines = [_base_text(chain.base)] if chain.base else []
+    if chain.flags:
+        lines.append(f"\t\tflags {','.join(sorted(chain.flags))};")
     if with_rules:
         lines += [f"\t\t{rule_text(each)}" for each in chain.rules]
-    return f"\tchain {_name(chain.name)} {{\n" + "".join(line + "\n" for line in lines) + "\t}\n"
+    return f"\tchain {name_text(chain.name)} {{\n" + "".join(line + "\n" for line in lines) + "\t}\n"
 
 
 def _base_text(base: Base) -> str:
-    device = f' device "{_quotable(base.device)}"' if base.device else ""
+    device = f' device "{quotable(base.device)}"' if base.device else ""
     return f"\t\ttype {base.type} hook {base.hook}{device} priority {base.priority}; policy {base.policy};"
-
-
-def rule_text(rule: Rule) -> str:
-    """Return one rule on one line, with its comment."""
-    words = [_statement(each) for each in rule.statements]
-    if rule.comment:
-        words.append(f'comment "{_quotable(rule.comment, "comment")}"')
-    return " ".join(words)
-
-
-def _statement(statement: Statement) -> str:  # noqa: C901, PLR0911, PLR0912 - one line a kind is the clearest table there is
-    match statement:
-        case Match():
-            return _match(statement)
-        case Verdict():
-            return statement.value
-        case Jump():
-            return f"{'goto' if statement.goto else 'jump'} {_name(statement.target)}"
-        case Reject():
-            return f"reject with {statement.kind} {statement.code}".rstrip()
-        case Counter():
-            return f'counter name "{_quotable(statement.name)}"' if statement.name else "counter"
-        case Limit():
-            return f"limit rate {statement.rate}/{statement.per} burst {statement.burst} packets"
-        case Log():
-            return _log(statement)
-        case SetMark():
-            return _set_mark(statement)
-        case MapMark():
-            entries = ", ".join(f"{_scalar(key, statement.key)} : {value:#010x}" for key, value in statement.elements)
-            return f"{_left(statement.target)} set {_left(statement.key)} map {{ {entries} }}"
-        case Update():
-            return f"update @{_name(statement.set)} {{ {_left(statement.key)} }}"
-        case VerdictMap():
-            entries = ", ".join(f"{_element(key, statement.key)} : {_statement(then)}" for key, then in statement.elements)
-            return f"{_left(statement.key)} vmap {{ {entries} }}"
-        case Unknown():
-            raise UnsupportedError(f"what was read and not understood can't be written: {statement.text}")
-        case _:
-            assert_never(statement)
-
-
-def _match(match: Match) -> str:
-    # nft takes "==" and its implicit flag test as no operator at all, and lists them so.
-    operator = "" if match.op in (Op.EQ, Op.IN) else f"{match.op} "
-    right = _right(match.right, match.left)
-    if match.op is Op.IN:
-        right = right.strip("{} ").replace(", ", ",")
-    elif isinstance(match.left, Masked) and match.op is Op.EQ:
-        operator = "== "
-    return f"{_left(match.left)} {operator}{right}"
-
-
-def _set_mark(change: SetMark) -> str:
-    target = _left(change.target)
-    if not change.keep:
-        return f"{target} set {change.value:#010x}"
-    if change.keep == 0xFFFFFFFF:
-        return f"{target} set {target} | {change.value:#010x}"
-    if not change.value:
-        return f"{target} set {target} & {change.keep:#010x}"
-    return f"{target} set {target} & {change.keep:#010x} | {change.value:#010x}"
-
-
-def _log(log: Log) -> str:
-    words = ["log"]
-    if log.prefix:
-        words.append(f'prefix "{_quotable(log.prefix, "prefix")}"')
-    if log.group is not None:
-        words.append(f"group {log.group}")
-    elif log.level:
-        words.append(f"level {log.level}")
-    return " ".join(words)
-
-
-def _left(left: Left | int) -> str:  # noqa: PLR0911 - as `_statement`
-    match left:
-        case int():
-            return str(left)
-        case Meta():
-            # nft lists these without their family's word.
-            return left.key if left.key in _NAME_KEYS else f"meta {left.key}"
-        case Payload():
-            return f"{left.protocol} {left.field}"
-        case Ct():
-            return f"ct {left.key}"
-        case Exthdr():
-            return f"exthdr {left.name}"
-        case Fib():
-            return f"fib {' . '.join(left.flags)} {left.result}"
-        case Masked():
-            return f"{_left(left.of)} & {left.mask:#010x}"
-        case Concat():
-            return " . ".join(_left(part) for part in left.parts)
-        case _:
-            assert_never(left)
-
-
-def _right(right: Right, left: Left) -> str:
-    match right:
-        case AnySet():
-            return "{ " + ", ".join(_element(each, left) for each in right.elements) + " }"
-        case SetRef():
-            return f"@{_name(right.name)}"
-        case _:
-            return _element(right, left)
-
-
-def _element(element: Scalar | Tuple, left: Left) -> str:
-    if isinstance(element, Tuple):
-        parts = left.parts if isinstance(left, Concat) else ()
-        if len(parts) != len(element.parts):
-            raise UnsupportedError(f"{element} does not fit its key")
-        return " . ".join(_scalar(value, part) for value, part in zip(element.parts, parts, strict=True))
-    return _scalar(element, left)
-
-
-def _scalar(value: Scalar, left: Left | int) -> str:
-    match value:
-        case int():
-            return f"{value:#010x}" if _is_mark(left) else _number(value, left)
-        case str():
-            return f'"{_quotable(value)}"' if isinstance(left, Meta) and left.key in _NAME_KEYS else _word(value)
-        case IPv4Address() | IPv6Address() | IPv4Network() | IPv6Network():
-            return str(value)
-        case Range():
-            return f"{value.low}-{value.high}"
-        case _:
-            assert_never(value)
-
-
-def _number(value: int, left: Left | int) -> str:
-    return f"{value:#06x}" if left == Payload("ether", "type") else str(value)
-
-
-def _is_mark(left: Left | int) -> bool:
-    return isinstance(left, Masked) or (isinstance(left, Meta | Ct) and left.key in _MARK_KEYS)
-
-
-def _name(name: str) -> str:
-    if not _NAME.fullmatch(name) or name in RESERVED:
-        raise UnsupportedError(f"nft can't take {name!r} as a name")
-    return name
-
-
-def _word(word: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9:._-]+", word):
-        raise UnsupportedError(f"nft can't take {word!r} as a value")
-    return word
-
-
-def _quotable(text: str, kind: str = "") -> str:
-    if not _QUOTABLE.fullmatch(text) or len(text.encode()) > _MAX_QUOTED.get(kind, 128):
-        raise UnsupportedError(f"nft can't quote {text!r}")
-    return text

@@ -17,6 +17,7 @@ from failshut.model.host import HostFacts
 from failshut.model.policy import Policy
 from failshut.model.ruleset import (
     AnySet,
+    Assign,
     Base,
     Chain,
     ChainType,
@@ -30,7 +31,6 @@ from failshut.model.ruleset import (
     Op,
     Payload,
     Rule,
-    SetMark,
     Table,
     Verdict,
 )
@@ -79,7 +79,7 @@ def _admit(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     if own:
         yield rule("tunnel-address", is_(Payload("arp", "saddr ip"), any_of(own)), Verdict.DROP)
     # Stamped on their way, so that the device below a VLAN or a bridge knows them again under its own header.
-    stamp = SetMark(META_MARK, facts.stamp)
+    stamp = Assign(META_MARK, facts.stamp)
     yield rule("arp", is_(_ETHER_TYPE, "arp"), _SHORT, stamp, Verdict.ACCEPT)
     # A supplicant is root's, in this network namespace; a container's or a guest's frames match no user here.
     yield rule("eapol", is_(_ETHER_TYPE, _EAPOL), is_(SKUID, 0), stamp, Verdict.ACCEPT)

@@ -24,6 +24,7 @@ from failshut.model.host import HostFacts
 from failshut.model.policy import Policy
 from failshut.model.ruleset import (
     AnySet,
+    Assign,
     Base,
     Chain,
     ChainType,
@@ -39,7 +40,6 @@ from failshut.model.ruleset import (
     Reject,
     Right,
     Rule,
-    SetMark,
     Table,
     Verdict,
 )
@@ -69,7 +69,7 @@ def inet_table(policy: Policy, facts: HostFacts) -> Table:
         Chain("output", tuple(_output(policy, facts)), _base(Hook.OUTPUT, LAST, Verdict.ACCEPT)),
         Chain("postrouting", tuple(_postrouting(policy)), _base(Hook.POSTROUTING, LAST, Verdict.DROP)),
         Chain("underlay", tuple(_underlay(policy, facts))),
-        Chain("allowed", (rule("stamp", SetMark(META_MARK, facts.stamp), Verdict.ACCEPT),)),
+        Chain("allowed", (rule("stamp", Assign(META_MARK, facts.stamp), Verdict.ACCEPT),)),
         Chain("count-blocked", tuple(blocked_rules(policy))),
         Chain("count-forwarded", tuple(forwarded_rules(policy))),
     )

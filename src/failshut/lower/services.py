@@ -13,11 +13,11 @@ from failshut.lower.transport import mark_of
 from failshut.model.host import HostFacts
 from failshut.model.marks import ARRIVAL, ARRIVAL_SHIFT, MAX_ARRIVAL_DEVICES
 from failshut.model.policy import Inbound, Policy
-from failshut.model.ruleset import Ct, Fib, Jump, Masked, Match, Meta, Payload, Rule, SetMark, Verdict
+from failshut.model.ruleset import Assign, Binary, BitOp, Ct, Fib, Jump, Match, Meta, Payload, Rule, Verdict, masked
 from failshut.model.units import InterfaceName
 
 _CT_MARK = Ct("mark")
-_ARRIVED = Masked(_CT_MARK, ARRIVAL)
+_ARRIVED = masked(_CT_MARK, ARRIVAL)
 # The kernel keeps the bits that are set anyway, and lists them so: read-back compares by value.
 _KEEP = 0xFFFFFFFF ^ ARRIVAL
 
@@ -43,8 +43,8 @@ def arrived_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
         yield rule(
             "arrived",
             is_(Meta("iifname"), device),
-            SetMark(_CT_MARK, value=number, keep=_KEEP | number),
-            SetMark(META_MARK, value=mark_of(policy.tunnels[0], facts)),
+            Assign(_CT_MARK, Binary(BitOp.OR, masked(_CT_MARK, _KEEP | number), number)),
+            Assign(META_MARK, mark_of(policy.tunnels[0], facts)),
         )
 
 
@@ -55,7 +55,7 @@ def reroute_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
             "inbound:reply",
             is_(Ct("direction"), "reply"),
             is_not(_ARRIVED, 0),
-            SetMark(META_MARK, value=mark_of(policy.tunnels[0], facts)),
+            Assign(META_MARK, mark_of(policy.tunnels[0], facts)),
         )
 
 
@@ -65,7 +65,7 @@ def departure_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     wg-quick's own postrouting chain (priority mangle) saves the mark of UDP packets into the connection, over the arrival's bits.
     """
     if policy.inbound and facts.underlay:
-        yield rule("inbound:routed", is_(Ct("direction"), "reply"), is_not(_ARRIVED, 0), SetMark(META_MARK, 0))
+        yield rule("inbound:routed", is_(Ct("direction"), "reply"), is_not(_ARRIVED, 0), Assign(META_MARK, 0))
 
 
 def stray_rules(policy: Policy) -> Iterator[Rule]:

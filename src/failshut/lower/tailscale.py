@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from failshut.lower.rules import ALLOWED, IIFNAME, META_MARK, SKUID, address_matches, any_of, is_, is_not, rule
 from failshut.model.marks import TAILSCALE, TAILSCALE_MASK
 from failshut.model.policy import TAILSCALE_INTERFACE, Policy
-from failshut.model.ruleset import AnySet, Fib, Masked, Match, Payload, Range, Rule, Verdict
+from failshut.model.ruleset import AnySet, Fib, Match, Payload, Range, Rule, Verdict, masked
 
 NAME = "allow:tailscale"
 # A peer behind an address translator has a high port, as its own is one (RFC 4787, REQ-3); STUN is 3478. Below stand the names'
@@ -27,7 +27,7 @@ def marked(policy: Policy) -> Iterator[tuple[Match, ...]]:
     tailscale = policy.tailscale
     if tailscale is None:
         return
-    owner = is_(Masked(META_MARK, TAILSCALE_MASK), TAILSCALE), is_(SKUID, 0)
+    owner = is_(masked(META_MARK, TAILSCALE_MASK), TAILSCALE), is_(SKUID, 0)
     yield (*owner, is_(Payload("udp", "sport"), int(tailscale.port)), is_not(Payload("udp", "dport"), _NO_PEER))
     if tailscale.tcp:
         ports = is_(Payload("tcp", "dport"), any_of(int(each) for each in tailscale.tcp))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from failshut.lower.rules import ALLOWED, IIFNAME, META_MARK, SKUID, any_of, is_, rule
 from failshut.model.host import HostFacts, WireGuardKind
-from failshut.model.policy import DEFAULT_FWMARK, Policy, Tunnel
+from failshut.model.policy import Policy, Tunnel
 from failshut.model.ruleset import Concat, Match, Payload, Rule, Tuple, Verdict
 from failshut.model.units import Mark, Protocol
 
@@ -22,7 +22,7 @@ def mark_of(tunnel: Tunnel, facts: HostFacts) -> Mark:
     taken, and changing it under a running tunnel would loop its transport into itself); else wg-quick's default.
     """
     live = facts.tunnels.get(tunnel.interface)
-    return tunnel.fwmark or (live.fwmark if live else None) or DEFAULT_FWMARK
+    return tunnel.fwmark or (live.fwmark if live else None) or tunnel.default_mark
 
 
 def transport_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:

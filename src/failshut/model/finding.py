@@ -14,7 +14,10 @@ class Severity(StrEnum):
 
 
 class Code(StrEnum):
-    """Every finding's code. P: the policy file. T: a tunnel's config. H: the host. Declared once; docs and tests read it here."""
+    """Every finding's code. P: the policy file. T: a tunnel's config. H: the host. R: a ruleset.
+
+    Declared once; docs and tests read it here.
+    """
 
     FILE_UNREADABLE = "P001"
     NOT_TOML = "P002"
@@ -34,6 +37,7 @@ class Code(StrEnum):
     UNKNOWN_USER = "P021"
     PUBLIC_LAN = "P022"
     OPEN_SERVICE = "P023"
+    UNKNOWN_CGROUP = "P024"
     CONFIG_UNREADABLE = "T001"
     CONFIG_NOT_WG = "T002"
     CONFIG_BAD_LINE = "T003"
@@ -45,6 +49,13 @@ class Code(StrEnum):
     CONFIG_OTHER_NAME = "T012"
     CONFIG_NOT_FULL = "T013"
     NO_PRIVILEGE = "H001"
+    RULES_UNREADABLE = "R001"
+    RULES_SYNTAX = "R002"
+    RULES_BAD_VALUE = "R003"
+    RULES_NO_TARGET = "R004"
+    RULES_LOOP = "R005"
+    RULES_ELSEWHERE = "R006"
+    RULES_COMMAND = "R007"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,19 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from failshut.model.ruleset import (
+    AnyMap,
     AnySet,
+    Assign,
     Base,
+    Binary,
+    BitOp,
     Chain,
     ChainType,
     Concat,
     Counter,
     Ct,
+    Element,
+    Expression,
     Exthdr,
     Family,
     Fib,
@@ -28,8 +34,7 @@ from failshut.model.ruleset import (
     Left,
     Limit,
     Log,
-    MapMark,
-    Masked,
+    Lookup,
     Match,
     Meta,
     NamedSet,
@@ -41,7 +46,6 @@ from failshut.model.ruleset import (
     Rule,
     Ruleset,
     Scalar,
-    SetMark,
     SetRef,
     Statement,
     Table,
@@ -53,7 +57,6 @@ from failshut.model.ruleset import (
 )
 from failshut.model.units import PROTOCOL_NAMES
 
-ALL_BITS = 0xFFFFFFFF
 _ADDRESS_FIELDS = ("saddr", "daddr", "saddr ip", "daddr ip")
 _ADDRESS_PROTOCOLS = ("ip", "ip6", "arp")
 
@@ -135,7 +138,7 @@ def _match(body: Mapping[str, Any]) -> Match:
     return Match(left, _right(raw, left), Op(body["op"]))
 
 
-def _mangle(body: Mapping[str, Any]) -> SetMark | MapMark:
+def _mangle(body: Mapping[str, Any]) -> Assign:
     target = _left(body["key"])
     if not isinstance(target, Meta | Ct) or target.key != "mark":
         raise NotUnderstoodError
@@ -143,25 +146,12 @@ def _mangle(body: Mapping[str, Any]) -> SetMark | MapMark:
     if isinstance(value, dict) and "map" in value:
         key = _left(value["map"]["key"])
         entries = value["map"]["data"]["set"]
-        return MapMark(target, key, tuple((_scalar(each[0], key), int(each[1])) for each in entries))
-    keep, bits = _bits(value, body["key"])
-    return SetMark(target, bits, keep)
+        return Assign(target, Lookup(key, AnyMap(tuple((_scalar(each[0], key), int(each[1])) for each in entries))))
+    return Assign(target, _expression(value))
 
 
-def _bits(value: Any, key: Any) -> tuple[int, int]:
-    """Return (keep, value) of an expression over the mark itself."""
-    if isinstance(value, int):
-        return 0, value
-    if value == key:
-        return ALL_BITS, 0
-    ((operator, operands),) = value.items()
-    inner, constant = operands
-    keep, bits = _bits(inner, key)
-    if operator == "&":
-        return keep & constant, bits & constant
-    if operator == "|":
-        return keep | (constant if keep else 0), bits | constant
-    raise NotUnderstoodError
+def _expression(raw: Any) -> Expression:
+    return raw if isinstance(raw, int) and not isinstance(raw, bool) else _left(raw)
 
 
 def _update(body: Mapping[str, Any]) -> Update:
@@ -173,13 +163,13 @@ def _update(body: Mapping[str, Any]) -> Update:
 
 def _vmap(body: Mapping[str, Any]) -> VerdictMap:
     key = _left(body["key"])
-    elements: list[tuple[Scalar | Tuple, Verdict | Jump]] = []
+    elements: list[tuple[Element, Scalar | Tuple | Verdict | Jump]] = []
     for element, verdict in body["data"]["set"]:
         then = _statement(verdict)
         if not isinstance(then, Verdict | Jump):
             raise NotUnderstoodError
         elements.append((_element(element, key), then))
-    return VerdictMap(key, tuple(elements))
+    return VerdictMap(key, AnyMap(tuple(elements)))
 
 
 def _counter(body: Any) -> Counter:
@@ -235,10 +225,8 @@ def _left(raw: Any) -> Left:  # noqa: PLR0911 - one line a kind
             return Exthdr(body["name"])
         case "fib":
             return Fib(tuple(body["flags"]), body["result"])
-        case "&":
-            of, mask = _left(body[0]), body[1]
-            if isinstance(of, Meta | Ct) and isinstance(mask, int):
-                return Masked(of, mask)
+        case "&" | "|" | "^" | "<<" | ">>":
+            return Binary(BitOp(kind), _expression(body[0]), _expression(body[1]))
         case "concat":
             return Concat(tuple(_part(each) for each in body))
     raise NotUnderstoodError

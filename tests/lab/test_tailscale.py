@@ -56,6 +56,12 @@ def test_what_was_for_the_tailnet_does_not_leave_in_the_clear(beside):
     beside.held("tailscale-lost")
 
 
+@pytest.mark.scenario(*SCENARIOS["tailscale-first"].covers)
+def test_started_before_the_tunnel_tailscale_leaks_nothing(beside):
+    """wg-quick's rules then stand before tailscaled's: its packets, and the tailnet's, go into the tunnel."""
+    beside.held("tailscale-first")
+
+
 def test_root_with_the_mark_is_a_known_limit_and_no_silence(beside):
     """docs/known-limits.md says it; the drill shows it with packets."""
     outcome = beside.outcome("tailscale-forged-by-root")

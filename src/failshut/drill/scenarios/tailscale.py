@@ -241,11 +241,21 @@ def forged_by_root(lab: Lab) -> None:
     _forging(lab, 0)
 
 
-def lost_routes(lab: Lab) -> None:
+def first(lab: Lab) -> None:
+    """Start tailscaled before the tunnel: wg-quick's rules come before tailscaled's, and lead all of it into the tunnel."""
+    lost_routes(lab, tunnel_last=True)
+
+
+def lost_routes(lab: Lab, *, tunnel_last: bool = False) -> None:
     """End tailscaled, then lose every routing rule: what was for the tailnet must not leave in the clear."""
     targets = {version: lab.target(f"once in the tunnel, IPv{version}").of(version) for version in (4, 6)}
     with tailscaled(lab.client, int(_settings(lab).port)) as running:
         running.route()
+        if tunnel_last:
+            lab.bring_up()
+        for version, sock in running.sockets.items():
+            # To where only a leak could come from: tailscaled's own may leave, names and what has no mark may not.
+            attempts(partial(sock.sendto, traffic.dns_query(), (str(lab.resolver(version)), traffic.DNS_PORT)))
         flows = [traffic.udp_unbound(each) for each in (*PEER.values(), MAGIC_DNS, *targets.values())]
         lab.traffic.add(flows)
         until(lambda: all(each.sent for each in flows), within=5)
@@ -283,6 +293,7 @@ SCENARIOS = (
         needs=(Need.TAILSCALE, Need.REAL_ROOT),
     ),
     Scenario("tailscale-lost", "tailscaled dies, the routing rules go", (48, 106), lost_routes, needs=_NEEDED),
+    Scenario("tailscale-first", "tailscaled before the tunnel, then both gone", (48, 106), first, tunnel=False, needs=_NEEDED),
     Scenario(
         "tailscale-forged-by-root",
         "tailscaled's mark and port by root with CAP_NET_RAW",

@@ -18,7 +18,7 @@ from failshut.lower.services import (
     session_rules,
     stray_rules,
 )
-from failshut.lower.tailscale import marked, tailnet_address_rules, tailscale_input_rules, tailscale_rules
+from failshut.lower.tailscale import marked, tailnet_address_rules, tailscale_arrival_rules, tailscale_input_rules, tailscale_rules
 from failshut.lower.transport import mark_of, transport_input_rules, transport_rules
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy
@@ -111,10 +111,12 @@ def _prerouting(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
     spoof = tuple(_spoof_rules(policy, facts))
     if spoof:
         yield Chain("prerouting", spoof, _base(Hook.PREROUTING, _RAW, Verdict.ACCEPT))
-    arrival = tuple(arrival_rules(policy, facts))
+    arrival = (*tailscale_arrival_rules(policy), *arrival_rules(policy, facts))
     if arrival:
         yield Chain("arrival", arrival, _base(Hook.PREROUTING, _AFTER_MANGLE, Verdict.ACCEPT))
-        yield Chain("arrived", tuple(arrived_rules(policy, facts)))
+    arrived = tuple(arrived_rules(policy, facts))
+    if arrived:
+        yield Chain("arrived", arrived)
 
 
 def _spoof_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:

@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from failshut.lower.rules import ALLOWED, IIFNAME, META_MARK, SKUID, address_matches, any_of, is_, is_not, rule
 from failshut.model.marks import TAILSCALE, TAILSCALE_MASK
 from failshut.model.policy import TAILSCALE_INTERFACE, Policy
-from failshut.model.ruleset import AnySet, Fib, Match, Payload, Range, Rule, Verdict, masked
+from failshut.model.ruleset import AnySet, Assign, Fib, Match, Payload, Range, Rule, Socket, Verdict, masked
 
 NAME = "allow:tailscale"
 # A peer behind an address translator has a high port, as its own is one (RFC 4787, REQ-3); STUN is 3478. Below stand the names'
@@ -47,6 +47,17 @@ def tailscale_input_rules(policy: Policy) -> Iterator[Rule]:
     """Yield the rule that lets peers speak first: behind an address translator they come from a port nobody could foretell."""
     if policy.tailscale:
         yield rule(NAME, is_(Payload("udp", "dport"), int(policy.tailscale.port)), Verdict.ACCEPT)
+
+
+def tailscale_arrival_rules(policy: Policy) -> Iterator[Rule]:
+    """Yield the rule that lets answers to tailscaled pass a strict reverse-path filter.
+
+    It asks where an answer would go: without the mark, into the tunnel (measured with rp_filter=1: nothing came in over IPv4).
+    """
+    if policy.tailscale:
+        elsewhere = is_not(IIFNAME, AnySet(("lo", *(str(each) for each in policy.interfaces))))
+        ours = is_(masked(Socket("mark"), TAILSCALE_MASK), TAILSCALE)
+        yield rule(NAME, elsewhere, ours, Assign(META_MARK, TAILSCALE))
 
 
 def tailnet_address_rules(policy: Policy) -> Iterator[Rule]:

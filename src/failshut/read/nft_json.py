@@ -47,6 +47,7 @@ from failshut.model.ruleset import (
     Ruleset,
     Scalar,
     SetRef,
+    Socket,
     Statement,
     Table,
     Tuple,
@@ -225,6 +226,8 @@ def _left(raw: Any) -> Left:  # noqa: PLR0911 - one line a kind
             return Exthdr(body["name"])
         case "fib":
             return Fib(tuple(body["flags"]), body["result"])
+        case "socket" if body == {"key": "mark"}:
+            return Socket(body["key"])
         case "&" | "|" | "^" | "<<" | ">>":
             return Binary(BitOp(kind), _expression(body[0]), _expression(body[1]))
         case "concat":

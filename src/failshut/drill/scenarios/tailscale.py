@@ -34,6 +34,8 @@ def works(lab: Lab) -> None:
     port = int(_settings(lab).port)
     with tailscaled(lab.client, port) as running:
         running.route()
+        # The strictest reverse-path filter, as some distributions set it.
+        lab.client.sysctl({f"ipv4/conf/{each}/rp_filter": 1 for each in ("all", lab.device)})
         lab.tailscaled.add((UDP, port))
         for version in (4, 6):
             name = f"IPv{version}"

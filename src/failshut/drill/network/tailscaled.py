@@ -29,6 +29,38 @@ SO_MARK = 36
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 1, 0x1000
 
 
+# Its iptables rules (util/linuxfw of its source) in nft's words.
+_FIREWALL = """
+table inet ts {
+	chain input {
+		type filter hook input priority filter;
+		iifname "lo" ip saddr 100.101.102.103 accept
+		iifname != "tailscale0" ip saddr 100.64.0.0/10 drop
+		iifname "tailscale0" accept
+	}
+	chain forward {
+		type filter hook forward priority filter;
+		iifname "tailscale0" meta mark set meta mark & 0xff00ffff ^ 0x00040000
+		meta mark & 0x00ff0000 == 0x00040000 accept
+		oifname "tailscale0" ip saddr 100.64.0.0/10 drop
+		oifname "tailscale0" accept
+	}
+	chain postrouting {
+		type nat hook postrouting priority srcnat;
+		meta mark & 0x00ff0000 == 0x00040000 masquerade
+	}
+	chain restore {
+		type filter hook prerouting priority mangle;
+		ct state established,related meta mark set ct mark & 0x00ff0000
+	}
+	chain save {
+		type route hook output priority mangle;
+		ct state new meta mark & 0x00ff0000 != 0 ct mark set meta mark & 0x00ff0000
+	}
+}
+"""
+
+
 def mark(sock: socket.socket, value: int = TAILSCALE) -> None:
     """Mark a socket as tailscaled does its own."""
     sock.setsockopt(socket.SOL_SOCKET, SO_MARK, value)
@@ -49,9 +81,13 @@ class Tailscaled:
         self._thread.start()
 
     def route(self) -> None:
-        """Add its routing rules, where it adds them itself: before wg-quick's if wg-quick came first, behind them if not."""
+        """Add its routing rules, where it adds them itself: before wg-quick's if wg-quick came first, behind them if not.
+
+        And its firewall rules: ts-input, ts-forward, ts-postrouting, and the marks that it keeps with its connections.
+        """
         marked = f"fwmark {int(TAILSCALE):#x}/{int(TAILSCALE_MASK):#x}"
         rules = (f"5210 {marked} table main", f"5230 {marked} table default", f"5250 {marked} type unreachable", "5270 table 52")
+        self._client.do("nft", "-f", "-", stdin=_FIREWALL)
         for version in (4, 6):
             for each in rules:
                 self._client.do("ip", f"-{version}", "rule", "add", "pref", *each.split())

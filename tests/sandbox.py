@@ -152,7 +152,8 @@ class Sandbox:
         """Return everything that disarming must bring back: rules, files, links."""
         script = (
             "nft -s list ruleset; find /etc/failshut /etc/wireguard | sort; cat /etc/wireguard/*; "
-            "ip rule; ip -6 rule; ip route show table all; sysctl -a 2>/dev/null | grep -E '^net.ipv[46].conf'"
+            "ip rule; ip -6 rule; ip route show table all; "
+            "ip -o link | grep -o 'group [^ ]*'; sysctl -a 2>/dev/null | grep -E '^net.ipv[46].conf'"
         )
         return self.run("sh", "-c", script).stdout
 

@@ -38,6 +38,11 @@ def test_tailscale_works_beside_the_tunnel(beside):
     beside.held("works-tailscale")
 
 
+def test_tailscale_works_when_it_was_started_first(beside):
+    """With the routing that arming adds; without it, wg-quick's rules would take all of it into the tunnel."""
+    beside.held("works-tailscale-first")
+
+
 @pytest.mark.scenario(*SCENARIOS["tailscale-near-misses"].covers)
 def test_the_mark_the_port_or_root_alone_open_nothing(beside):
     """Next port, next mark, names, plain HTTP, ping, the tunnel's address."""

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.lab
 
 _SOCKETS = """
 import json, os, socket
+from failshut.model.policy import Policy, Tailscale
 from failshut.verify.ground import survey
 
 def bound(kind, port, mark, uid=0):
@@ -30,7 +31,7 @@ kept = [
     bound(socket.SOCK_DGRAM, 41643, 0x40000),
     bound(socket.SOCK_DGRAM, 41644, 0x80000, uid=1000),
 ]
-print(json.dumps([sorted(survey(each).tailscaled) for each in (["wg0", "tailscale0"], ["wg0"])]))
+print(json.dumps([sorted(survey(Policy((), tailscale=each)).tailscaled) for each in (Tailscale(), None)]))
 """
 
 

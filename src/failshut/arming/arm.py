@@ -16,6 +16,7 @@ from failshut.arming.compare import canonical_text, guarded_devices
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed, pointed, publish, stage
 from failshut.arming.kernel import kernel_listing, load
+from failshut.arming.routing import lines_of, put_back, route
 from failshut.arming.state import (
     ARMED_DIRECTORY,
     RECORD_FILE,
@@ -92,6 +93,10 @@ def arm(
         write(plan.configs, undo)
         report("loading the lock in one transaction, and reading it back")
         record = _record(policy, plan, load(plan, before, undo), directory)
+        if plan.routes is not None:
+            report("putting the routing on")
+            undo.callback(put_back, directory)
+            route(staged)
         generation = _keep(staged, copies, record, undo)
         if not confirm_within:
             install(directory, generation.name, report, undo, with_systemd=plan.with_systemd)
@@ -188,6 +193,7 @@ def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) ->
         version=__version__,
         tunnels=tuple(str(each.interface) for each in policy.tunnels),
         beside=tuple(str(each) for each in policy.beside),
+        bridges=policy.forward.bridges,
         guarded=guarded_devices(plan.wanted),
         under_ip=plan.under_ip,
         with_systemd=plan.with_systemd,
@@ -195,6 +201,7 @@ def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) ->
         marks=tuple(marks.values()),
         sysctls=tuple(sysctls.values()),
         boot=tuple(seals(plan.boot).items()),
+        routing=lines_of(plan.routes) if plan.routes else (),
         directories=tuple(dict.fromkeys((*(earlier.directories if earlier else ()), *missing))),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from failshut.arming.status import Boot, State, Status, read_status
+from failshut.boot.places import LOADER
 from failshut.cli.session import Session, begin, session_options
 from failshut.host.wireguard import RunningTunnel
 from failshut.model.exits import Exit
@@ -48,6 +49,7 @@ def status_json(status: Status) -> dict[str, Any]:
         "under_ip": list(status.guarded),
         "not_under_ip": list(status.unguarded),
         "drift": list(status.drift),
+        "routing": list(status.routing),
         "held": str(status.held),
         "reverts_in": status.reverts_in,
         "guard": status.guarded_by,
@@ -96,11 +98,18 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
     for line in status.counts.blocked[:_SHOWN_DESTINATIONS]:
         port = f" port {line.port}" if line.port else ""
         yield f"           {line.packets:>6}  {line.destination} {line.protocol}{port}, user {line.uid}"
+    yield from _drift(status)
+    if session.verbose:
+        yield from _rules(status)
+
+
+def _drift(status: Status) -> Iterator[str]:
     if status.drift and status.listing.tables:
         yield "drift      the kernel's rules are not the armed ones; `failshut arm` puts them right"
         yield from (f"           {line}" for line in status.drift)
-    if session.verbose:
-        yield from _rules(status)
+    if status.routing:
+        yield f"routing    not as armed; `sh {LOADER} routing` puts it right"
+        yield from (f"           {line}" for line in status.routing)
 
 
 def _guard_words(status: Status) -> str:

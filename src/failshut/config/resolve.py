@@ -34,6 +34,7 @@ def resolve(declaration: Declaration, sources: Sources) -> Checked:
         tunnels=tuple(each.tunnel() for each in tunnels),
         dhcp=document.allow.dhcp,
         ndp=document.allow.ndp,
+        portal=document.allow.portal,
         lan=_lan(document.allow.lan) if document.allow.lan else None,
         inbound=tuple(_inbound(each) for each in document.allow.inbound),
         outbound=tuple(_outbound(each, sources) for each in document.allow.outbound),

@@ -76,7 +76,7 @@ class TunnelTable(Table):
     addresses: list[Annotated[InterfaceAddress, *_ADDRESS]] | None = Field(
         default=None, description="The tunnel's own addresses; replaces the config's."
     )
-    through: Annotated[str | None, *_TUNNEL] = Field(
+    through: Annotated[InterfaceName | None, *_TUNNEL] = Field(
         default=None, description="Double hop: this tunnel's transport may leave only by that tunnel."
     )
 
@@ -140,6 +140,7 @@ class AllowTable(Table):
 
     dhcp: bool = Field(default=True, description="DHCPv4 and DHCPv6, narrowed to what a client sends.")
     ndp: bool = Field(default=True, description="IPv6 neighbour and router discovery, link-local only.")
+    portal: bool = Field(default=False, description="Let `failshut portal` open a captive portal's sign-in to one browser.")
     lan: LanTable | None = None
     inbound: list[InboundTable] = []
     outbound: list[OutboundTable] = []

@@ -64,7 +64,7 @@ class Built:
             config=self.config.path if self.config else None,
             fwmark_in_config=self.config is not None and mark is not None and self.config.fwmark == mark,
             named_endpoints=tuple(dict.fromkeys(self.needs_dns)),
-            through=InterfaceName(self.table.through) if self.table.through else None,
+            through=self.table.through,
             default_mark=self.default_mark,
         )
 

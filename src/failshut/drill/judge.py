@@ -7,7 +7,7 @@ line of every decision is "no".
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -27,7 +27,7 @@ from failshut.model.packet import (
     UDPLITE,
     Packet,
 )
-from failshut.model.policy import Lan, Outbound, Policy
+from failshut.model.policy import Lan, MulticastName, Outbound, Policy
 from failshut.model.units import Address, Prefix, Protocol
 
 LINK_LOCAL6, MULTICAST6, UNSPECIFIED6 = IPv6Network("fe80::/10"), IPv6Network("ff02::/16"), IPv6Address("::")
@@ -54,13 +54,11 @@ MULTICAST_DNS_PORTS = frozenset({5353, 5355})
 FIRST_HIGH_PORT = 1024
 WITH_PORTS = frozenset({TCP, UDP, UDPLITE, SCTP, DCCP})
 # mDNS (RFC 6762), LLMNR (RFC 4795) and SSDP (UPnP 2.0): address and port.
-MULTICAST_NAMES = frozenset(
-    (ip_address(address), port)
-    for address, port in (
-        *(("224.0.0.251", 5353), ("ff02::fb", 5353), ("224.0.0.252", 5355), ("ff02::1:3", 5355)),
-        *(("239.255.255.250", 1900), ("ff02::c", 1900)),
-    )
-)
+MULTICAST_NAMES = {
+    MulticastName.MDNS: ((ip_address("224.0.0.251"), 5353), (ip_address("ff02::fb"), 5353)),
+    MulticastName.LLMNR: ((ip_address("224.0.0.252"), 5355), (ip_address("ff02::1:3"), 5355)),
+    MulticastName.SSDP: ((ip_address("239.255.255.250"), 1900), (ip_address("ff02::c"), 1900)),
+}
 # WireGuard's messages (whitepaper §5.4): type → exact length in bytes; type 4 carries data, 32 bytes and more.
 HANDSHAKE_LENGTHS = {1: 148, 2: 92, 3: 64}
 
@@ -243,14 +241,33 @@ def _lan(packet: Packet, device: str, case: Case) -> str | None:
         return None
     if lan.interfaces and not any(fnmatchcase(device, each) for each in lan.interfaces):
         return None
-    looked_up = DNS_PORTS if lan.multicast else DNS_PORTS | MULTICAST_DNS_PORTS
-    if not lan.dns and packet.protocol in WITH_PORTS and packet.target_port in looked_up:
+    if not lan.dns and packet.protocol in WITH_PORTS and packet.target_port in refused_lookups(lan):
         return None
-    return "lan" if _within(packet.target, lan.prefixes) or _is_multicast_name(packet, lan) else None
+    # No router carries on what leaves with a hop limit of 1.
+    on_link = _within(packet.target, lan.prefixes) and packet.hop_limit == 1
+    there = _is_service(packet, lan) and (on_link or _within(packet.target, lan.routed))
+    return "lan" if there or _is_multicast_name(packet, lan) else None
+
+
+def refused_lookups(lan: Lan) -> frozenset[int]:
+    """Return the ports of name look-ups that the LAN does not get, unless `dns` allows them all."""
+    named = {port for _, port in _groups(lan)}
+    return DNS_PORTS | (MULTICAST_DNS_PORTS - named)
+
+
+def _groups(lan: Lan) -> Iterator[tuple[Address, int]]:
+    return (site for name in lan.multicast for site in MULTICAST_NAMES[name])
 
 
 def _is_multicast_name(packet: Packet, lan: Lan) -> bool:
-    return lan.multicast and packet.protocol == UDP and (packet.target, packet.target_port) in MULTICAST_NAMES
+    return packet.protocol == UDP and (packet.target, packet.target_port) in set(_groups(lan))
+
+
+def _is_service(packet: Packet, lan: Lan) -> bool:
+    if not lan.services:
+        return True
+    port = packet.target_port or 0
+    return any(each.protocol.number == packet.protocol and each.low <= port <= each.high for each in lan.services)
 
 
 def _inbound(packet: Packet, device: str, case: Case) -> str | None:

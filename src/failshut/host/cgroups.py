@@ -60,7 +60,7 @@ def cgroup2_mounts(mountinfo: str) -> Iterator[Path]:
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         words, kind = before.split(" "), after.split(" ")[0]
-        if kind == "cgroup2" and len(words) > 4:  # noqa: PLR2004 - the fifth field is the mount point
+        if kind == "cgroup2" and len(words) > 4:
             found.append(Path(words[4]))
     yield from sorted(dict.fromkeys(found), key=lambda each: len(each.parts))
 

@@ -116,7 +116,8 @@ class Inbound:
 class Outbound:
     """A pinned exception: these addresses, this protocol and port.
 
-    When `uid` is set, only that user; when `cgroup` is set, only programs of that control group (a path from the root of cgroup v2).
+    When `uid` is set, only that user; when `cgroup` is set, only programs of that control group, a path from the root of
+    cgroup v2.
     """
 
     name: str
@@ -204,6 +205,8 @@ class Policy:
     tunnels: tuple[Tunnel, ...]
     dhcp: bool = True
     ndp: bool = True
+    # Whether `failshut portal` may let one browser sign in at a captive portal.
+    portal: bool = False
     lan: Lan | None = None
     inbound: tuple[Inbound, ...] = ()
     outbound: tuple[Outbound, ...] = ()
@@ -237,3 +240,8 @@ class Policy:
     def open_tunnels(self) -> tuple[Tunnel, ...]:
         """The tunnels that every program may use."""
         return tuple(tunnel for tunnel in self.tunnels if tunnel.interface not in self.transit)
+
+    @property
+    def open_interfaces(self) -> tuple[InterfaceName, ...]:
+        """The interfaces that every program may leave by: the open tunnels, and Tailscale's."""
+        return (*(tunnel.interface for tunnel in self.open_tunnels), *self.beside)

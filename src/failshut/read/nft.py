@@ -7,15 +7,17 @@ chains and `dynamic` out of sets. A reader that trusts JSON alone takes a switch
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from failshut.model.ruleset import Chain, NamedSet, Ruleset, Table
+from failshut.model.ruleset import Chain, Match, NamedSet, Ruleset, Socket, Statement, Table
 from failshut.read import nft_json
 
 _TABLE = re.compile(r"table (?P<family>\w+) (?P<name>\S+) \{")
 _BLOCK = re.compile(r"\t(?P<kind>set|map|chain|counter) (?P<name>\S+) \{")
 _TABLE_FLAGS = re.compile(r"\tflags (?P<flags>\S.*)")
 _SET_FLAGS = re.compile(r"\t\tflags (?P<flags>\S.*)")
+_LEVELS = re.compile(r"\bsocket cgroupv2 level (\d+)")
 _DEVICE = re.compile(r'\t\ttype \w+ hook \w+ devices? (?:= \{ )?(?P<devices>"[^"]+"(?:, "[^"]+")*)')
 
 
@@ -26,6 +28,8 @@ class _Header:
     flags: frozenset[str] = frozenset()
     set_flags: dict[str, frozenset[str]] = field(default_factory=dict)
     devices: dict[str, str] = field(default_factory=dict)
+    # The levels of a chain's `socket cgroupv2`, in the order of its rules.
+    levels: dict[str, list[int]] = field(default_factory=dict)
 
 
 def read(json_listing: str, text_listing: str) -> Ruleset:
@@ -40,7 +44,7 @@ def _joined(table: Table, header: _Header) -> Table:
         table,
         flags=header.flags,
         sets=tuple(_with_flags(each, header) for each in table.sets),
-        chains=tuple(_with_device(each, header) for each in table.chains),
+        chains=tuple(_with_levels(_with_device(each, header), header) for each in table.chains),
     )
 
 
@@ -51,6 +55,22 @@ def _with_flags(named: NamedSet, header: _Header) -> NamedSet:
 def _with_device(chain: Chain, header: _Header) -> Chain:
     device = header.devices.get(chain.name)
     return replace(chain, base=replace(chain.base, device=device)) if chain.base and device else chain
+
+
+def _with_levels(chain: Chain, header: _Header) -> Chain:
+    levels = iter(header.levels.get(chain.name, ()))
+    if not header.levels.get(chain.name):
+        return chain
+    return replace(
+        chain,
+        rules=tuple(replace(rule, statements=tuple(_with_level(each, levels) for each in rule.statements)) for rule in chain.rules),
+    )
+
+
+def _with_level(statement: Statement, levels: Iterator[int]) -> Statement:
+    if isinstance(statement, Match) and isinstance(statement.left, Socket) and statement.left.key == "cgroupv2":
+        return replace(statement, left=replace(statement.left, level=next(levels, 0)))
+    return statement
 
 
 def _headers(text: str) -> dict[tuple[str, str], _Header]:
@@ -67,6 +87,8 @@ def _headers(text: str) -> dict[tuple[str, str], _Header]:
             header.flags = _words(flags["flags"])
         elif devices := _DEVICE.match(line):
             header.devices[block] = devices["devices"].replace('"', "").replace(" ", "")
+        elif levels := _LEVELS.findall(line):
+            header.levels.setdefault(block, []).extend(map(int, levels))
     return found
 
 

@@ -38,6 +38,8 @@ from failshut.model.ruleset import (
     Match,
     Meta,
     NamedSet,
+    Nat,
+    NatKind,
     Op,
     Payload,
     Range,
@@ -141,7 +143,7 @@ def _match(body: Mapping[str, Any]) -> Match:
 
 def _mangle(body: Mapping[str, Any]) -> Assign:
     target = _left(body["key"])
-    if not isinstance(target, Meta | Ct) or target.key != "mark":
+    if not isinstance(target, Meta | Ct | Payload):
         raise NotUnderstoodError
     value = body["value"]
     if isinstance(value, dict) and "map" in value:
@@ -171,6 +173,12 @@ def _vmap(body: Mapping[str, Any]) -> VerdictMap:
             raise NotUnderstoodError
         elements.append((_element(element, key), then))
     return VerdictMap(key, AnyMap(tuple(elements)))
+
+
+def _masquerade(body: Mapping[str, Any] | None) -> Nat:
+    if body:
+        raise NotUnderstoodError
+    return Nat(NatKind.MASQUERADE)
 
 
 def _counter(body: Any) -> Counter:
@@ -208,6 +216,7 @@ _READERS: dict[str, Callable[[Any], Statement]] = {
     "mangle": _mangle,
     "set": _update,
     "vmap": _vmap,
+    "masquerade": _masquerade,
 }
 
 
@@ -226,8 +235,9 @@ def _left(raw: Any) -> Left:  # noqa: PLR0911 - one line a kind
             return Exthdr(body["name"])
         case "fib":
             return Fib(tuple(body["flags"]), body["result"])
-        case "socket" if body == {"key": "mark"}:
-            return Socket(body["key"])
+        case "socket":
+            # nft 1.0.6 leaves the level out: `read.nft` takes it from the text.
+            return Socket(body["key"], int(body.get("level", 0)))
         case "&" | "|" | "^" | "<<" | ">>":
             return Binary(BitOp(kind), _expression(body[0]), _expression(body[1]))
         case "concat":

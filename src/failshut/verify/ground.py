@@ -47,11 +47,11 @@ class Ground:
         return next((each for each in self.devices if each.name == name), None)
 
 
-def survey(tunnels: Iterable[str]) -> Ground:
-    """Ask the machine. `tunnels` are the interfaces that are no underlay."""
-    inside = set(tunnels)
+def survey(policy: Policy) -> Ground:
+    """Ask the machine which of its devices are underlay for that policy, and what lies on them."""
+    inside = {str(each) for each in policy.interfaces}
     links = all_links()
-    names = [str(each) for each in underlay_devices(links, inside)]
+    names = [str(each) for each in underlay_devices(links, inside, policy.forward.bridges)]
     by_name = {link["ifname"]: link for link in links}
     return Ground(
         devices=tuple(_device(by_name[name]) for name in names),

@@ -68,11 +68,11 @@ def hops_lead_out(view: View) -> Iterator[Finding]:
             yield view.declaration.finding(at, Code.CONTRADICTION, message, remedy)
 
 
-def _hops(built: Built, known: dict[InterfaceName, Built]) -> list[str]:
+def _hops(built: Built, known: dict[InterfaceName, Built]) -> list[InterfaceName]:
     """Return the tunnels that the transport of `built` passes, up to the first that is met twice."""
-    passed: list[str] = []
+    passed: list[InterfaceName] = []
     outer = built.table.through
     while outer in known and outer not in passed:
         passed.append(outer)
-        outer = known[InterfaceName(outer)].table.through
+        outer = known[outer].table.through
     return passed

@@ -14,9 +14,13 @@ from failshut.drill.network.tailscaled import MAGIC_DNS, OWN, PEER, Tailscaled, 
 from failshut.drill.network.wait import until
 from failshut.drill.scenario import Kind, Need, Scenario
 from failshut.drill.scenarios.endpoint import CAP_NET_RAW, LOOT, SOMEBODY
+from failshut.emit.routing import emit_rules
+from failshut.lower.routing import lower_routing
+from failshut.model.host import HostFacts
 from failshut.model.marks import TAILSCALE
 from failshut.model.packet import TCP, UDP
 from failshut.model.policy import Tailscale
+from failshut.model.routing import IpVersion
 from failshut.model.units import Address
 
 SERVER_INDEX, CALLER_INDEX, INSIDE_PORT = 2, 23, 7010
@@ -29,11 +33,21 @@ def _settings(lab: Lab) -> Tailscale:
     return lab.policy.tailscale or Tailscale()
 
 
-def works(lab: Lab) -> None:
+def works_first(lab: Lab) -> None:
+    """Start tailscaled before the tunnel, with the routing that arming adds: all works, and its look-ups go into the tunnel."""
+    works(lab, tunnel_last=True)
+
+
+def works(lab: Lab, *, tunnel_last: bool = False) -> None:
     """Reach a peer, a control server and the tailnet with the tunnel up; be reached by a peer, and over the tailnet."""
     port = int(_settings(lab).port)
     with tailscaled(lab.client, port) as running:
         running.route()
+        if tunnel_last:
+            _add_routing(lab)
+            lab.bring_up()
+            for version in lab.versions:
+                lab.check(f"its own look-ups, IPv{version}", _asks(lab, lab.resolver(version), traffic.DNS_PORT, worn=TAILSCALE))
         # The strictest reverse-path filter, as some distributions set it.
         lab.client.sysctl({f"ipv4/conf/{each}/rp_filter": 1 for each in ("all", lab.device)})
         lab.tailscaled.add((UDP, port))
@@ -47,6 +61,12 @@ def works(lab: Lab) -> None:
         lab.check("names of the tailnet", _asks(lab, MAGIC_DNS, traffic.DNS_PORT))
         before = lab.carried()
         lab.check("the tunnel carries the rest", until(lambda: _all_grew(before, lab.carried()), within=5))
+
+
+def _add_routing(lab: Lab) -> None:
+    routing = lower_routing(lab.policy, HostFacts())
+    for version in IpVersion:
+        lab.client.do("ip", f"-{version}", "-batch", "-", stdin=emit_rules(routing.of(version)))
 
 
 def _all_grew(before: dict[str, int], after: dict[str, int]) -> bool:
@@ -110,14 +130,17 @@ def _peer_speaks_first(lab: Lab, running: Tailscaled, version: int, port: int) -
             return False
 
 
-def _asks(lab: Lab, address: Address, port: int) -> bool:
+def _asks(lab: Lab, address: Address, port: int, *, worn: int = 0) -> bool:
     with lab.client.inside():
         sock = socket.socket(family(address.version), socket.SOCK_DGRAM)
     with sock:
         sock.settimeout(1.0)
+        mark(sock, worn)
+        question = traffic.dns_query()
         try:
-            sock.sendto(b"who is it?", (str(address), port))
-            return sock.recv(64) == b"who is it?"
+            sock.sendto(question, (str(address), port))
+            # An echo or an answer: the same number.
+            return sock.recv(512)[:2] == question[:2]
         except OSError:
             return False
 
@@ -280,6 +303,18 @@ SCENARIOS = (
         (),
         works,
         kind=Kind.WORKS,
+        window=0.2,
+        control=None,
+        because=SEEN,
+        needs=_NEEDED,
+    ),
+    Scenario(
+        "works-tailscale-first",
+        "tailscaled started before the tunnel",
+        (),
+        works_first,
+        kind=Kind.WORKS,
+        tunnel=False,
         window=0.2,
         control=None,
         because=SEEN,

@@ -217,7 +217,6 @@ def test_what_is_sound_beside_a_mistake_keeps_its_place():
     "text",
     [
         '[tunnel.wg0]\nendpoints = ["203.0.113.10:51820"]\nthrough = "wg1"\n',
-        TUNNEL + "[allow.tailscale]\n",
         TUNNEL + "[outside]\n",
         TUNNEL + '[forward]\nmode = "tunnel"\n',
         TUNNEL + '[backend]\nuse = "iptables"\n',

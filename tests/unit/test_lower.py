@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from failshut.lower import lower
 from failshut.lower.rules import address_matches
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
-from failshut.model.policy import Inbound, Lan, Outbound, Policy, Tunnel
+from failshut.model.policy import Inbound, Lan, Outbound, Policy, Tailscale, Tunnel
 from failshut.model.ruleset import ChainType, Ct, Family, Hook, Jump, Match, Meta, Op, Verdict
 from failshut.model.units import Endpoint, InterfaceName, Mark, Port, Protocol
 
@@ -41,6 +41,7 @@ policies = st.builds(
     lan=st.one_of(st.none(), st.builds(Lan, prefixes, st.just(("eth0", "wl*")), st.booleans(), st.booleans())),
     inbound=st.lists(st.builds(Inbound, st.just("ssh"), protocols, ports, prefixes), max_size=2).map(tuple),
     outbound=st.lists(st.builds(Outbound, st.just("ntp"), protocols, prefixes, ports), max_size=2).map(tuple),
+    tailscale=st.one_of(st.none(), st.builds(Tailscale, ports, st.lists(ports, max_size=2, unique=True).map(tuple), prefixes)),
 )
 machines = st.builds(
     HostFacts,

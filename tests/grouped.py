@@ -80,6 +80,7 @@ class Frame:
     source: str
     target: str
     port: int
+    hops: int
     payload: str
 
 

@@ -30,7 +30,8 @@ def packet(data: bytes, device: str) -> dict[str, object] | None:
     skip = {"tcp": (rest[12] >> 4) * 4 if len(rest) > 12 else 0, "udp": 8}.get(name, 0)
     if (name == "udp" and device == "cable" and port == TRANSPORT) or (name == "icmpv6" and rest and 130 <= rest[0] <= 143):
         return None
-    ends = {"source": str(ip_address(source)), "target": str(ip_address(target)), "port": port}
+    hops = data[8] if version == 4 else data[7]
+    ends = {"source": str(ip_address(source)), "target": str(ip_address(target)), "port": port, "hops": hops}
     return {"device": device, "protocol": name, **ends, "payload": rest[skip : skip + 32].decode("latin-1")}
 
 

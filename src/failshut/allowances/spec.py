@@ -42,7 +42,10 @@ def site(text: str, uid: int | None) -> To:
         port = Port(int(found["port"]))
     except ValueError as error:
         raise _usage(str(error), "such as 192.0.2.7:443/tcp") from None
-    return To(network(found["host"].strip("[]")), Protocol(found["protocol"]), port, uid)
+    where = network(found["host"].strip("[]"))
+    if uid is not None and where.prefixlen != where.max_prefixlen:
+        raise _usage(f"{where} is a network, and --user goes with one address", "open each address, or leave --user out")
+    return To(where, Protocol(found["protocol"]), port, uid)
 
 
 def network(text: str) -> Prefix:

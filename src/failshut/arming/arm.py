@@ -203,6 +203,7 @@ def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) ->
         armed_at=int(time.time()),
         version=__version__,
         tunnels=tuple(str(each.interface) for each in policy.tunnels),
+        beside=tuple(str(each) for each in policy.beside),
         bridges=policy.forward.bridges,
         guarded=guarded_devices(plan.wanted),
         under_ip=plan.under_ip,

@@ -112,7 +112,7 @@ def outside_return_rules(facts: HostFacts) -> Iterator[Rule]:
 
 def outside_masquerade_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     """Yield the nat rule that gives a marked packet the address of the device it leaves by."""
-    elsewhere = is_not(OIFNAME, AnySet(("lo", *(str(tunnel.interface) for tunnel in policy.tunnels))))
+    elsewhere = is_not(OIFNAME, AnySet(("lo", *(str(each) for each in policy.interfaces))))
     yield rule("outside", is_(META_MARK, facts.outside), elsewhere, Nat(NatKind.MASQUERADE))
 
 

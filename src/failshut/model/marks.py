@@ -9,6 +9,9 @@ from failshut.model.units import Mark
 # own (`host.probe`): a container with CAP_NET_RAW that can set a mark but not read this one can't forge it.
 STAMP = Mark(0x10000000)
 
+# What tailscaled sets on every socket of its own, so that its routing rules keep them out of its own tunnel; the bits it claims.
+TAILSCALE, TAILSCALE_MASK = Mark(0x80000), Mark(0xFF0000)
+
 # In the connection mark: which underlay device a connection to one of our services arrived on (1..126, shifted by 24).
 ARRIVAL = Mark(0x7F000000)
 ARRIVAL_SHIFT = 24

@@ -23,7 +23,7 @@ PYTHON = "/usr/bin/python3"
 
 # What a careless program does, over and over: names, the web, anything.
 NOISE = f"""
-import socket, sys
+import os, socket, sys
 n = 0
 while True:
     for host, port in (("{INTERNET4}", 9001), ("{ROUTER4}", 53), ("{ROUTER4}", 443), ("{INTERNET6}", 9001)):
@@ -37,12 +37,13 @@ while True:
                 except OSError:
                     pass
     n += 1
-    open(sys.argv[1], "w").write(str(n))
+    open(sys.argv[1] + ".new", "w").write(str(n))
+    os.replace(sys.argv[1] + ".new", sys.argv[1])
 """
 
 # Signs in as a person would, by name; before that it tries what no sign-in needs. Then it stays open.
 BROWSER = f"""#!{PYTHON}
-import os, socket, sys, time, urllib.request
+import os, signal, socket, sys, urllib.request
 log = open("/run/log/browser", "w")
 own = [open(each).read() for each in ("/proc/self/cgroup", "/etc/resolv.conf")]
 for line in (os.getuid(), os.environ["HOME"], own[0].split()[-1], own[1].strip()):
@@ -59,13 +60,12 @@ print(sys.argv[1], socket.gethostbyname("some.example"), file=log)
 page = sys.argv[1].replace("{ROUTER4}", "some.example")
 print(urllib.request.urlopen(page, data=b"room=7").read().decode(), file=log, flush=True)
 open(os.environ["HOME"] + "/cookie", "w").close()
-while True:
-    time.sleep(1)
+signal.pause()
 """
 
 # Never signs in, and counts what it tries: a connection to the web every time.
 SENDER = f"""#!{PYTHON}
-import socket
+import os, socket
 n = 0
 while True:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
@@ -75,7 +75,8 @@ while True:
         except OSError:
             pass
     n += 1
-    open("/run/log/tries", "w").write(str(n))
+    open("/run/log/tries.new", "w").write(str(n))
+    os.replace("/run/log/tries.new", "/run/log/tries")
 """
 
 

@@ -38,6 +38,8 @@ def constant(text: str, type_: str) -> Scalar:
 def _of_type(text: str, type_: str) -> Scalar:
     if reader := _READERS.get(type_):
         return reader(text)
+    if type_ == "time" and _TIME.fullmatch(text):
+        return seconds(text)
     if type_ in _TEXT_TYPES:
         return number(text) if text.isdecimal() and type_ != "ifname" else text
     return _numeric(text, type_)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from failshut.model.ruleset import Family, Limit, Quota, Reject
+from dataclasses import replace
+
+from failshut.model.ruleset import Family, Limit, Quota, Reject, Ruleset, Table, Update
 from failshut.model.symbols import word_of
 from failshut.read.constants import BadValueError, number
 
@@ -43,3 +45,19 @@ def quota(size: int, unit: str, *, over: bool) -> Quota:
     if unit not in _UNITS:
         raise BadValueError(f"{unit!r} is no unit of a quota")
     return Quota(size * _UNITS[unit], over)
+
+
+def with_dynamic_sets(ruleset: Ruleset) -> Ruleset:
+    """Return the same rules, with every set that a rule changes marked as dynamic: nft's JSON does not say so of all."""
+    return replace(ruleset, tables=tuple(_with_dynamic_sets(each) for each in ruleset.tables))
+
+
+def _with_dynamic_sets(table: Table) -> Table:
+    statements = (each for chain in table.chains for rule in chain.rules for each in rule.statements)
+    changed = {each.set for each in statements if isinstance(each, Update)}
+    dynamic = {"dynamic"}
+    return replace(
+        table,
+        sets=tuple(replace(each, flags=each.flags | dynamic, elements=()) if each.name in changed else each for each in table.sets),
+        maps=tuple(replace(each, flags=each.flags | dynamic, elements=()) if each.name in changed else each for each in table.maps),
+    )

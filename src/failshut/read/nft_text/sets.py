@@ -10,7 +10,8 @@ from failshut.model.symbols import INTEGER
 from failshut.read.constants import number, seconds
 from failshut.read.nft_text.cursor import Cursor, NotUnderstoodError
 from failshut.read.nft_text.expressions import expression
-from failshut.read.nft_text.values import elements, mappings, types_of
+from failshut.read.nft_text.values import elements, mappings
+from failshut.read.values import types_of
 
 _Data = Scalar | Tuple | Verdict | Jump
 

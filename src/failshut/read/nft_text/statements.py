@@ -43,7 +43,8 @@ from failshut.read.meaning import limit, quota, reject
 from failshut.read.nft_text.cursor import RULE_END, Cursor, NotUnderstoodError
 from failshut.read.nft_text.expressions import KEYWORDS, expression, left_side
 from failshut.read.nft_text.nat import duplicate, forward, masquerade, redirect, tproxy, translate
-from failshut.read.nft_text.values import any_map, comparison, element, flag_list, inner_type, skip_traits, verdict
+from failshut.read.nft_text.values import any_map, comparison, element, flag_list, skip_traits, verdict
+from failshut.read.values import inner_type
 
 _RATE = re.compile(r"(\d+)(?:/(\w+))?")
 _TARGETS = Meta | Ct | Payload | RawPayload | Exthdr | HeaderOption
@@ -80,10 +81,12 @@ def _of_field(cursor: Cursor) -> Statement:
         return UnknownMatch(text)
 
 
-def _assign(cursor: Cursor, target: _TARGETS) -> Assign:
+def _assign(cursor: Cursor, target: _TARGETS) -> Assign | ObjectRef:
     if cursor.here in KEYWORDS or cursor.here == "(" or cursor.here.startswith("@") or cursor.ahead() in ("|", "&", "^"):
         return Assign(target, expression(cursor))
     type_ = inner_type(target)
+    if target == Meta("secmark"):
+        return ObjectRef("secmark", cursor.word())
     if tests_bits(type_):
         return Assign(target, word_of(bits_of(flag_list(cursor, type_), type_), type_))
     value = element(cursor, (type_,))

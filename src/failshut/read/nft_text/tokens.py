@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from dataclasses import dataclass, field
 
-from failshut.model.finding import Code, Finding, Place
+from failshut.model.finding import Code
+from failshut.read.source import Source
 
 # What is skipped first, then: a raw payload load, a name with a sign, text, a comment that stands for a match of iptables that old
 # releases of nft can't say (it is no comment: it decides), runs of word characters, operators, line ends.
@@ -19,41 +19,6 @@ _TOKEN = re.compile(
 NEW_LINE, SEMICOLON, OPEN, CLOSE, END = "\n", ";", "{", "}", ""
 # A text whose variables multiply beyond this is not read further.
 MOST_TOKENS = 4_000_000
-_LONGEST_LINE = 200
-
-
-def printable(text: str) -> str:
-    """Return text without anything that a terminal would obey."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text.replace("\t", " "))
-
-
-@dataclass(slots=True)
-class Source:
-    """The text, its name, and what was found wrong with it."""
-
-    name: str
-    text: str
-    findings: list[Finding] = field(default_factory=list)
-    _starts: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._starts = [0, *(each.end() for each in re.finditer("\n", self.text))]
-
-    def place(self, offset: int, length: int = 1) -> Place:
-        """Return the line and column of a character."""
-        line = bisect_right(self._starts, offset)
-        return Place(self.name, line, offset - self._starts[line - 1] + 1, max(length, 1))
-
-    def line_of(self, offset: int) -> int:
-        """Return the number of the line that a character is in, from 1."""
-        return bisect_right(self._starts, offset)
-
-    def error(self, code: Code, message: str, offset: int, help: str = "") -> None:  # noqa: A002
-        """Add an error at a character."""
-        place = self.place(offset)
-        start = self._starts[place.line - 1]
-        shown = self.text[start : start + _LONGEST_LINE].split("\n", 1)[0]
-        self.findings.append(Finding(code, printable(message), place, printable(help), source=printable(shown)))
 
 
 @dataclass(slots=True)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address
 from typing import TypeVar
 
 from failshut.model.ruleset import (
     AnyMap,
-    AnySet,
     Binary,
     CatchAll,
-    Concat,
     Element,
     Expression,
     Jump,
     Left,
     Match,
     Op,
-    Opaque,
-    Range,
     Right,
     Scalar,
     SetRef,
@@ -27,13 +22,12 @@ from failshut.model.ruleset import (
     Verdict,
     masked,
 )
-from failshut.model.symbols import describe, word_of
-from failshut.read.constants import BadValueError, address_span, any_of, as_number, bits_of, constant, number, span, tests_bits
+from failshut.model.symbols import word_of
+from failshut.read.constants import any_of, bits_of, constant, tests_bits
 from failshut.read.nft_text.cursor import RULE_END, Cursor, NotUnderstoodError
 from failshut.read.nft_text.tokens import NEW_LINE
+from failshut.read.values import ANY_TYPE, between, plain, types_of, value_of
 
-# The type of a constant that nothing tells the type of.
-ANY_TYPE = ""
 _OPERATORS = {
     "==": Op.EQ, "eq": Op.EQ, "!=": Op.NE, "ne": Op.NE, "<": Op.LT, "lt": Op.LT, ">": Op.GT, "gt": Op.GT, "<=": Op.LE, "le": Op.LE,
     ">=": Op.GE, "ge": Op.GE, "!": Op.NOT_IN,
@@ -44,19 +38,6 @@ _TRAITS = {"timeout": 1, "expires": 1, "comment": 1, "counter": 0, "packets": 1,
 _Item = TypeVar("_Item")
 
 
-def inner_type(expression: Expression) -> str:
-    """Return the type of what arithmetic is done with, or of the expression itself."""
-    while isinstance(expression, Binary):
-        expression = expression.left
-    return ANY_TYPE if isinstance(expression, int | Opaque) else describe(expression)[0]
-
-
-def types_of(expression: Expression) -> tuple[str, ...]:
-    """Return the types of a key's parts."""
-    parts = expression.parts if isinstance(expression, Concat) else (expression,)
-    return tuple(inner_type(each) for each in parts)
-
-
 def comparison(cursor: Cursor, left: Left) -> Match:
     """Read the operator and the right side of a match."""
     operator = _OPERATORS.get(cursor.here)
@@ -64,7 +45,7 @@ def comparison(cursor: Cursor, left: Left) -> Match:
         cursor.at += 1
     types = types_of(left)
     if cursor.here == "{":
-        right: Right = _plain(any_of(elements(cursor, types)), left)
+        right: Right = plain(any_of(elements(cursor, types)), left)
         return Match(left, right, operator or Op.EQ)
     if cursor.here.startswith("@"):
         return Match(left, SetRef(cursor.take()[1:]), operator or Op.EQ)
@@ -73,7 +54,7 @@ def comparison(cursor: Cursor, left: Left) -> Match:
     value = element(cursor, types)
     if isinstance(value, CatchAll):
         raise NotUnderstoodError("'*' where a value is due")
-    return Match(left, _plain(value, left), operator or Op.EQ)
+    return Match(left, plain(value, left), operator or Op.EQ)
 
 
 def _flags(cursor: Cursor, left: Left, type_: str, operator: Op | None) -> Match:
@@ -86,12 +67,12 @@ def _flags(cursor: Cursor, left: Left, type_: str, operator: Op | None) -> Match
         return Match(left, bits_of(words, type_), operator or Op.IN)
     if operator in (None, Op.NOT_IN):
         value = any_of(words)
-        return Match(left, _plain(value, left), operator or Op.IN)
+        return Match(left, plain(value, left), operator or Op.IN)
     right = words[0] if len(words) == 1 else word_of(bits_of(words, type_), type_)
     return Match(left, right, operator or Op.EQ)
 
 
-def flag_list(cursor: Cursor, type_: str) -> list[Scalar]:
+def flag_list(cursor: Cursor, type_: str, separators: tuple[str, ...] = (",", "|")) -> list[Scalar]:
     """Read flags between commas or bars, with or without parentheses."""
     words: list[Scalar] = []
     while True:
@@ -102,26 +83,9 @@ def flag_list(cursor: Cursor, type_: str) -> list[Scalar]:
                 if not (cursor.accept("|") or cursor.accept(",")):
                     raise NotUnderstoodError(f"{cursor.here!r} where ')' is due")
                 words.append(constant(cursor.word(), type_))
-        if not (cursor.accept(",") or cursor.accept("|")):
+        if cursor.here not in separators:
             return words
-
-
-def _plain(value: Element | AnySet, left: Left) -> Right:
-    """Return a right side; under arithmetic as numbers."""
-    if isinstance(value, AnySet) and isinstance(left, Binary):
-        return AnySet(tuple(_numbers(each, left) for each in value.elements))
-    if isinstance(value, CatchAll):
-        raise NotUnderstoodError("a set that holds everything")
-    return _numbers(value, left) if isinstance(left, Binary) and not isinstance(value, AnySet) else value
-
-
-def _numbers(value: Element, left: Left) -> Scalar:
-    type_ = inner_type(left)
-    if isinstance(value, Range):
-        return span(as_number(value.low, type_), as_number(value.high, type_))
-    if isinstance(value, int | str | IPv4Address | IPv6Address):
-        return as_number(value, type_)
-    raise BadValueError(f"{value} is no number")
+        cursor.at += 1
 
 
 def element(cursor: Cursor, types: tuple[str, ...]) -> Element:
@@ -151,7 +115,7 @@ def _whole(parts: list[Scalar]) -> Scalar | Tuple:
 
 def _part(cursor: Cursor, type_: str, *, in_map: bool) -> tuple[Scalar, bool]:
     if cursor.here == "(" or (tests_bits(type_) and cursor.ahead() == "|"):
-        return word_of(bits_of(flag_list(cursor, type_), type_), type_), False
+        return word_of(bits_of(flag_list(cursor, type_, ("|",)), type_), type_), False
     quoted = cursor.here.startswith('"')
     text = cursor.word()
     if in_map and not quoted and ":" in text and (found := _cut(cursor, text, type_)) is not None:
@@ -159,7 +123,7 @@ def _part(cursor: Cursor, type_: str, *, in_map: bool) -> tuple[Scalar, bool]:
     low = value_of(text, type_)
     if cursor.here == "-" and cursor.ahead() not in RULE_END:
         cursor.at += 1
-        return _span(low, value_of(cursor.word(), type_), type_), False
+        return between(low, value_of(cursor.word(), type_), type_), False
     return low, False
 
 
@@ -177,29 +141,6 @@ def _cut(cursor: Cursor, text: str, type_: str) -> Scalar | None:
         cursor.at -= 1
         cursor.texts[cursor.at] = rest
     return value
-
-
-def _span(low: Scalar, high: Scalar, type_: str) -> Scalar:
-    if isinstance(low, IPv4Address | IPv6Address) and isinstance(high, IPv4Address | IPv6Address):
-        return address_span(low, high)
-    if isinstance(low, int) and isinstance(high, int):
-        return span(low, high, type_)
-    if isinstance(low, str) and isinstance(high, str):
-        return Range(low, high)
-    return span(as_number(low, type_), as_number(high, type_), type_)
-
-
-def value_of(text: str, type_: str) -> Scalar:
-    """Return the constant of a word; without a type, what it looks like. Raises ValueError."""
-    if type_:
-        return constant(text, type_)
-    for reader in (number, lambda word: constant(word, "ipv4_addr"), lambda word: constant(word, "ipv6_addr")):
-        try:
-            return reader(text)
-        except ValueError:
-            continue
-    low, dash, high = text.partition("-")
-    return span(number(low), number(high)) if dash and low.isdecimal() and high.isdecimal() else text
 
 
 def braced(cursor: Cursor, read: Callable[[], _Item]) -> list[_Item]:

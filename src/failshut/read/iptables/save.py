@@ -1,0 +1,40 @@
+"""`iptables-save` and `ip6tables-save`, as a program wrote them or a hand: the entry."""
+
+from __future__ import annotations
+
+from failshut.model.finding import Code
+from failshut.model.ruleset import Engine, Family, Ruleset
+from failshut.read.iptables.document import parse
+from failshut.read.iptables.lowering import table
+from failshut.read.iptables.remarks import Remarks
+from failshut.read.reading import Reading
+
+
+def read_save(text: str, name: str, family: Family, engine: Engine | None = None) -> Reading:
+    """Return the rules of `text`, read from the file `name`, for `Family.IP` or `Family.IP6`.
+
+    Never raises for any text: what iptables-restore would refuse is an error among the findings. What is not understood is in the
+    rules as `UnknownMatch` or `Unknown`. `engine` is taken from the text's header when it is not said, and is else iptables-nft.
+    """
+    lines = text.split("\n")
+    remarks = Remarks(name, lines)
+    for at, line in enumerate(lines, start=1):
+        if "\0" in line:
+            message = "this is no text: there is a zero byte in it"
+            remarks.error(Code.RULES_UNREADABLE, message, (at, line.index("\0") + 1, 1), "give what `iptables-save` writes")
+            return Reading(Ruleset(), remarks.all())
+    _endings(lines, remarks)
+    version = 6 if family is Family.IP6 else 4
+    document = parse(lines, version, remarks)
+    chosen = engine or document.engine or Engine.IPTABLES_NFT
+    tables = tuple(table(each, family, chosen, remarks) for each in document.tables)
+    return Reading(Ruleset(tables), remarks.all(), tuple(remarks.approximations))
+
+
+def _endings(lines: list[str], remarks: Remarks) -> None:
+    """Take away what Windows ends its lines with, and say so."""
+    first = next((at for at, line in enumerate(lines, start=1) if line.endswith("\r")), 0)
+    if first:
+        message = "lines end in CR LF: iptables-restore refuses such a COMMIT, and takes the CR for part of a value"
+        remarks.warning(Code.RULES_UNCLEAR, message, (first, len(lines[first - 1]), 1), "convert it with dos2unix")
+        lines[:] = [line.removesuffix("\r") for line in lines]

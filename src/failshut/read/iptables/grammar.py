@@ -22,6 +22,10 @@ class RefusedError(ValueError):
         self.at, self.help = at, help
 
 
+# What is remembered of a long file; what comes once is not worth it.
+REMEMBERED = 2048
+
+
 class Shared:
     """Options and parts that many rules have: one object for all, so that a long file stays small."""
 
@@ -34,6 +38,8 @@ class Shared:
         key = (name, values, negated, at)
         found = self._options.get(key)
         if found is None:
+            if len(self._options) >= REMEMBERED:
+                self._options.clear()
             found = self._options[key] = Option(name, values, negated, at)
         return found
 
@@ -42,6 +48,8 @@ class Shared:
         key = (name, tuple(map(id, options)), at)
         found = self._parts.get(key)
         if found is None:
+            if len(self._parts) >= REMEMBERED:
+                self._parts.clear()
             found = self._parts[key] = Part(name, options, at)
         return found
 

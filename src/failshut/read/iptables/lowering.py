@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from failshut.model.finding import Code
 from failshut.model.ruleset import Assign, Chain, Engine, Family, Jump, Opaque, Origin, Rule, Table, Unknown, UnknownMatch, Verdict
+from failshut.read.iptables.grammar import REMEMBERED
 from failshut.read.iptables.graph import Edge, circles, reached_from
 from failshut.read.iptables.hooks import base, built_in
 from failshut.read.iptables.meaning import fields, header, targets
@@ -104,6 +105,8 @@ class _Lowering:
                 return unknown
             except UnsureError as error:
                 ways, reason = unknown, str(error)
+            if len(self.known) >= REMEMBERED:
+                self.known.clear()
             found = self.known[id(said), seen] = ways, _assumed(ways, reason)
         ways, assumed = found
         if assumed:

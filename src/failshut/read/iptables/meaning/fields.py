@@ -220,7 +220,9 @@ def limit(part: Part, seen: Seen) -> Ways:
     count, _, unit = text.partition("/")
     word = next((each for each in _UNITS if unit and each.startswith(unit.lower())), "" if unit else "second")
     wanted = number(count, ALL_BITS)
-    if rate and (not wanted or not word or rate.negated):
+    if rate and rate.negated:
+        raise WrongError("a limit can't be negated", rate)
+    if rate and (not wanted or not word):
         raise WrongError(f"{text!r} is no rate", rate, help="as in 3/min")
     return ((Limit(wanted or 3, word, value(burst, 10000) if burst else 5),),)
 

@@ -10,6 +10,10 @@ from failshut.read.iptables.names import protocol_number
 from failshut.read.iptables.tree import Option
 
 _OFFSET = 0x1FFF
+# One object for all rules: a file may have 100,000 of them.
+_ADDRESSES = {
+    (ip, name): Payload(ip, field) for ip in ("ip", "ip6") for name, field in (("source", "saddr"), ("destination", "daddr"))
+}
 
 
 def read(given: Option, seen: Seen) -> Ways:
@@ -34,7 +38,7 @@ def protocol(header: tuple[Option, ...]) -> int | None:
 
 
 def _address(given: Option, seen: Seen) -> Ways:
-    left = Payload(seen.ip, "saddr" if given.name == "source" else "daddr")
+    left = _ADDRESSES[seen.ip, given.name]
     texts = given.values[0].split(",")
     if given.negated and len(texts) > 1:
         raise WrongError("several addresses can't be negated at once", given)

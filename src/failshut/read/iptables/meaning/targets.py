@@ -184,9 +184,15 @@ def tos(part: Part, seen: Seen) -> Ways:
 
 
 def classify(part: Part, seen: Seen) -> Ways:
-    """`-j CLASSIFY`: the packet's priority, by which queueing sorts."""
+    """`-j CLASSIFY`: the packet's priority, by which queueing sorts: two hexadecimal numbers of 16 bits."""
     del seen
-    return ((Assign(Meta("priority"), Opaque(f"-j {part}")),),)
+    given = part.options[0] if part.options else _missing(part)
+    halves = [number(f"0x{each.removeprefix('0x')}", 0xFFFF) for each in given.values[0].split(":")]
+    match halves:
+        case [int(major), int(minor)]:
+            return ((Assign(Meta("priority"), major << 16 | minor),),)
+        case _:
+            raise WrongError(f"{given.values[0]!r} is no class", given, help="as in 1:20")
 
 
 def congestion(part: Part, seen: Seen) -> Ways:

@@ -25,6 +25,7 @@ _FLAGS = {"FIN": 1, "SYN": 2, "RST": 4, "PSH": 8, "ACK": 16, "URG": 32, "ALL": 6
 _SYN = (_FLAGS["SYN"] | _FLAGS["RST"] | _FLAGS["ACK"] | _FLAGS["FIN"], _FLAGS["SYN"])
 _OPTIONS = {2: "maxseg", 3: "window", 4: "sack-permitted", 5: "sack", 8: "timestamp"}
 _WITH_PORTS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
+_PORTS = {(name, port): Payload(name, port) for name in _WITH_PORTS.values() for port in ("sport", "dport")}
 
 # nft's words for the types; the others are numbers.
 _TYPES = {
@@ -97,7 +98,7 @@ def multiport(part: Part, seen: Seen) -> Ways:
     if not name:
         raise WrongError("multiport needs `-p` with a protocol that has ports", given)
     listed = any_of(ports(text, given) for text in given.values[0].split(","))
-    source, target = Payload(name, "sport"), Payload(name, "dport")
+    source, target = _PORTS[name, "sport"], _PORTS[name, "dport"]
     if given.name != "ports":
         return compared(source if given.name == "sports" else target, listed, negated=given.negated)
     if given.negated:
@@ -170,7 +171,7 @@ def _field(name: str, given: Option) -> Ways:
             wanted = ports(given.values[0], given)
             if wanted == _ANY_PORT and given.negated:
                 return NEVER
-            return compared(Payload(name, given.name), wanted, negated=given.negated)
+            return compared(_PORTS[name, given.name], wanted, negated=given.negated)
         case "tcp-flags":
             return bits(Payload("tcp", "flags"), _flags(given, 1), _flags(given, 0), 0xFF, negated=given.negated)
         case "syn":

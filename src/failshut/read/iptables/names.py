@@ -1,41 +1,16 @@
 """The names that iptables takes for numbers: protocols, services, ICMP types, log levels, DSCP classes.
 
-A reader is pure, so it can't ask /etc/protocols or /etc/services: these are Debian's. A save lists numbers for all but protocols.
-Source: netbase's /etc/protocols and /etc/services, `iptables -p icmp -h`, `ip6tables -p ipv6-icmp -h`.
+A save lists numbers for all but protocols. Source: `iptables -p icmp -h`, `ip6tables -p ipv6-icmp -h`, iptables-extensions(8).
 """
 
 from __future__ import annotations
 
 import re
 
+from failshut.read.names import PROTOCOLS, SERVICES
 
-def _table(text: str) -> dict[str, int]:
-    return {name: int(number) for name, _, number in (word.partition("=") for word in text.split())}
-
-
-_PROTOCOLS = _table("""
-all=0 hopopt=0 icmp=1 igmp=2 ggp=3 ip-encap=4 ipencap=4 st=5 tcp=6 egp=8 igp=9 pup=12 udp=17 hmp=20 xns-idp=22 rdp=27 iso-tp4=29
-dccp=33 xtp=36 ddp=37 idpr-cmtp=38 ipv6=41 ipv6-route=43 ipv6-frag=44 idrp=45 rsvp=46 gre=47 esp=50 ipsec-esp=50 ah=51
-ipsec-ah=51 skip=57 icmpv6=58 ipv6-icmp=58 ipv6-nonxt=59 ipv6-opts=60 cphb=73 rspf=73 vmtp=81 eigrp=88 ospf=89 ospfigp=89
-ax.25=93 ipip=94 etherip=97 encap=98 pim=103 ipcomp=108 vrrp=112 l2tp=115 isis=124 sctp=132 fc=133 ipv6-mh=135 mh=135
-mobility-header=135 udplite=136 mpls-in-ip=137 manet=138 hip=139 shim6=140 wesp=141 rohc=142 ethernet=143
-""")
-
-_SERVICES = _table("""
-echo=7 discard=9 null=9 sink=9 daytime=13 ftp-data=20 ftp=21 ssh=22 telnet=23 mail=25 smtp=25 time=37 timserver=37 nicname=43
-whois=43 domain=53 bootps=67 bootpc=68 tftp=69 finger=79 http=80 www=80 kerberos=88 kerberos-sec=88 kerberos5=88 krb5=88
-pop-3=110 pop3=110 portmapper=111 sunrpc=111 auth=113 authentication=113 ident=113 tap=113 nntp=119 readnews=119 untp=119
-ntp=123 epmap=135 loc-srv=135 netbios-ns=137 netbios-dgm=138 netbios-ssn=139 imap=143 imap2=143 snmp=161 snmp-trap=162
-snmptrap=162 xdmcp=177 bgp=179 ldap=389 svrloc=427 https=443 microsoft-ds=445 kpasswd=464 smtps=465 ssmtp=465 submissions=465
-urd=465 isakmp=500 syslog=514 printer=515 spooler=515 route=520 routed=520 router=520 dhcpv6-client=546 dhcpv6-server=547
-afpovertcp=548 rtsp=554 nntps=563 snntp=563 submission=587 ipp=631 ldaps=636 ldp=646 domain-s=853 rsync=873 ftps-data=989
-ftps=990 imaps=993 pop3s=995 socks=1080 openvpn=1194 ms-sql-s=1433 l2f=1701 l2tp=1701 radius=1812 radacct=1813 radius-acct=1813
-nfs=2049 iscsi-target=3260 mysql=3306 ms-wbt-server=3389 distcc=3632 subversion=3690 svn=3690 ipsec-nat-t=4500 iax=4569 sip=5060
-sip-tls=5061 jabber-client=5222 xmpp-client=5222 jabber-server=5269 xmpp-server=5269 cfengine=5308 mdns=5353 postgres=5432
-postgresql=5432 amqps=5671 amqp=5672 x11=6000 x11-0=6000 redis=6379 syslog-tls=6514 ircd=6667 http-alt=8080 webcache=8080
-tproxy=8081 puppet=8140 bacula-dir=9101 bacula-fd=9102 bacula-sd=9103 git=9418 webmin=10000 zabbix-agent=10050
-zabbix-trapper=10051 hkp=11371
-""")
+# iptables knows these without /etc/protocols (xtables_chain_protos in libxtables).
+_PROTOCOLS = {**{name.lower(): found for name, found in PROTOCOLS.items()}, "all": 0, "icmp6": 58, "ipv6-mh": 135, "mh": 135}
 
 # type, and code where the name says one.
 IcmpNames = dict[str, tuple[int, int | None]]
@@ -152,4 +127,4 @@ def protocol_number(text: str) -> int | None:
 def port_number(text: str) -> int | None:
     """Return a port by number or service; None when it is not known."""
     found = number(text, 65535)
-    return _SERVICES.get(text) if found is None else found
+    return SERVICES.get(text) if found is None else found

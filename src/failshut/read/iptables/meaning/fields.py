@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv6Address, IPv6Network
 
 from failshut.model.ruleset import Exthdr, Fib, Limit, Match, Meta, Op, Payload, Quota, Range, RawPayload, Socket
+from failshut.model.symbols import word_of
 from failshut.read.iptables.meaning.ways import (
     ALL_BITS,
     ALWAYS,
@@ -154,7 +155,7 @@ def dscp(part: Part, seen: Seen) -> Ways:
     wanted = DSCP_CLASSES.get(given.values[0].lower()) if given.name == "dscp-class" else number(given.values[0], 63)
     if wanted is None:
         raise WrongError(f"{given.values[0]!r} is no DSCP", given)
-    return compared(Payload(seen.ip, "dscp"), wanted, negated=given.negated)
+    return compared(Payload(seen.ip, "dscp"), word_of(wanted, "dscp"), negated=given.negated)
 
 
 def tos(part: Part, seen: Seen) -> Ways:

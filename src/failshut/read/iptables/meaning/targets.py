@@ -20,6 +20,7 @@ from failshut.model.ruleset import (
     Unknown,
     Verdict,
 )
+from failshut.model.symbols import word_of
 from failshut.read.iptables.meaning.fields import tos_field
 from failshut.read.iptables.meaning.ways import ALWAYS, Seen, Ways, WrongError, option, value, value_and_mask
 from failshut.read.iptables.names import DSCP_CLASSES, LOG_LEVEL_NAMES, LOG_LEVELS, TOS_NAMES, number
@@ -163,7 +164,7 @@ def dscp(part: Part, seen: Seen) -> Ways:
     wanted = DSCP_CLASSES.get(text.lower()) if given.name == "set-dscp-class" else number(text, 63)
     if wanted is None:
         raise WrongError(f"{text!r} is no DSCP", given)
-    return ((Assign(Payload(seen.ip, "dscp"), wanted),),)
+    return ((Assign(Payload(seen.ip, "dscp"), word_of(wanted, "dscp")),),)
 
 
 def tos(part: Part, seen: Seen) -> Ways:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from failshut.model.ruleset import Concat, HeaderOption, Left, Payload, Range, Tuple
+from failshut.model.symbols import word_of
 from failshut.read.iptables.meaning.ways import (
     NEVER,
     Seen,
@@ -23,50 +24,9 @@ from failshut.read.iptables.tree import Option, Part
 _ANY_PORT = Range(0, 65535)
 _FLAGS = {"FIN": 1, "SYN": 2, "RST": 4, "PSH": 8, "ACK": 16, "URG": 32, "ALL": 63, "NONE": 0}
 _SYN = (_FLAGS["SYN"] | _FLAGS["RST"] | _FLAGS["ACK"] | _FLAGS["FIN"], _FLAGS["SYN"])
-_OPTIONS = {2: "maxseg", 3: "window", 4: "sack-permitted", 5: "sack", 8: "timestamp"}
+_OPTIONS = {2: "maxseg", 3: "window", 4: "sack-perm", 5: "sack", 8: "timestamp"}
 _WITH_PORTS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
 _PORTS = {(name, port): Payload(name, port) for name in _WITH_PORTS.values() for port in ("sport", "dport")}
-
-# nft's words for the types; the others are numbers.
-_TYPES = {
-    4: {
-        0: "echo-reply",
-        3: "destination-unreachable",
-        4: "source-quench",
-        5: "redirect",
-        8: "echo-request",
-        9: "router-advertisement",
-        10: "router-solicitation",
-        11: "time-exceeded",
-        12: "parameter-problem",
-        13: "timestamp-request",
-        14: "timestamp-reply",
-        15: "info-request",
-        16: "info-reply",
-        17: "address-mask-request",
-        18: "address-mask-reply",
-    },
-    6: {
-        1: "destination-unreachable",
-        2: "packet-too-big",
-        3: "time-exceeded",
-        4: "parameter-problem",
-        128: "echo-request",
-        129: "echo-reply",
-        130: "mld-listener-query",
-        131: "mld-listener-report",
-        132: "mld-listener-done",
-        133: "nd-router-solicit",
-        134: "nd-router-advert",
-        135: "nd-neighbor-solicit",
-        136: "nd-neighbor-advert",
-        137: "nd-redirect",
-        138: "router-renumbering",
-        141: "ind-neighbor-solicit",
-        142: "ind-neighbor-advert",
-        143: "mld2-listener-report",
-    },
-}
 
 
 def tcp(part: Part, seen: Seen) -> Ways:
@@ -116,12 +76,12 @@ def icmp(part: Part, seen: Seen) -> Ways:
     left = Payload(header, "type")
     if kind is None:
         return NEVER if given.negated else compared(left, Range(0, 255))
-    word = _TYPES[seen.version].get(kind, kind)
+    word = word_of(kind, f"{header}_type")
     if code is None:
         return compared(left, word, negated=given.negated)
     if given.negated:
-        return compared(Concat((left, Payload(header, "code"))), Tuple((word, code)), negated=True)
-    return both(compared(left, word), compared(Payload(header, "code"), code))
+        return compared(Concat((left, Payload(header, "code"))), Tuple((word, word_of(code, f"{header}_code"))), negated=True)
+    return both(compared(left, word), compared(Payload(header, "code"), word_of(code, f"{header}_code")))
 
 
 def esp(part: Part, seen: Seen) -> Ways:
@@ -149,7 +109,7 @@ def ecn(part: Part, seen: Seen) -> Ways:
             wanted = number(given.values[0], 3)
             if wanted is None:
                 raise WrongError("an ECN codepoint lies between 0 and 3", given)
-            found.append(compared(Payload(seen.ip, "ecn"), wanted, negated=given.negated))
+            found.append(compared(Payload(seen.ip, "ecn"), word_of(wanted, "ecn"), negated=given.negated))
         else:
             _only(6, seen, given)
             flag = 0x80 if given.name == "ecn-tcp-cwr" else 0x40

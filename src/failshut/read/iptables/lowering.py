@@ -35,6 +35,16 @@ def table(text: TableText, family: Family, engine: Engine, remarks: Remarks) -> 
     return Table(family, text.name, chains, engine=engine)
 
 
+def unlisted(name: str, line: int, remarks: Remarks) -> tuple[Chain, ...]:
+    """Return chains of which only the table is known: they stand beside its own, at the same places, and may do anything.
+
+    They can't accept what another chain drops, but drop, mark and translate. Their priority may be another than what is said here.
+    """
+    origin = Origin(remarks.file, line, remarks.lines[line - 1])
+    rules = (Rule((Unknown(origin.text),), origin=origin),)
+    return tuple(Chain(f"{each} (not listed)", rules, base(name, each, Verdict.ACCEPT), origin=origin) for each in built_in(name))
+
+
 @dataclass(slots=True)
 class _Lowering:
     """The table whose rules are being read."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from failshut.model.finding import Code
-from failshut.model.ruleset import Engine, Family, Ruleset
+from failshut.model.ruleset import Engine, Family, Ruleset, Table
 from failshut.read.iptables.document import parse
-from failshut.read.iptables.lowering import table
+from failshut.read.iptables.lowering import table, unlisted
 from failshut.read.iptables.remarks import Remarks
 from failshut.read.reading import Reading
 
@@ -32,8 +33,13 @@ def read_save(text: str, name: str, family: Family, engine: Engine | None = None
     with _nothing_to_collect():
         document = parse(lines, version, remarks)
         chosen = engine or document.engine or Engine.IPTABLES_NFT
-        tables = tuple(table(each, family, chosen, remarks) for each in document.tables)
-    return Reading(Ruleset(tables), remarks.all(), tuple(remarks.approximations))
+        tables = [table(each, family, chosen, remarks) for each in document.tables]
+    for table_name, said in document.unlisted.items():
+        beside = unlisted(table_name, said, remarks)
+        known = next((each for each in tables if each.name == table_name), None)
+        tables = [replace(each, chains=(*each.chains, *beside)) if each is known else each for each in tables]
+        tables += [] if known else [Table(family, table_name, beside, engine=chosen)]
+    return Reading(Ruleset(tuple(tables)), remarks.all(), tuple(remarks.approximations))
 
 
 @contextmanager

@@ -149,7 +149,7 @@ def address(text: str, version: int, given: Option) -> Address:
         return IPv4Address(text) if version == 4 else IPv6Address(text)
     except AddressValueError:
         _other_version(text, version, given)
-        if text[:1].isalpha() or "." in text:
+        if ":" not in text and any(each.isalpha() for each in text):
             message = f"{text!r} is a name, and DNS decides what it means when the rules are loaded: write its addresses"
             raise UnsureError(message, given) from None
         raise WrongError(f"{text!r} is no address", given) from None

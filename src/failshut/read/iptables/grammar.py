@@ -139,7 +139,9 @@ class Rule:
             # As if it stood apart; the place on the line stays right for what follows.
             self.next -= 1
             self.words = [*self.words[: self.next], glued, *self.words[self.next + 1 :]]
-        name = ALIASES.get(name, name)
+        # A match's own `--proto` is not the rule's.
+        if not self._owner(name):
+            name = ALIASES.get(name, name)
         if owner := self._owner(name):
             self._own(owner, name, at, bang=bang)
         elif letter := _LONG_COMMANDS.get(name):

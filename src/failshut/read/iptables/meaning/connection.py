@@ -17,6 +17,7 @@ from failshut.read.iptables.meaning.ways import (
     both,
     compared,
     in_network,
+    named,
     network,
     option,
     span,
@@ -85,11 +86,11 @@ def states(wanted: frozenset[str]) -> Ways:
 
 
 def _wanted(given: Option) -> tuple[frozenset[str], frozenset[str]]:
-    words = frozenset(each.lower() for each in given.values[0].split(","))
-    for word in words:
-        if word not in _STATES and word not in _TRANSLATED:
-            known = ", ".join((*_STATES, *_TRANSLATED)).upper()
-            raise WrongError(f"no connection is in a state {word!r}", given, help=f"one of {known}")
+    texts = given.values[0].split(",")
+    words = frozenset(named(each, (*_STATES, *_TRANSLATED)) for each in texts)
+    if "" in words:
+        known = ", ".join((*_STATES, *_TRANSLATED)).upper()
+        raise WrongError(f"no connection is in a state {given.values[0]!r}", given, help=f"one of {known}")
     return words - _TRANSLATED.keys(), words & _TRANSLATED.keys()
 
 
@@ -134,12 +135,10 @@ def _direction(given: Option) -> Ways:
 
 
 def _status(given: Option) -> Ways:
-    wanted: list[str] = []
-    for word in given.values[0].upper().split(","):
-        if word != "NONE" and word not in _STATUS:
-            raise WrongError(f"no connection has a status {word!r}", given, help=f"one of NONE, {', '.join(_STATUS)}")
-        if word != "NONE":
-            wanted.append(_STATUS[word])
+    words = [named(each, ("NONE", *_STATUS)) for each in given.values[0].split(",")]
+    if "" in words:
+        raise WrongError(f"no connection has a status {given.values[0]!r}", given, help=f"one of NONE, {', '.join(_STATUS)}")
+    wanted = [_STATUS[each] for each in words if each != "NONE"]
     if not wanted:
         # NONE is no bit at all: no connection has one of none, every one has none of none.
         return states(frozenset(_STATES) - _WITHOUT) if given.negated else NEVER

@@ -20,6 +20,7 @@ from failshut.read.iptables.meaning.ways import (
     bits,
     both,
     compared,
+    named,
     option,
     span,
     unsure,
@@ -40,6 +41,8 @@ _ADDRESS_TYPES = (
     "UNREACHABLE",
     "PROHIBIT",
 )
+# Types of routes that nft has no word for.
+_OTHER_TYPES = frozenset({"THROW", "NAT", "XRESOLVE"})
 _PACKET_TYPES = {"UNICAST": "host", "HOST": "host", "BROADCAST": "broadcast", "MULTICAST": "multicast", "OTHERHOST": "other"}
 _UNITS = {"second": "second", "minute": "minute", "hour": "hour", "day": "day"}
 _COMPARISONS = {"eq": Op.EQ, "lt": Op.LT, "gt": Op.GT, "": Op.EQ}
@@ -53,11 +56,11 @@ def addrtype(part: Part, seen: Seen) -> Ways:
     for given in part.options:
         if given.name not in ("src-type", "dst-type"):
             continue
-        types = given.values[0].upper().split(",")
-        if wrong := next((each for each in types if each not in _ADDRESS_TYPES), None):
-            if wrong in ("THROW", "NAT", "XRESOLVE"):
-                return unsure(f"-m {part}")
-            raise WrongError(f"no address is of a type {wrong!r}", given, help=f"one of {', '.join(_ADDRESS_TYPES)}")
+        types = [named(each, (*_ADDRESS_TYPES, *_OTHER_TYPES)) for each in given.values[0].split(",")]
+        if "" in types:
+            raise WrongError(f"no address is of a type {given.values[0]!r}", given, help=f"one of {', '.join(_ADDRESS_TYPES)}")
+        if not _OTHER_TYPES.isdisjoint(types):
+            return unsure(f"-m {part}")
         field = "saddr" if given.name == "src-type" else "daddr"
         if seen.version == 6:
             found.append(_type_of_six(field, types, given, limited=bool(limits)))
@@ -88,7 +91,7 @@ def pkttype(part: Part, seen: Seen) -> Ways:
     """`--pkt-type`: whether the link layer addressed it to this machine."""
     del seen
     given = _needed(part, "pkt-type")
-    word = _PACKET_TYPES.get(given.values[0].upper())
+    word = _PACKET_TYPES.get(named(given.values[0], _PACKET_TYPES))
     if not word:
         raise WrongError(f"no packet is of a type {given.values[0]!r}", given, help=f"one of {', '.join(_PACKET_TYPES)}".lower())
     return compared(Meta("pkttype"), word, negated=given.negated)

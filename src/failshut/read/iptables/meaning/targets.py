@@ -22,7 +22,7 @@ from failshut.model.ruleset import (
 )
 from failshut.model.symbols import word_of
 from failshut.read.iptables.meaning.fields import tos_field
-from failshut.read.iptables.meaning.ways import ALWAYS, Seen, Ways, WrongError, option, value, value_and_mask
+from failshut.read.iptables.meaning.ways import ALWAYS, Seen, Ways, WrongError, named, option, value, value_and_mask
 from failshut.read.iptables.names import DSCP_CLASSES, LOG_LEVEL_NAMES, LOG_LEVELS, TOS_NAMES, number
 from failshut.read.iptables.tree import Option, Part
 
@@ -77,7 +77,7 @@ def reject(part: Part, seen: Seen) -> Ways:
         if seen.protocol != 6:
             raise WrongError("a TCP reset needs `-p tcp`", given or _whole(part))
         return ((Reject("tcp reset"),),)
-    code = _REJECTS[seen.version].get(text)
+    code = _REJECTS[seen.version].get(named(text, _REJECTS[seen.version]))
     if not code:
         known = ", ".join(each for each in _REJECTS[seen.version] if each.startswith("icmp"))
         raise WrongError(

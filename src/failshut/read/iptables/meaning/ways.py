@@ -86,6 +86,12 @@ def bits(left: Expression, value: int, mask: int, full: int, *, negated: bool) -
     return compared(masked(left, mask), value, negated=negated)
 
 
+def named(word: str, names: Iterable[str]) -> str:
+    """Return the first name that a word is or begins, whatever its case, as iptables takes most of its words; empty for none."""
+    lower = word.lower()
+    return next((each for each in names if lower and each.lower().startswith(lower)), "")
+
+
 def any_of(elements: Iterable[int | Range | Address | Prefix | str]) -> Right:
     """Return a set, or its only element."""
     unique = tuple(dict.fromkeys(elements))
@@ -145,6 +151,8 @@ def value_and_mask(given: Option, full: int = ALL_BITS) -> tuple[int, int]:
 
 def address(text: str, version: int, given: Option) -> Address:
     """Return an address. Raises WrongError."""
+    if "%" in text:
+        raise WrongError(f"{text!r} has a scope, which no rule can ask for", given, help="ask for the interface by `-i` or `-o`")
     try:
         return IPv4Address(text) if version == 4 else IPv6Address(text)
     except AddressValueError:

@@ -63,10 +63,10 @@ def tproxy(part: Part, seen: Seen) -> Ways:
     on, marked = option(part, "on-ip"), option(part, "tproxy-mark")
     at = address(on.values[0], seen.version, on) if on else None
     statements: list[Statement] = [UnknownMatch("a local socket takes the packet (-j TPROXY)")]
-    if marked:
-        wanted, mask = value_and_mask(marked)
+    wanted, mask = value_and_mask(marked) if marked else (0, 0)
+    if wanted or mask:
         statements.append(Assign(Meta("mark"), exclusive_or(Meta("mark"), ALL_BITS ^ mask, wanted)))
-    statements += [Tproxy(address=at, port=port or None), Verdict.ACCEPT]
+    statements += [Tproxy(address=at if at and int(at) else None, port=port or None), Verdict.ACCEPT]
     return (tuple(statements), (Verdict.DROP,))
 
 

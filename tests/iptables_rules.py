@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -39,6 +40,11 @@ def rules(line: str, table: str = "filter", family: Family = Family.IP) -> tuple
     return chain.rules
 
 
+# A network namespace of its own, so that nobody's rules but these are touched. Without root it takes a user namespace too, which
+# has one user: the kernel then refuses rules about others.
+ALONE = ("unshare", "--net") if os.geteuid() == 0 else ("unshare", "--map-root-user", "--net")
+
+
 @dataclass(frozen=True)
 class Program:
     """One of the four iptables of a Debian machine."""
@@ -58,10 +64,7 @@ class Program:
             f"{text}\nEND_OF_RULES\nprintf '\\0'"
             for text in texts
         )
-        # One shell that is root of a user namespace of its own, so that nobody's rules but these are touched.
-        done = subprocess.run(
-            ["unshare", "--map-root-user", "--net", "sh"], input=script, capture_output=True, text=True, timeout=250, check=False
-        )
+        done = subprocess.run([*ALONE, "sh"], input=script, capture_output=True, text=True, timeout=250, check=False)
         saved = done.stdout.split("\0")[:-1]
         assert len(saved) == len(texts), done.stderr
         return [each if each.rstrip().endswith("# loaded") else None for each in saved]

@@ -10,7 +10,7 @@ import pytest
 from failshut.model.ruleset import AnySet, Counter, Ct, Family, Match, Meta, Op, Payload, Statement
 from failshut.read import nft
 from failshut.read.iptables import read_save
-from iptables_rules import save
+from iptables_rules import ALONE, save
 
 # `-j ACCEPT` follows the matches.
 MATCHES = [
@@ -67,7 +67,7 @@ def translated(line: str) -> tuple[Statement, ...]:
     """Return what nft lists of the translation of a rule, loaded in a namespace of its own."""
     translate = f"iptables-restore-translate -f /dev/stdin <<'END' | nft -f -\n{save(line)}END\n"
     done = subprocess.run(
-        ["unshare", "--map-root-user", "--net", "sh", "-e"],
+        [*ALONE, "sh", "-e"],
         input=f"{translate}nft -j list ruleset\nprintf '\\0'\nnft list ruleset\n",
         capture_output=True,
         text=True,

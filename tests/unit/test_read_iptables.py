@@ -231,7 +231,7 @@ def kept(target, keep, value):
 @pytest.mark.parametrize(
     ("text", "table", "statements"),
     [
-        ("-j REJECT", "filter", [Reject("icmp", "port-unreachable")]),
+        ("-j REJECT", "filter", [Reject()]),
         ("-j REJECT --reject-with icmp-admin-prohibited", "filter", [Reject("icmp", "admin-prohibited")]),
         ("-p tcp -j REJECT --reject-with tcp-reset", "filter", [TCP, Reject("tcp reset")]),
         ('-j LOG --log-prefix "[out] " --log-level debug --log-uid', "filter", [Log("[out] ", "debug", flags=("skuid",))]),

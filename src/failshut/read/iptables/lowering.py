@@ -180,6 +180,6 @@ def _assumed(ways: Ways, reason: str) -> str:
     if any(isinstance(each, Unknown) for each in statements):
         return reason or "it may do anything, and give any verdict"
     if any(isinstance(each, UnknownMatch) for each in statements):
-        return reason or "it may hold or not"
+        return reason or "it may match or not"
     opaque = any(isinstance(each, Assign) and isinstance(each.value, Opaque) for each in statements)
     return "it may write any value" if opaque else ""

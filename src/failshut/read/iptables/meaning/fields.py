@@ -235,7 +235,7 @@ def quota(part: Part, seen: Seen) -> Ways:
     """`--quota`: so many bytes in all."""
     del seen
     given = _needed(part, "quota")
-    return ((Quota(value(given, (1 << 64) - 1), "bytes", over=given.negated),),)
+    return ((Quota(value(given, (1 << 64) - 1), over=given.negated),),)
 
 
 def routing(part: Part, seen: Seen) -> Ways:

@@ -83,7 +83,8 @@ def reject(part: Part, seen: Seen) -> Ways:
         raise WrongError(
             f"{text!r} is no answer that IPv{seen.version} has", given or _whole(part), help=f"one of {known}, tcp-reset"
         )
-    return ((Reject(kind, code),),)
+    # What nft does when nothing is said is said by nothing.
+    return ((Reject() if code == "port-unreachable" else Reject(kind, code),),)
 
 
 def log(part: Part, seen: Seen) -> Ways:

@@ -8,14 +8,10 @@ import pytest
 
 from failshut.model.ruleset import (
     AnySet,
-    Assign,
     Base,
-    Binary,
-    BitOp,
     ChainType,
     Concat,
     Ct,
-    Duplicate,
     Engine,
     Exthdr,
     Family,
@@ -23,19 +19,12 @@ from failshut.model.ruleset import (
     Hook,
     Jump,
     Limit,
-    Log,
     Match,
     Meta,
-    Nat,
-    NatKind,
-    Notrack,
     Op,
     Payload,
-    Queue,
     Range,
     RawPayload,
-    Reject,
-    Tproxy,
     Tuple,
     UnknownMatch,
     Verdict,
@@ -156,6 +145,15 @@ def test_a_match_on_ports_wants_the_first_fragment_even_without_ports():
     assert ways("-p tcp -j DROP") == [(TCP, Verdict.DROP)]
 
 
+def test_no_port_at_all_may_be_any_port():
+    """`! --dport 0:65535`: iptables-legacy matches nothing by it, iptables-nft 1.8.9 everything (counted by the kernel)."""
+    reading = read("-A OUTPUT -p udp ! --dport 0:65535 -j ACCEPT")
+
+    (rule,) = reading.ruleset.tables[0].chain("OUTPUT").rules
+    assert isinstance(rule.statements[2], UnknownMatch)
+    assert [each.assumed for each in reading.approximations] == ["it may match or not"]
+
+
 def test_another_user_is_also_nobody():
     """A negated owner matches packets of no socket at all (xt_owner.c), which nftables' `skuid !=` never does."""
     assert ways("-m owner ! --uid-owner 0 -j DROP") == [(Match(Meta("skuid"), 0, Op.NE), Verdict.DROP), (NOBODY, Verdict.DROP)]
@@ -222,68 +220,6 @@ def test_a_rule_that_no_packet_matches_is_said(text):
 
     assert reading.ruleset.tables[0].chain("OUTPUT").rules == ()
     assert [each.message for each in reading.findings] == ["no packet ever matches this rule"]
-
-
-def kept(target, keep, value):
-    return Binary(BitOp.XOR, masked(target, keep), value)
-
-
-@pytest.mark.parametrize(
-    ("text", "table", "statements"),
-    [
-        ("-j REJECT", "filter", [Reject()]),
-        ("-j REJECT --reject-with icmp-admin-prohibited", "filter", [Reject("icmp", "admin-prohibited")]),
-        ("-p tcp -j REJECT --reject-with tcp-reset", "filter", [TCP, Reject("tcp reset")]),
-        ('-j LOG --log-prefix "[out] " --log-level debug --log-uid', "filter", [Log("[out] ", "debug", flags=("skuid",))]),
-        ("-j LOG --log-level 4", "filter", [Log()]),
-        ("-j NFLOG --nflog-group 7 --nflog-prefix x", "filter", [Log("x", group=7)]),
-        ("-j NFQUEUE --queue-num 3 --queue-bypass", "filter", [Queue("3", frozenset({"bypass"}))]),
-        ("-j TEE --gateway 10.0.0.1", "mangle", [Duplicate(IPv4Address("10.0.0.1"))]),
-        ("-j MARK --set-mark 0x5", "mangle", [Assign(MARK, 5)]),
-        ("-j MARK --set-mark 0x5/0x6", "mangle", [Assign(MARK, kept(MARK, ALL_BITS ^ 7, 5))]),
-        ("-j MARK --set-xmark 0x5/0x6", "mangle", [Assign(MARK, kept(MARK, ALL_BITS ^ 6, 5))]),
-        ("-j MARK --and-mark 0xf", "mangle", [Assign(MARK, masked(MARK, 0xF))]),
-        ("-j MARK --or-mark 0x1", "mangle", [Assign(MARK, kept(MARK, ALL_BITS ^ 1, 1))]),
-        ("-j MARK --xor-mark 0x1", "mangle", [Assign(MARK, Binary(BitOp.XOR, MARK, 1))]),
-        ("-j CONNMARK --save-mark", "mangle", [Assign(CONNECTION, MARK)]),
-        ("-j CONNMARK --restore-mark --mask 0xff", "mangle", [Assign(MARK, kept(MARK, 0xFFFFFF00, masked(CONNECTION, 0xFF)))]),
-        ("-j CONNMARK --set-xmark 0x1/0xffffffff", "mangle", [Assign(CONNECTION, 1)]),
-        ("-j DSCP --set-dscp-class EF", "mangle", [Assign(Payload("ip", "dscp"), "ef")]),
-        ("-j CLASSIFY --set-class 1:20", "mangle", [Assign(Meta("priority"), 0x10020)]),
-        ("-j CHECKSUM --checksum-fill", "mangle", []),
-        ("-j NOTRACK", "raw", [Notrack()]),
-        ("-j CT --notrack", "raw", [Notrack()]),
-        ("-j CT --zone 7", "raw", [Assign(Ct("zone"), 7)]),
-        ("-p tcp -j DNAT --to-destination 10.0.0.1:80-90", "nat", [TCP, Nat(NatKind.DNAT, IPv4Address("10.0.0.1"), Range(80, 90))]),
-        ("-p tcp -j DNAT --to-destination :81 --random", "nat", [TCP, Nat(NatKind.DNAT, None, 81, flags=frozenset({"random"}))]),
-        ("-p udp -j REDIRECT --to-ports 53", "nat", [UDP, Nat(NatKind.REDIRECT, None, 53)]),
-        ("-j NETMAP --to 10.9.0.0/16", "nat", [Nat(NatKind.DNAT, IPv4Network("10.9.0.0/16"), flags=frozenset({"netmap"}))]),
-    ],
-)
-def test_a_target_does_what_it_does(text, table, statements):
-    """Arithmetic on marks is the kernel's: (old & ~mask) ^ value."""
-    assert ways(text, table) == [tuple(statements)]
-
-
-def test_sources_are_translated_on_the_way_out():
-    """SNAT, MASQUERADE, and a NETMAP in POSTROUTING."""
-    assert ways("-j SNAT --to-source 10.0.0.1-10.0.0.5", "nat", chain="POSTROUTING") == [
-        (Nat(NatKind.SNAT, Range(IPv4Address("10.0.0.1"), IPv4Address("10.0.0.5"))),)
-    ]
-    assert ways("-j MASQUERADE", "nat", chain="POSTROUTING") == [(Nat(NatKind.MASQUERADE),)]
-    assert ways("-j NETMAP --to 10.9.0.0/16", "nat", chain="POSTROUTING")[0][0].kind is NatKind.SNAT
-    assert ways("-p tcp -j DNAT --to-destination [2001:db8::1]:80", "nat", Family.IP6) == [
-        (TCP, Nat(NatKind.DNAT, IPv6Address("2001:db8::1"), 80))
-    ]
-
-
-def test_a_transparent_proxy_takes_the_packet_or_drops_it():
-    """TPROXY never lets a packet go on."""
-    reading = read("-A PREROUTING -p tcp -j TPROXY --on-port 81 --on-ip 127.0.0.1 --tproxy-mark 0x1", table="mangle")
-
-    taken, dropped = (each.statements for each in reading.ruleset.tables[0].chain("PREROUTING").rules)
-    assert taken[-2:] == (Tproxy(address=IPv4Address("127.0.0.1"), port=81), Verdict.ACCEPT)
-    assert dropped == (TCP, Verdict.DROP)
 
 
 @pytest.mark.parametrize("table", CHAINS)

@@ -130,7 +130,8 @@ def _field(name: str, given: Option) -> Ways:
         case "sport" | "dport":
             wanted = ports(given.values[0], given)
             if wanted == _ANY_PORT and given.negated:
-                return NEVER
+                # iptables-legacy matches no packet by it, iptables-nft 1.8.9 every one: it leaves the negation out.
+                return both(compared(_PORTS[name, given.name], _ANY_PORT), unsure(f"-m {name} {given}"))
             return compared(_PORTS[name, given.name], wanted, negated=given.negated)
         case "tcp-flags":
             return bits(Payload("tcp", "flags"), _flags(given, 1), _flags(given, 0), 0xFF, negated=given.negated)

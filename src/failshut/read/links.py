@@ -7,9 +7,10 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from failshut.model.finding import Code, Finding, Place
-from failshut.model.ruleset import Chain, Jump, Rule, Ruleset, SetRef, Table, Update
+from failshut.model.ruleset import Assign, Chain, Jump, Match, Nat, ObjectRef, Rule, Ruleset, SetRef, Table, VerdictMap
 
 _MOST = 100
+_NAMING = VerdictMap | Assign | Nat | ObjectRef
 
 
 def broken_links(ruleset: Ruleset) -> tuple[Finding, ...]:
@@ -62,7 +63,11 @@ def names_in(rule: Rule) -> tuple[list[str], list[str]]:
     for each in rule.statements:
         if isinstance(each, Jump):
             jumps.append(each.target)
-        elif is_dataclass(each):
+        elif isinstance(each, Match):
+            # Most of a ruleset is of these, and nothing of theirs names anything but the right side.
+            if isinstance(each.right, SetRef):
+                references.append(each.right.name)
+        elif isinstance(each, _NAMING):
             _collect(each, jumps, references)
     return jumps, references
 
@@ -76,7 +81,7 @@ def _collect(value: Any, jumps: list[str], references: list[str]) -> None:
         for each in value:
             if isinstance(each, tuple) or is_dataclass(each):
                 _collect(each, jumps, references)
-    elif is_dataclass(value) and not isinstance(value, Update):
+    elif is_dataclass(value):
         for each in fields(value):
             _collect(getattr(value, each.name), jumps, references)
 

@@ -15,6 +15,8 @@ _LONGEST_LINE = 200
 
 def printable(text: str) -> str:
     """Return text without anything that a terminal would obey."""
+    if text.isprintable():
+        return text
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text.replace("\t", " "))
 
 

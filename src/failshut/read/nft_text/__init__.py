@@ -11,6 +11,7 @@ from dataclasses import replace
 from failshut.model.ruleset import Chain, Family, Rule, Unknown
 from failshut.read.links import broken_links
 from failshut.read.meaning import with_dynamic_sets
+from failshut.read.memory import nothing_to_collect
 from failshut.read.nft_text.commands import commands
 from failshut.read.nft_text.cursor import Cursor
 from failshut.read.nft_text.draft import Draft
@@ -25,10 +26,12 @@ __all__ = ["read_rule", "read_text"]
 def read_text(text: str, name: str) -> Reading:
     """Return the ruleset that a text makes when it is loaded into a kernel without rules. Never raises."""
     source = Source(name, text)
-    tokens = tokenize(source)
+    with nothing_to_collect():
+        tokens = tokenize(source)
     cursor = Cursor(source, tokens.texts, tokens.offsets)
     draft = Draft()
-    commands(cursor, draft)
+    with nothing_to_collect():
+        commands(cursor, draft)
     ruleset = with_dynamic_sets(draft.ruleset())
     findings = (*source.findings, *broken_links(ruleset))
     findings = tuple(sorted(findings, key=lambda each: (each.place.line, each.place.column)))

@@ -101,7 +101,10 @@ class Cursor:
 
     def text_since(self, start: int) -> str:
         """Return the source between a token and the one that one stands before, on one line."""
-        end = self.offsets[self.at] if self.at > start else self.offsets[start] + 1
+        last = max(self.at - 1, start)
+        end, text = self.offsets[last], self.texts[last]
+        # A variable's value does not stand here, and a comment behind the last token is none of it.
+        end = end + len(text) if self.source.text.startswith(text, end) else self.offsets[self.at]
         return printable(" ".join(self.source.text[self.offsets[start] : end].split()))
 
     def assume(self, start: int, text: str, assumed: str) -> None:

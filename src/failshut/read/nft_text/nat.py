@@ -12,7 +12,7 @@ from failshut.read.values import ANY_TYPE, value_of
 
 _FLAGS = ("random", "fully-random", "persistent")
 _FAMILIES = ("ip", "ip6")
-_V4_WITH_PORT = re.compile(r"([0-9.]+(?:-[0-9.]+)?):(.*)")
+_V4_WITH_PORT = re.compile(r"(\d+\.[0-9.]+(?:-[0-9.]+)?):(.*)")
 _Value = Expression | Scalar
 
 

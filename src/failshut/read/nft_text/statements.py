@@ -76,6 +76,9 @@ def _of_field(cursor: Cursor) -> Statement:
     try:
         return comparison(cursor, left)
     except UnknowableError as error:
+        if "{" in cursor.texts[start : cursor.at]:
+            cursor.at = cursor.texts.index("{", start) + 1
+            cursor.skip_block()
         text = cursor.text_since(start)
         cursor.assume(start, text, f"it may match or not: {error}")
         return UnknownMatch(text)

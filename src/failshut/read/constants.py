@@ -107,7 +107,7 @@ def _address_reader(address: type[Address], network: type[Prefix], type_: str) -
             if "-" in text:
                 low, _, high = text.partition("-")
                 return address_span(address(low), address(high))
-            return address(text)
+            return address(number(text)) if _NUMBER.fullmatch(text) else address(text)
         except ValueError as error:
             if re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9.-]+", text):
                 raise UnknowableError(f"the address of {text!r} is known to a name server only") from error

@@ -58,7 +58,8 @@ class VerdictMap:
 class Reject:
     """Drop, and tell the sender: `tcp reset`, or an ICMP code (`icmp`, `icmpv6`, or `icmpx` for both families).
 
-    Without a kind it is the family's port-unreachable.
+    Without a kind it is the family's port-unreachable. A kind ends the rule for a packet that it does not fit: `tcp reset` for
+    other protocols, `icmp` for IPv6, `icmpv6` for IPv4.
     """
 
     kind: str = ""

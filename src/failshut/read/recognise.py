@@ -22,7 +22,7 @@ _NFT = re.compile(
 _FORMATS = "give what `nft list ruleset`, `nft -j list ruleset` or `iptables-save` prints"
 
 
-def read_ruleset(text: bytes, name: str) -> Reading:
+def recognised(text: bytes, name: str) -> Reading:
     """Return the ruleset of a file, by what its text looks like. Never raises: what can't be read is a finding."""
     try:
         decoded = text.decode("utf-8-sig")

@@ -51,6 +51,7 @@ MATCHES = {
     "tcp flags syn | ack": Match(FLAGS, AnySet(("syn", "ack")), Op.IN),
     "tcp flags == syn": Match(FLAGS, "syn"),
     "tcp flags & (fin|syn|rst|ack) == syn": Match(masked(FLAGS, 0x17), 2),
+    "tcp flags & (fin|syn) syn": Match(masked(FLAGS, 3), 2),
     "tcp flags syn / fin,syn,rst,ack": Match(masked(FLAGS, 0x17), 2),
     "tcp flags != syn / fin,syn": Match(masked(FLAGS, 3), 2, Op.NE),
     "tcp flags { syn | ack, syn }": Match(FLAGS, AnySet((0x12, "syn"))),

@@ -64,7 +64,8 @@ def _flags(cursor: Cursor, left: Left, type_: str, operator: Op | None) -> Match
         mask = bits_of(flag_list(cursor, type_), type_)
         return Match(masked(left, mask), bits_of(words, type_), operator or Op.EQ)
     if isinstance(left, Binary):
-        return Match(left, bits_of(words, type_), operator or Op.IN)
+        # Of arithmetic nft tests equality, whatever it is done with.
+        return Match(left, bits_of(words, type_), operator or Op.EQ)
     if operator in (None, Op.NOT_IN):
         value = any_of(words)
         return Match(left, plain(value, left), operator or Op.IN)

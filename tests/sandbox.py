@@ -91,7 +91,10 @@ class Sandbox:
 
     def __enter__(self) -> Self:
         self._holder = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", _SET_UP],
+            [
+                *("setpriv", "--pdeathsig", "KILL", *self._holder_prefix()),
+                *("unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", _SET_UP),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -152,9 +155,14 @@ class Sandbox:
         """Return everything that disarming must bring back: rules, files, links."""
         script = (
             "nft -s list ruleset; find /etc/failshut /etc/wireguard | sort; cat /etc/wireguard/*; "
-            "ip rule; ip -6 rule; ip route show table all; sysctl -a 2>/dev/null | grep -E '^net.ipv[46].conf'"
+            "ip rule; ip -6 rule; ip route show table all; "
+            "ip -o link | grep -o 'group [^ ]*'; sysctl -a 2>/dev/null | grep -E '^net.ipv[46].conf'"
         )
         return self.run("sh", "-c", script).stdout
+
+    def _holder_prefix(self) -> list[str]:
+        """Return what the holder is started through, for a kind of sandbox with more namespaces."""
+        return []
 
     def _inside(self, argv: tuple[str, ...], env: dict[str, str] | None = None) -> list[str]:
         settings = [f"{name}={value}" for name, value in (env or {}).items()]

@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 _FINGERPRINT = """
 nft --stateless list ruleset
 cd / && find etc/failshut etc/wireguard etc/systemd etc/udev etc/sysctl.d run/failshut* -not -name failshut.lock 2>/dev/null | sort
+ip rule; ip -6 rule; ip -o link | grep -o 'group [^ ]*'
 cat etc/wireguard/wg0.conf; wg show wg0 fwmark; cat proc/sys/net/ipv4/conf/all/src_valid_mark
 systemctl list-unit-files 'failshut*' --no-legend; systemctl list-units --all 'failshut*' --no-legend --plain
 systemctl show --value systemd-networkd wg-quick@wg0 -p Requires | tr ' ' '\\n' | sort

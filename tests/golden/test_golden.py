@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from failshut.arming.compare import canonical_text
+from failshut.config.declaration import Declaration
+from failshut.config.policy_file import parse
+from failshut.config.resolve import resolve
 from failshut.emit.nft import emit
-from failshut.host.sources import check_text
+from failshut.host.sources import fetch
 from failshut.lower import lower
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
 from failshut.model.ruleset import Ruleset
@@ -25,7 +29,10 @@ by_name = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 def compile_case(case: Path) -> Ruleset:
-    checked = check_text((case / "policy.toml").read_bytes(), "policy.toml")
+    declaration = parse((case / "policy.toml").read_bytes(), "policy.toml")
+    assert isinstance(declaration, Declaration), declaration
+    # The compiled text is the same on every machine: also where a policy's control groups don't exist.
+    checked = resolve(declaration, replace(fetch(declaration), cgroups=frozenset(declaration.cgroups)))
     assert checked.policy is not None, checked.findings
     facts = case / "facts.toml"
     settings = tomllib.loads(facts.read_text()) if facts.exists() else {}
@@ -35,6 +42,7 @@ def compile_case(case: Path) -> Ruleset:
         dhcp_uids=(0, 998),
         tunnels={tunnel.interface: LiveTunnel(kind) for tunnel in checked.policy.tunnels},
         egress=settings.get("egress", True),
+        uplinked=tuple(InterfaceName(each) for each in settings.get("uplinked", [])),
     )
     return lower(checked.policy, machine)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, collect, is_sealed, numbered, point, pointed
 from failshut.arming.undo import read_text, write
-from failshut.boot.artefacts import loader, systemd_files
-from failshut.boot.places import BOOT_UNIT, BOOT_UNIT_PATH, GUARD_UNIT, LOADER, UNIT_DIRECTORY, UNITS
+from failshut.boot.artefacts import loader, router, systemd_files
+from failshut.boot.places import BOOT_UNIT, BOOT_UNIT_PATH, GUARD_UNIT, LOADER, ROUTER, UNIT_DIRECTORY, UNITS
 from failshut.host import systemd
 from failshut.host.files import sync_directory
 from failshut.host.run import Result
@@ -23,7 +23,7 @@ Report = Callable[[str], None]
 
 def boot_changes(*, with_systemd: bool) -> tuple[FileChange, ...]:
     """Return what must be written so that a boot loads the lock. Raises `ArmingError` for what can't be read."""
-    wanted = (loader(), *(systemd_files() if with_systemd else ()))
+    wanted = (loader(), router(), *(systemd_files() if with_systemd else ()))
     return tuple(FileChange(each.path, read_text(Path(each.path)), each.text, each.mode) for each in wanted)
 
 
@@ -105,12 +105,12 @@ def uninstall(report: Report, directories: Iterable[str]) -> None:
     """Take the loader, the units and the drop-ins away, and the `directories` made for them: no boot knows of a lock any more."""
     with_systemd = systemd.is_running()
     written = [Path(each.path) for each in systemd_files()]
-    _must_be_writable((*written, Path(LOADER)))
+    _must_be_writable((*written, Path(ROUTER), Path(LOADER)))
     if any(path.exists() for path in written):
         report("taking the lock out of the boot")
         systemd.disable(UNITS)
     # Drop-ins before the units that they require: in between, nothing requires what is not there.
-    for path in (*reversed(written), Path(LOADER)):
+    for path in (*reversed(written), Path(ROUTER), Path(LOADER)):
         if path.exists():
             path.unlink()
             sync_directory(path.parent)

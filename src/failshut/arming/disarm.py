@@ -10,6 +10,7 @@ from failshut.arming.boot import leave_alone, start_guard, uninstall
 from failshut.arming.errors import ArmingError, from_nft
 from failshut.arming.generations import CURRENT, LAST_GOOD, numbered
 from failshut.arming.kernel import kernel_listing
+from failshut.arming.routing import unroute
 from failshut.arming.state import ARMED_DIRECTORY, MarkedTunnel, Record, load_pending, load_record
 from failshut.arming.undo import unwritable
 from failshut.boot.places import LOADER
@@ -45,6 +46,7 @@ def disarm(report: Report, directory: Path = ARMED_DIRECTORY) -> bool:
     if listing.tables:
         report("removing the lock from the kernel in one transaction")
         _unload(listing)
+    unroute()
     if record:
         for mark in record.marks:
             _restore_mark(mark, report)

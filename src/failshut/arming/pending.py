@@ -17,6 +17,7 @@ from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, pointed
 from failshut.arming.kernel import way_back
 from failshut.arming.state import PENDING_FILE, PENDING_LINK, Pending, load_pending
+from failshut.boot.artefacts import router
 from failshut.boot.places import LOADER
 from failshut.host import nft, systemd
 from failshut.host.files import remove_tree, write_atomically
@@ -36,6 +37,7 @@ def schedule(plan: Plan, before: nft.Listing, generation: Path, seconds: int, un
         write_atomically(_DIRECTORY / "kernel.nft", way_back(plan.wanted, before), mode=_PRIVATE)
         for number, change in enumerate(plan.configs):
             write_atomically(_DIRECTORY / f"config-{number}", change.before or "", mode=_PRIVATE)
+        write_atomically(_DIRECTORY / "route", router().text, mode=_PRIVATE)
         write_atomically(_DIRECTORY / "run", "\n".join(_script(plan, generation)) + "\n", mode=_PRIVATE)
         write_atomically(PENDING_FILE, pending.to_json(), mode=_PRIVATE)
     except OSError as error:
@@ -87,6 +89,9 @@ def _script(plan: Plan, generation: Path) -> Iterator[str]:
     yield f"rm -f {PENDING_LINK}"
     yield f"nft -f {_DIRECTORY}/kernel.nft"
     yield f"[ ! -p /run/failshut/guard/hold ] || /bin/sh {LOADER} reguard"
+    if plan.routes is not None:
+        armed = f"apply {generation.parent / CURRENT}" if was_armed else "clear"
+        yield f"sh {_DIRECTORY}/route {armed}"
     for number, change in enumerate(plan.configs):
         path, beside = shlex.quote(change.path), shlex.quote(f"{change.path}.failshut-revert")
         yield f"cp -p {path} {beside} && cat {_DIRECTORY}/config-{number} >{beside} && mv {beside} {path}"

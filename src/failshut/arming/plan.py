@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from failshut import __version__
 from failshut.arming.boot import boot_changes
 from failshut.arming.compare import canonical_text, difference, stale_chains
 from failshut.arming.errors import ArmingError, from_nft
-from failshut.arming.generations import CURRENT, EGRESS_FILE, GUARD_FILE, LOCK_FILE
+from failshut.arming.generations import CURRENT, EGRESS_FILE, GUARD_FILE, LOCK_FILE, OUTSIDE_FILE, PROGRAMS_FILE, ROUTING_FILE
+from failshut.arming.routing import kernel_rules, lines_of, routing_difference
 from failshut.arming.state import ARMED_DIRECTORY, load_record
 from failshut.arming.undo import read_text
 from failshut.boot.artefacts import SYSCTLS
 from failshut.boot.places import LOADER
 from failshut.emit.nft import emit, emit_by_device
+from failshut.emit.routing import emit_routes, emit_rules
 from failshut.emit.wgquick import with_fwmark
 from failshut.host import nft, systemd
 from failshut.host.sysctl import read_sysctl
 from failshut.lower import lower
+from failshut.lower.routing import lower_routing
+from failshut.lower.sets import known_programs
 from failshut.lower.shut import guard
 from failshut.lower.transport import mark_of
 from failshut.model.host import HostFacts, WireGuardKind
 from failshut.model.marks import STAMP
 from failshut.model.plan import FileChange, MarkChange, Plan, SysctlChange
 from failshut.model.policy import Policy
+from failshut.model.routing import IpVersion, Routing
 from failshut.model.ruleset import Family, Ruleset
 from failshut.model.units import InterfaceName
+from failshut.read.routing import KernelRule
 
 HEADER = f"# Written by failshut {__version__} from {{policy}}. Do not edit: `failshut arm` writes it anew.\n"
 
@@ -35,18 +41,22 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Ruleset, directory: Path
     """Return what arming would do. Asks nft and the kernel whether the text would load. Raises `ArmingError` if it would not."""
     wanted, text, refusals = _loadable(lower(policy, facts), kernel)
     with_systemd = systemd.is_running()
+    routing = lower_routing(policy, facts)
+    rules = kernel_rules()
     return Plan(
         wanted=wanted,
         text=text,
         difference=difference(canonical_text(kernel), canonical_text(wanted)),
-        staged=tuple(_staged(wanted, guard(policy, facts), policy, directory)),
+        staged=tuple(_staged(wanted, guard(policy, facts), routing, policy, directory)),
         configs=tuple(_configs(policy, facts)),
         marks=tuple(_marks(policy, facts)),
         boot=boot_changes(with_systemd=with_systemd),
         sysctls=tuple(_sysctls()),
+        routing=routing_difference(rules, lines_of(routing)) if rules is not None else (),
+        routes=routing if rules is not None else None,
         with_systemd=with_systemd,
         under_ip=facts.egress and not refusals,
-        notes=(*refusals, *_notes(policy, facts), *_left_out(facts, directory)),
+        notes=(*refusals, *_notes(policy, facts), *_unrouted(rules), *_left_out(facts, directory)),
     )
 
 
@@ -108,10 +118,19 @@ def _notes(policy: Policy, facts: HostFacts) -> Iterator[str]:
             yield f"{tunnel.interface} has no config file: nothing gives it its mark {mark_of(tunnel, facts)} back after a restart"
 
 
-def _staged(wanted: Ruleset, guarding: Ruleset, policy: Policy, directory: Path) -> Iterator[FileChange]:
+def _unrouted(rules: Collection[KernelRule] | None) -> Iterator[str]:
+    if rules is None:
+        yield "ip does not list the routing rules: they stay as they are, and an injected route can starve the tunnel"
+
+
+def _staged(wanted: Ruleset, guarding: Ruleset, routing: Routing, policy: Policy, directory: Path) -> Iterator[FileChange]:
     base, egress = base_and_egress(wanted)
     head = HEADER.format(policy=policy.path) + "\n"
     texts = {LOCK_FILE: emit(base), EGRESS_FILE: emit_by_device(egress), GUARD_FILE: emit_by_device(guarding)}
+    for family in IpVersion:
+        texts[f"{ROUTING_FILE}{family}"] = emit_rules(routing.of(family))
+        texts[f"{OUTSIDE_FILE}{family}"] = emit_routes(routing.of(family))
+    texts[PROGRAMS_FILE] = "".join(f"{name} {group}\n" for name, group in known_programs(policy))
     for name, text in texts.items():
         path = directory / CURRENT / name
         yield FileChange(str(path), read_text(path), head + text)

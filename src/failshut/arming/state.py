@@ -16,7 +16,7 @@ RECORD_FILE = "armed.json"
 PENDING_FILE = Path("/run/failshut/pending.json")
 # Its generation, for the loader and the guard.
 PENDING_LINK = Path("/run/failshut/pending")
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +58,22 @@ class Record:
     armed_at: int
     version: str
     tunnels: tuple[str, ...]
+    # Patterns of the bridges that are part of this machine.
+    bridges: tuple[str, ...]
     guarded: tuple[str, ...]
     under_ip: bool
     with_systemd: bool = False
     configs: tuple[EditedConfig, ...] = ()
     marks: tuple[MarkedTunnel, ...] = ()
     sysctls: tuple[ChangedSysctl, ...] = ()
+    # Interfaces that may be left by and are no tunnels of the policy's (tailscale0).
+    beside: tuple[str, ...] = ()
     # The loader's and the units' paths and checksums.
     boot: tuple[tuple[str, str], ...] = ()
     # Directories that were made for our files, the deepest first.
     directories: tuple[str, ...] = ()
+    # The routing rules, one line each.
+    routing: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the record as it stands on disk."""
@@ -98,8 +104,8 @@ def parse_record(text: str) -> Record:
         raw["marks"] = tuple(MarkedTunnel(**each) for each in raw["marks"])
         raw["sysctls"] = tuple(ChangedSysctl(**each) for each in raw["sysctls"])
         raw["boot"] = tuple((path, digest) for path, digest in raw["boot"])
-        for name in ("listing", "tunnels", "guarded", "directories"):
-            raw[name] = tuple(raw[name])
+        for name in ("listing", "tunnels", "bridges", "guarded", "directories", "routing"):
+            raw[name] = tuple(raw.get(name, ()))
         return Record(**raw)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the record is incomplete: {error}") from error

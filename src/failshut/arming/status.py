@@ -18,6 +18,7 @@ from failshut.read.counts import Counts, counts
 
 # In seconds; what undoes an arming may be at work.
 _PATIENCE = 10
+_MISROUTED = "the routing rules are not the armed ones: nothing leaks, but the tunnel may be starved"
 _OVERDUE = "nobody confirmed, and nothing undid it: the timer is gone. `failshut confirm` keeps the lock, `disarm` takes it off"
 
 
@@ -67,6 +68,8 @@ class Status:
     reverts_in: int | None = None
     # Whether the tables that no other program can flush stand behind the lock.
     guarded_by: bool = False
+    # A unified diff of the routing rules: they open nothing, but the tunnel may be starved without them.
+    routing: tuple[str, ...] = ()
     tunnels: tuple[tuple[str, RunningTunnel | None], ...] = ()
     counts: Counts = field(default_factory=Counts)
     # Underlay devices with the layer under IP; empty when the kernel has none.
@@ -93,11 +96,13 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
     unguarded = _unguarded(record, guarded)
     boot = None if pending else _boot(directory, record)
     overdue = _OVERDUE if pending and pending.seconds_left() < -_PATIENCE else ""
-    problems = [broken, overdue, _why(held, record, unguarded), _boot_problem(boot)]
+    routing = _routing(record)
+    problems = [broken, overdue, _why(held, record, unguarded), _boot_problem(boot), _MISROUTED if routing else ""]
     return Status(
         state=State.DRIFT if drift or any(problems) else State.ARMED,
         record=record,
         drift=drift,
+        routing=routing,
         held=held,
         boot=boot,
         reverts_in=max(pending.seconds_left(), 0) if pending else None,
@@ -189,6 +194,16 @@ def _compared(listing: nft.Listing, record: Record | None) -> tuple[tuple[str, .
     return difference(actual, _expected(record, actual) if record else ""), guarded_devices(rules)
 
 
+def _routing(record: Record | None) -> tuple[str, ...]:
+    if record is None or not record.routing:
+        return ()
+    # Imported here: a lock that is off does not pay for it.
+    from failshut.arming.routing import kernel_rules, routing_difference  # noqa: PLC0415
+
+    rules = kernel_rules()
+    return () if rules is None else routing_difference(rules, record.routing)
+
+
 def _expected(record: Record, actual: str) -> str:
     """Return what the kernel should hold of a record: the chain of a device that is away may be away with it."""
     from failshut.arming.compare import without_devices  # noqa: PLC0415 - as above
@@ -208,7 +223,8 @@ def _unguarded(record: Record | None, guarded: tuple[str, ...]) -> tuple[str, ..
     """Return the devices that lack the layer under IP; none where the kernel has no such layer at all."""
     if record is None or not record.under_ip:
         return ()
-    return tuple(each for each in underlay_now(record.tunnels) if each not in guarded)
+    there = underlay_now((*record.tunnels, *record.beside), record.bridges)
+    return tuple(each for each in there if each not in guarded)
 
 
 def _why(held: Held, record: Record | None, unguarded: tuple[str, ...]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 
-from failshut.boot.places import GENERATOR, LOADER, UNIT_DIRECTORY, UNITS
+from failshut.boot.places import GENERATOR, LOADER, ROUTER, UNIT_DIRECTORY, UNITS
 from failshut.emit.nft import emit
 from failshut.lower.shut import everything, guard_everything
 
@@ -40,8 +40,13 @@ def loader() -> BootFile:
     return BootFile(LOADER, text.replace("@EVERYTHING@\n", emit(everything())), _EXECUTABLE)
 
 
+def router() -> BootFile:
+    """Return the script that puts the routing on, from files alone too."""
+    return BootFile(ROUTER, _source("route"), _EXECUTABLE)
+
+
 def systemd_files() -> tuple[BootFile, ...]:
-    """Return the units, the generator, the drop-ins, the udev rule and the sysctls of a machine that runs systemd."""
+    """Return the units, the generator, the drop-ins, the udev rule and the settings of a machine that runs systemd."""
     drop_in = _source("requires-the-lock.conf")
     return (
         *(BootFile(f"{UNIT_DIRECTORY}/{unit}", _source(unit)) for unit in UNITS),
@@ -49,6 +54,7 @@ def systemd_files() -> tuple[BootFile, ...]:
         *(_drop_in(manager, drop_in) for manager in (*NETWORK_MANAGERS, "wg-quick@.service")),
         _drop_in("nftables.service", _source("nftables.conf")),
         BootFile("/etc/udev/rules.d/79-failshut.rules", _source("failshut.rules")),
+        BootFile("/etc/systemd/networkd.conf.d/failshut.conf", _source("networkd.conf")),
         BootFile("/etc/sysctl.d/60-failshut.conf", _source("sysctl.conf")),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 LOADER = "/etc/failshut/load"
+ROUTER = "/etc/failshut/route"
 GENERATOR = "/etc/systemd/system-generators/failshut"
 UNIT_DIRECTORY = "/etc/systemd/system"
 BOOT_UNIT, GUARD_UNIT = "failshut.service", "failshut-guard.service"

@@ -24,6 +24,10 @@ VERBS: dict[str, str] = {
     "confirm": "Keep what `arm --confirm-within` would undo",
     "verify": "Take the tunnel down for real, and see by the packets that nothing leaves",
     "status": "Armed? Tunnel up? Drift? How much was refused?",
+    "exec": "Run one program outside the tunnel",
+    "portal": "Sign in at a captive portal, with one browser and nothing else",
+    "allow": "Open something beside the tunnel for a time; the kernel ends it",
+    "revoke": "End what `allow` opened, before its time",
     "render": "Print an artefact as text; no root needed",
     "disarm": "Take the lock off (asks first on a terminal)",
 }

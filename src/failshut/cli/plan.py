@@ -49,6 +49,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     return {
         "changes": plan.is_change,
         "kernel": list(plan.difference),
+        "routing": list(plan.routing),
         "files": [{"path": each.path, "diff": list(file_diff(each))} for each in plan.files if each.is_change],
         "sysctls": [{"path": each.path, "before": each.before, "after": each.after} for each in plan.sysctls],
         "marks": [{"interface": each.interface, "before": each.before, "after": each.after} for each in plan.marks],
@@ -64,6 +65,7 @@ def plan_lines(plan: Plan, session: Session) -> Iterator[str]:
         yield "Nothing to change: the kernel and the files are as the policy wants them."
         return
     yield from (_coloured(line, session) for line in plan.difference)
+    yield from (_coloured(line, session) for line in plan.routing)
     for change in plan.configs:
         yield from (_coloured(line, session) for line in file_diff(change))
     yield from _written([each for each in plan.staged + plan.boot if each.is_change])

@@ -65,7 +65,7 @@ def command(context: click.Context, /, *, after_boot: bool, yes: bool, **options
         session = session.updated({"policy": status.record.policy})
     policy = load_policy_or_leave(session, "verify")
     _say_what_is_not_armed(policy, status, session)
-    ground = survey(str(each.interface) for each in policy.tunnels)
+    ground = survey(policy)
     plan = Plan(policy, ground, standing(policy), options["window"], targets)
     _announce(plan, session)
     if not yes:

@@ -39,13 +39,14 @@ class Sources:
     """What `host.sources.fetch` brought for a declaration; a failure is a value.
 
     `users` maps a name to its number, or to None when there is no such user. `pinned` are the host names of /etc/hosts: their
-    lookup needs no DNS.
+    lookup needs no DNS. `cgroups` are those of the declared control groups that exist.
     """
 
     files: Mapping[str, bytes | Unreadable] = field(default_factory=dict, repr=False)
     names: Mapping[str, tuple[Address, ...] | Unresolved] = field(default_factory=dict)
     users: Mapping[str, int | None] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
+    cgroups: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,11 @@ class Declaration:
     def users(self) -> tuple[str, ...]:
         """The user names to look up."""
         return tuple(dict.fromkeys(each.user for each in self.document.allow.outbound if isinstance(each.user, str)))
+
+    @property
+    def cgroups(self) -> tuple[str, ...]:
+        """The control groups to look for."""
+        return tuple(dict.fromkeys(each.cgroup for each in self.document.allow.outbound if each.cgroup))
 
     def file_of(self, config: str) -> str:
         """Return where a `config` key's file lies."""

@@ -21,26 +21,7 @@ class NotYet:
     value: Any = _ANY
 
 
-NOT_YET: tuple[NotYet, ...] = (
-    NotYet(
-        ("tunnel", "*", "through"),
-        "a double hop (`through`)",
-        "remove the key: the lock then lets this endpoint be reached over the underlay",
-    ),
-    NotYet(
-        ("allow", "tailscale"),
-        "Tailscale's own traffic ([allow.tailscale])",
-        "remove the table; tailscaled stays blocked on the underlay",
-    ),
-    NotYet(
-        ("allow", "outbound", "#", "cgroup"),
-        "an exception by control group (`cgroup`)",
-        "use `user`, or pin it by `to` and `port` alone",
-    ),
-    NotYet(("outside",), "a split tunnel ([outside])", "remove the table; for a fixed address use [[allow.outbound]]"),
-    NotYet(("forward", "mode"), 'routing clients into the tunnel (mode = "tunnel")', 'use mode = "block"', "tunnel"),
-    NotYet(("backend", "use"), "the iptables backend", 'use = "nftables"', "iptables"),
-)
+NOT_YET: tuple[NotYet, ...] = (NotYet(("backend", "use"), "the iptables backend", 'use = "nftables"', "iptables"),)
 
 
 def refused(tree: dict[str, Any]) -> Iterator[tuple[Path, NotYet]]:

@@ -7,9 +7,9 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
 from failshut.config.checks import CHECKS, View
 from failshut.config.declaration import Checked, Declaration, Sources
-from failshut.config.schema import InboundTable, LanTable, OutboundTable
+from failshut.config.schema import ForwardTable, InboundTable, LanTable, OutboundTable, OutsideTable, TailscaleTable
 from failshut.config.tunnels import build
-from failshut.model.policy import Inbound, Lan, Outbound, Policy
+from failshut.model.policy import Forward, Inbound, Lan, Outbound, Outside, Policy, Tailscale
 from failshut.model.units import Prefix
 
 
@@ -34,12 +34,16 @@ def resolve(declaration: Declaration, sources: Sources) -> Checked:
         tunnels=tuple(each.tunnel() for each in tunnels),
         dhcp=document.allow.dhcp,
         ndp=document.allow.ndp,
+        portal=document.allow.portal,
         lan=_lan(document.allow.lan) if document.allow.lan else None,
         inbound=tuple(_inbound(each) for each in document.allow.inbound),
         outbound=tuple(_outbound(each, sources) for each in document.allow.outbound),
-        forward=document.forward.mode,
+        tailscale=_tailscale(document.allow.tailscale) if document.allow.tailscale else None,
+        outside=_outside(document.outside) if document.outside else None,
+        forward=_forward(document.forward),
         log=document.log.blocked,
         backend=document.backend.use,
+        resolvers=tuple(dict.fromkeys(document.endpoint.resolvers)),
         path=declaration.path,
     )
     return Checked(policy, findings)
@@ -65,13 +69,33 @@ def _patterns(patterns: list[str]) -> tuple[str, ...]:
 
 
 def _lan(table: LanTable) -> Lan:
-    return Lan(merged(table.prefixes), _patterns(table.interfaces), table.dns, table.multicast)
+    return Lan(
+        merged(table.prefixes),
+        _patterns(table.interfaces),
+        table.dns,
+        table.multicast,
+        tuple(dict.fromkeys(table.services)),
+        merged(table.routed),
+        table.on_demand,
+    )
 
 
 def _inbound(table: InboundTable) -> Inbound:
-    return Inbound(table.name, table.protocol, table.port, merged(table.sources))
+    return Inbound(table.name, table.protocol, table.port, merged(table.sources), table.on_demand)
+
+
+def _tailscale(table: TailscaleTable) -> Tailscale:
+    return Tailscale(table.port, tuple(dict.fromkeys(table.tcp)), merged(table.servers))
 
 
 def _outbound(table: OutboundTable, sources: Sources) -> Outbound:
     uid = sources.users[table.user] if isinstance(table.user, str) else table.user
-    return Outbound(table.name, table.protocol, merged(table.to), table.port, uid)
+    return Outbound(table.name, table.protocol, merged(table.to), table.port, uid, table.cgroup, table.on_demand)
+
+
+def _outside(table: OutsideTable) -> Outside:
+    return Outside(merged(table.prefixes), tuple(dict.fromkeys(table.dns)), table.slice)
+
+
+def _forward(table: ForwardTable) -> Forward:
+    return Forward(table.mode, _patterns(table.bridges), tuple(dict.fromkeys(table.clients)))

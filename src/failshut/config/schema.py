@@ -8,8 +8,18 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from failshut.config import values
-from failshut.model.policy import BackendName, BlockedLog, ForwardMode
-from failshut.model.units import Endpoint, InterfaceAddress, InterfaceName, Mark, NamedEndpoint, Port, Prefix, Protocol
+from failshut.model.policy import (
+    HTTPS,
+    LOCAL_BRIDGES,
+    TAILSCALED_PORT,
+    BackendName,
+    BlockedLog,
+    ForwardMode,
+    MulticastName,
+    Resolver,
+    Service,
+)
+from failshut.model.units import Address, Endpoint, InterfaceAddress, InterfaceName, Mark, NamedEndpoint, Port, Prefix, Protocol
 
 
 def _said(reader: Any, **schema: Any) -> Any:
@@ -28,6 +38,16 @@ _ADDRESS = _said(values.interface_address, type="string", examples=["10.99.0.2/3
 _MARK = _said(values.mark, anyOf=[{"type": "integer", "minimum": 1, "maximum": 0xFFFFFFFF}, {"type": "string"}])
 _PATTERN = _said(values.interface_pattern, type="string", examples=["eth0", "wl*"])
 _TEXT = _said(values.string, type="string")
+_SERVICE = _said(values.service, type="string", examples=["tcp/631", "udp/60000-61000"])
+_HOST = _said(values.host_address, type="string", examples=["192.0.2.53"])
+_RESOLVER = _said(values.resolver, type="string", examples=["9.9.9.9#dns.quad9.net"])
+_DEVICE = _said(values.device, type="string", examples=["eth1"])
+_CGROUP = _said(values.cgroup, type="string", examples=["system.slice/chrony.service"])
+_SLICE = _said(values.slice_unit, type="string", examples=["failshut-outside.slice"])
+_MULTICAST = _said(
+    values.multicast, anyOf=[{"type": "boolean"}, {"type": "array", "items": {"enum": [str(each) for each in MulticastName]}}]
+)
+_ON_DEMAND = "Only after `failshut allow NAME --for TIME`, and until the kernel ends it."
 _USER = _said(values.user, anyOf=[{"type": "string"}, {"type": "integer", "minimum": 0}])
 
 
@@ -56,7 +76,7 @@ class TunnelTable(Table):
     addresses: list[Annotated[InterfaceAddress, *_ADDRESS]] | None = Field(
         default=None, description="The tunnel's own addresses; replaces the config's."
     )
-    through: Annotated[str | None, *_TUNNEL] = Field(
+    through: Annotated[InterfaceName | None, *_TUNNEL] = Field(
         default=None, description="Double hop: this tunnel's transport may leave only by that tunnel."
     )
 
@@ -65,13 +85,20 @@ class LanTable(Table):
     """[allow.lan]: the local network."""
 
     prefixes: list[Annotated[Prefix, *_PREFIX]] = Field(
-        description="The networks that may be reached beside the tunnel.", min_length=1
+        default=[], description="Networks on the link that may be reached beside the tunnel; packets leave with hop limit 1."
+    )
+    routed: list[Annotated[Prefix, *_PREFIX]] = Field(
+        default=[], description="Local networks behind a router; packets keep their hop limit."
     )
     interfaces: list[Annotated[str, *_PATTERN]] = Field(
         default=[], description="Only by these interfaces; a star may end a name. Empty: any underlay."
     )
     dns: bool = Field(default=False, description="Allow DNS and DoT to the LAN.")
-    multicast: bool = Field(default=False, description="Allow mDNS and SSDP.")
+    multicast: Annotated[tuple[MulticastName, ...], *_MULTICAST] = Field(
+        default=(), description='Allow names by multicast: true for all, or some of "mdns", "llmnr", "ssdp".'
+    )
+    services: list[Annotated[Service, *_SERVICE]] = Field(default=[], description="Only these ports. Empty: any.")
+    on_demand: bool = Field(default=False, description=_ON_DEMAND)
 
 
 class InboundTable(Table):
@@ -81,6 +108,7 @@ class InboundTable(Table):
     protocol: Annotated[Protocol, *_one_of(Protocol)] = Field(default=Protocol.TCP, description="tcp or udp.")
     port: Annotated[Port, *_PORT] = Field(description="The port the service listens on.")
     sources: list[Annotated[Prefix, *_PREFIX]] = Field(default=[], alias="from", description="Who may connect. Empty: anyone.")
+    on_demand: bool = Field(default=False, description=_ON_DEMAND)
 
 
 class OutboundTable(Table):
@@ -91,13 +119,20 @@ class OutboundTable(Table):
     to: list[Annotated[Prefix, *_PREFIX]] = Field(description="The addresses that may be reached.", min_length=1)
     port: Annotated[Port, *_PORT] = Field(description="The port that may be reached.")
     user: Annotated[str | int | None, *_USER] = Field(default=None, description="Only for this user, by name or number.")
-    cgroup: Annotated[str | None, *_TEXT] = Field(default=None, description="Only for programs of this control group.")
+    cgroup: Annotated[str | None, *_CGROUP] = Field(default=None, description="Only for programs of this control group.")
+    on_demand: bool = Field(default=False, description=_ON_DEMAND)
 
 
 class TailscaleTable(Table):
     """[allow.tailscale]: tailscaled's own traffic."""
 
-    port: Annotated[Port, *_PORT] = Field(default=Port(41641), description="tailscaled's UDP port.")
+    port: Annotated[Port, *_PORT] = Field(default=TAILSCALED_PORT, description="tailscaled's UDP port.")
+    tcp: list[Annotated[Port, *_PORT]] = Field(
+        default=[HTTPS], description="Ports of the control and relay servers. Empty: they are reached through the tunnel."
+    )
+    servers: list[Annotated[Prefix, *_PREFIX]] = Field(
+        default=[], description="Only to these control and relay servers. Empty: anywhere."
+    )
 
 
 class AllowTable(Table):
@@ -105,6 +140,7 @@ class AllowTable(Table):
 
     dhcp: bool = Field(default=True, description="DHCPv4 and DHCPv6, narrowed to what a client sends.")
     ndp: bool = Field(default=True, description="IPv6 neighbour and router discovery, link-local only.")
+    portal: bool = Field(default=False, description="Let `failshut portal` open a captive portal's sign-in to one browser.")
     lan: LanTable | None = None
     inbound: list[InboundTable] = []
     outbound: list[OutboundTable] = []
@@ -115,7 +151,10 @@ class OutsideTable(Table):
     """[outside]: split tunnel."""
 
     prefixes: list[Annotated[Prefix, *_PREFIX]] = Field(default=[], description="Networks reached outside the tunnel.")
-    slice: Annotated[str, *_TEXT] = Field(
+    dns: list[Annotated[Address, *_HOST]] = Field(
+        default=[], description="Resolvers that programs outside may ask. Empty: their lookups go through the tunnel."
+    )
+    slice: Annotated[str, *_SLICE] = Field(
         default="failshut-outside.slice", description="The systemd slice of programs outside the tunnel."
     )
 
@@ -125,6 +164,20 @@ class ForwardTable(Table):
 
     mode: Annotated[ForwardMode, *_one_of(ForwardMode)] = Field(
         default=ForwardMode.BLOCK, description='"block", or "tunnel": only into a tunnel.'
+    )
+    bridges: list[Annotated[str, *_PATTERN]] = Field(
+        default=list(LOCAL_BRIDGES), description="Bridges on this machine: they reach it and each other."
+    )
+    clients: list[Annotated[InterfaceName, *_DEVICE]] = Field(
+        default=[], description='Interfaces whose hosts may use the tunnel, with mode = "tunnel".'
+    )
+
+
+class EndpointTable(Table):
+    """[endpoint]: how a tunnel's server is found again when its address changes."""
+
+    resolvers: list[Annotated[Resolver, *_RESOLVER]] = Field(
+        default=[], description="Asked over TLS, one query at a time, while the tunnel is down."
     )
 
 
@@ -151,6 +204,7 @@ class Document(Table):
     # Factories, not values: pydantic would write each default table into the JSON Schema.
     allow: AllowTable = Field(default_factory=AllowTable)
     outside: OutsideTable | None = None
+    endpoint: EndpointTable = Field(default_factory=EndpointTable)
     forward: ForwardTable = Field(default_factory=ForwardTable)
     log: LogTable = Field(default_factory=LogTable)
     backend: BackendTable = Field(default_factory=BackendTable)
@@ -166,6 +220,7 @@ TABLES: dict[tuple[str, ...], type[Table]] = {
     ("allow", "outbound", "#"): OutboundTable,
     ("allow", "tailscale"): TailscaleTable,
     ("outside",): OutsideTable,
+    ("endpoint",): EndpointTable,
     ("forward",): ForwardTable,
     ("log",): LogTable,
     ("backend",): BackendTable,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import PurePosixPath
 from typing import Generic, TypeVar
 
@@ -42,6 +43,8 @@ class Built:
     addresses: list[Sited[InterfaceAddress]] = field(default_factory=list)
     needs_dns: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    # The mark when neither the policy nor the config says one: no other tunnel's.
+    default_mark: Mark = DEFAULT_FWMARK
 
     @property
     def fwmark(self) -> Mark | None:
@@ -61,12 +64,21 @@ class Built:
             config=self.config.path if self.config else None,
             fwmark_in_config=self.config is not None and mark is not None and self.config.fwmark == mark,
             named_endpoints=tuple(dict.fromkeys(self.needs_dns)),
+            through=self.table.through,
+            default_mark=self.default_mark,
         )
 
 
 def build(declaration: Declaration, sources: Sources) -> list[Built]:
     """Return every tunnel of the declaration, each with its own findings."""
-    return [_build(name, table, declaration, sources) for name, table in declaration.document.tunnel.items()]
+    built = [_build(name, table, declaration, sources) for name, table in declaration.document.tunnel.items()]
+    taken = {each.fwmark for each in built}
+    free = (mark for number in count(DEFAULT_FWMARK) if (mark := Mark(number)) not in taken)
+    for each in built:
+        if each.fwmark is None:
+            # Counting up as wg-quick does: its routing table has the mark's number, and two tunnels can't share one.
+            each.default_mark = next(free)
+    return built
 
 
 def named_peers(declaration: Declaration, files: dict[str, bytes | Unreadable]) -> tuple[str, ...]:
@@ -236,4 +248,4 @@ def _not_full(config: WgQuickConfig) -> Iterator[Finding]:
 
 def effective_mark(built: Built) -> Mark:
     """Return the mark that the lock looks for."""
-    return built.fwmark or DEFAULT_FWMARK
+    return built.fwmark or built.default_mark

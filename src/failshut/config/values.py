@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_inte
 from typing import TypeVar
 
 from failshut.model.finding import Code
+from failshut.model.policy import MulticastName, Resolver, Service
 from failshut.model.units import (
     Address,
     Endpoint,
@@ -332,4 +333,84 @@ def user(value: object) -> str | int:
     text = string(value, "a user's name or number")
     if text.isascii() and text.isdigit() and len(text) <= 10:
         return user(int(text))
+    return text
+
+
+def service(value: object) -> Service:
+    """Return a port or a range of ports of one protocol: `tcp/631`, `udp/60000-61000`."""
+    text = string(value, "a service")
+    found = re.fullmatch(r"(tcp|udp)/([0-9]{1,5})(?:-([0-9]{1,5}))?", text.lower())
+    if not found:
+        raise Mistake(Code.BAD_VALUE, f"{shown(text)} is no service", 'write the protocol and the port: "tcp/631", "udp/5000-5010"')
+    low, high = int(found[2]), int(found[3] or found[2])
+    try:
+        ports = Port(low), Port(high)
+    except ValueError:
+        raise Mistake(Code.BAD_VALUE, f"{shown(text)} is no service", "a port lies between 1 and 65535") from None
+    if low > high:
+        raise Mistake(Code.BAD_VALUE, f"{shown(text)} ends before it begins", f'write "{found[1]}/{high}-{low}"')
+    return Service(Protocol(found[1]), *ports)
+
+
+def multicast(value: object) -> tuple[MulticastName, ...]:
+    """Return the named protocols: true is all of them, false none."""
+    if isinstance(value, bool):
+        return tuple(MulticastName) if value else ()
+    if not isinstance(value, list):
+        words = ", ".join(f'"{each}"' for each in MulticastName)
+        raise wrong_type("a boolean or an array of names", value, f"true for all, or some of [{words}]")
+    return tuple(dict.fromkeys(choice(each, MulticastName) for each in value))
+
+
+def host_address(value: object) -> Address:
+    """Return the address of one machine."""
+    text = string(value, "an address")
+    try:
+        return _usable(ip_address(text))
+    except ValueError as error:
+        if isinstance(error, Mistake):
+            raise
+        raise Mistake(Code.BAD_VALUE, f"{shown(text)} is no address", 'one machine\'s, such as "192.0.2.53"') from None
+
+
+def resolver(value: object) -> Resolver:
+    """Return a resolver that answers over TLS: `ADDRESS[:PORT]#NAME`, the name being that of its certificate."""
+    text = string(value, "a resolver")
+    site_text, separator, name = text.partition("#")
+    if not separator or not _HOST.fullmatch(name):
+        remedy = 'write its address and the name in its certificate: "9.9.9.9#dns.quad9.net"'
+        raise Mistake(Code.BAD_VALUE, f"{shown(text)} does not say whose certificate to ask for", remedy)
+    bare = re.fullmatch(r"[0-9.]+|\[?[0-9A-Fa-f:]+\]?", site_text) and not re.fullmatch(r"[0-9.]+:[0-9]+|\[.*\]:[0-9]+", site_text)
+    if bare:
+        return Resolver(host_address(site_text.strip("[]")), Port(853), name)
+    where = endpoint(f"tcp://{site_text}")
+    if isinstance(where, NamedEndpoint):
+        raise Mistake(Code.BAD_VALUE, f"{shown(site_text)} is a name", "write the resolver's address: it must be found without DNS")
+    return Resolver(where.address, where.port, name)
+
+
+def device(value: object) -> InterfaceName:
+    """Return the name of one interface."""
+    text = interface_pattern(value)
+    if text.endswith("*"):
+        raise Mistake(Code.BAD_VALUE, f"{shown(text)} names more than one interface", "write each by its own name")
+    return InterfaceName(text)
+
+
+def cgroup(value: object) -> str:
+    """Return the path of a control group, from the root of cgroup v2 and without a leading slash."""
+    text = string(value, "a control group").strip("/")
+    if not re.fullmatch(r"[A-Za-z0-9:_.@\\-]+(/[A-Za-z0-9:_.@\\-]+)*", text) or any(
+        each in (".", "..") for each in text.split("/")
+    ):
+        remedy = 'its path as `systemd-cgls` shows it: "system.slice/chrony.service"'
+        raise Mistake(Code.BAD_VALUE, f"{shown(value)} is no control group", remedy)
+    return text
+
+
+def slice_unit(value: object) -> str:
+    """Return the name of a systemd slice (systemd.slice(5))."""
+    text = string(value, "a slice")
+    if not re.fullmatch(r"[A-Za-z0-9_.]+(-[A-Za-z0-9_.]+)*\.slice", text) or len(text) > 128:
+        raise Mistake(Code.BAD_VALUE, f"{shown(text)} is no slice", 'a name such as "failshut-outside.slice"')
     return text

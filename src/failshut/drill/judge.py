@@ -7,7 +7,7 @@ line of every decision is "no".
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -27,7 +27,7 @@ from failshut.model.packet import (
     UDPLITE,
     Packet,
 )
-from failshut.model.policy import Lan, Outbound, Policy
+from failshut.model.policy import Lan, MulticastName, Outbound, Policy
 from failshut.model.units import Address, Prefix, Protocol
 
 LINK_LOCAL6, MULTICAST6, UNSPECIFIED6 = IPv6Network("fe80::/10"), IPv6Network("ff02::/16"), IPv6Address("::")
@@ -51,15 +51,14 @@ BPDU_LLC, SLOW_SUBTYPES = b"\x42\x42\x03", (1, 2)
 DNS_PORTS = frozenset({53, 853})
 # mDNS and LLMNR answer a question that is sent to one host, too (RFC 6762 §5.5, RFC 4795 §2.4).
 MULTICAST_DNS_PORTS = frozenset({5353, 5355})
+FIRST_HIGH_PORT = 1024
 WITH_PORTS = frozenset({TCP, UDP, UDPLITE, SCTP, DCCP})
 # mDNS (RFC 6762), LLMNR (RFC 4795) and SSDP (UPnP 2.0): address and port.
-MULTICAST_NAMES = frozenset(
-    (ip_address(address), port)
-    for address, port in (
-        *(("224.0.0.251", 5353), ("ff02::fb", 5353), ("224.0.0.252", 5355), ("ff02::1:3", 5355)),
-        *(("239.255.255.250", 1900), ("ff02::c", 1900)),
-    )
-)
+MULTICAST_NAMES = {
+    MulticastName.MDNS: ((ip_address("224.0.0.251"), 5353), (ip_address("ff02::fb"), 5353)),
+    MulticastName.LLMNR: ((ip_address("224.0.0.252"), 5355), (ip_address("ff02::1:3"), 5355)),
+    MulticastName.SSDP: ((ip_address("239.255.255.250"), 1900), (ip_address("ff02::c"), 1900)),
+}
 # WireGuard's messages (whitepaper §5.4): type → exact length in bytes; type 4 carries data, 32 bytes and more.
 HANDSHAKE_LENGTHS = {1: 148, 2: 92, 3: 64}
 
@@ -80,7 +79,8 @@ class Connection:
 class Case:
     """What the judge must know: the policy, and of the client its own addresses and the on-link prefixes by device.
 
-    Nor can a frame say who sent it: `connections` are those that the lab opened, `eapol` the payloads that its supplicant sent.
+    Nor can a frame say who sent it: `connections` are those that the lab opened, `eapol` the payloads that its supplicant sent,
+    `tailscaled` the sockets of its tailscaled.
     """
 
     policy: Policy
@@ -88,6 +88,8 @@ class Case:
     connections: frozenset[Connection] = frozenset()
     links: dict[str, frozenset[Prefix]] = field(default_factory=dict)
     eapol: frozenset[bytes] = frozenset()
+    # tailscaled's own sockets, by protocol and port.
+    tailscaled: frozenset[tuple[int, int]] = frozenset()
 
     @property
     def tunnel_addresses(self) -> frozenset[Address]:
@@ -239,14 +241,33 @@ def _lan(packet: Packet, device: str, case: Case) -> str | None:
         return None
     if lan.interfaces and not any(fnmatchcase(device, each) for each in lan.interfaces):
         return None
-    looked_up = DNS_PORTS if lan.multicast else DNS_PORTS | MULTICAST_DNS_PORTS
-    if not lan.dns and packet.protocol in WITH_PORTS and packet.target_port in looked_up:
+    if not lan.dns and packet.protocol in WITH_PORTS and packet.target_port in refused_lookups(lan):
         return None
-    return "lan" if _within(packet.target, lan.prefixes) or _is_multicast_name(packet, lan) else None
+    # No router carries on what leaves with a hop limit of 1.
+    on_link = _within(packet.target, lan.prefixes) and packet.hop_limit == 1
+    there = _is_service(packet, lan) and (on_link or _within(packet.target, lan.routed))
+    return "lan" if there or _is_multicast_name(packet, lan) else None
+
+
+def refused_lookups(lan: Lan) -> frozenset[int]:
+    """Return the ports of name look-ups that the LAN does not get, unless `dns` allows them all."""
+    named = {port for _, port in _groups(lan)}
+    return DNS_PORTS | (MULTICAST_DNS_PORTS - named)
+
+
+def _groups(lan: Lan) -> Iterator[tuple[Address, int]]:
+    return (site for name in lan.multicast for site in MULTICAST_NAMES[name])
 
 
 def _is_multicast_name(packet: Packet, lan: Lan) -> bool:
-    return lan.multicast and packet.protocol == UDP and (packet.target, packet.target_port) in MULTICAST_NAMES
+    return packet.protocol == UDP and (packet.target, packet.target_port) in set(_groups(lan))
+
+
+def _is_service(packet: Packet, lan: Lan) -> bool:
+    if not lan.services:
+        return True
+    port = packet.target_port or 0
+    return any(each.protocol.number == packet.protocol and each.low <= port <= each.high for each in lan.services)
 
 
 def _inbound(packet: Packet, device: str, case: Case) -> str | None:
@@ -261,6 +282,20 @@ def _inbound(packet: Packet, device: str, case: Case) -> str | None:
     for each in case.policy.inbound:
         if (each.protocol.number, int(each.port)) == (this.protocol, this.local_port):
             return f"inbound:{each.name}" if not each.sources or _within(this.remote, each.sources) else None
+    return None
+
+
+def _tailscale(packet: Packet, device: str, case: Case) -> str | None:
+    """Explain tailscaled's own: from its UDP port to a peer's high port that asks for no names, or to a server by TCP."""
+    tailscale = case.policy.tailscale
+    if tailscale is None or packet.protocol is None or packet.source_port is None or packet.target_port is None:
+        return None
+    if (packet.protocol, packet.source_port) not in case.tailscaled or not _is_own(packet, device, case):
+        return None
+    if packet.protocol == UDP and packet.source_port == tailscale.port:
+        return "tailscale" if packet.target_port >= FIRST_HIGH_PORT and packet.target_port not in MULTICAST_DNS_PORTS else None
+    if packet.protocol == TCP and packet.target_port in tailscale.tcp:
+        return "tailscale" if not tailscale.servers or _within(packet.target, tailscale.servers) else None
     return None
 
 
@@ -283,6 +318,7 @@ _RULES: tuple[Callable[[Packet, str, Case], str | None], ...] = (
     _ndp,
     _mld,
     _inbound,
+    _tailscale,
     _outbound,
     _lan,
 )

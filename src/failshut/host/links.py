@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from failshut.host.run import run
@@ -15,27 +16,55 @@ _NOWHERE = frozenset({"dummy", "ifb", "netdevsim", "nlmon", "vcan", "vxcan"})
 _GUEST_PORTS = frozenset({"veth", "tun"})
 
 
-def underlay_now(tunnels: Iterable[str]) -> tuple[InterfaceName, ...]:
-    """Return the underlay devices that are there now, of a machine with these tunnels."""
-    return underlay_devices(all_links(), set(tunnels))
+def underlay_now(tunnels: Iterable[str], bridges: Iterable[str]) -> tuple[InterfaceName, ...]:
+    """Return the underlay devices that are there now, of a machine with these tunnels and these patterns of local bridges."""
+    return underlay_devices(all_links(), set(tunnels), bridges)
 
 
-def underlay_devices(links: Iterable[Mapping[str, Any]], tunnels: Iterable[str]) -> tuple[InterfaceName, ...]:
+def underlay_devices(
+    links: Iterable[Mapping[str, Any]], tunnels: Collection[str], bridges: Iterable[str] = ()
+) -> tuple[InterfaceName, ...]:
     """Return the devices of `ip -j -d link` that the layer under IP must guard.
 
-    A device whose name nft can't say is left out: the choke point still refuses what leaves by it.
+    A bridge that fits one of the patterns and has no port to the outside is part of the machine. A device whose name nft can't say
+    is left out: the choke point still refuses what leaves by it.
     """
+    links = list(links)
+    patterns, uplinked = tuple(bridges), uplinked_bridges(links)
     found = []
     for link in links:
-        kind = link.get("linkinfo", {}).get("info_kind", "")
-        guest = kind in _GUEST_PORTS and link.get("linkinfo", {}).get("info_slave_kind") == "bridge"
-        if "LOOPBACK" in link.get("flags", ()) or link["ifname"] in tunnels or kind in _NOWHERE or guest:
+        name = link["ifname"]
+        local = _kind(link) == "bridge" and name not in uplinked and any(fnmatchcase(name, each) for each in patterns)
+        if _leads_nowhere(link) or name in tunnels or local:
             continue
-        try:
-            found.append(InterfaceName(link["ifname"]))
-        except ValueError:
-            continue
+        if _can_be_said(name):
+            found.append(InterfaceName(name))
     return tuple(found)
+
+
+def uplinked_bridges(links: Iterable[Mapping[str, Any]]) -> tuple[InterfaceName, ...]:
+    """Return the bridges with a port that can carry a frame off the machine."""
+    links = list(links)
+    masters = {link.get("master") for link in links if not _leads_nowhere(link)}
+    names = [link["ifname"] for link in links if _kind(link) == "bridge" and link["ifname"] in masters]
+    return tuple(InterfaceName(each) for each in names if _can_be_said(each))
+
+
+def _kind(link: Mapping[str, Any]) -> str:
+    return str(link.get("linkinfo", {}).get("info_kind", ""))
+
+
+def _leads_nowhere(link: Mapping[str, Any]) -> bool:
+    guest = _kind(link) in _GUEST_PORTS and link.get("linkinfo", {}).get("info_slave_kind") == "bridge"
+    return "LOOPBACK" in link.get("flags", ()) or _kind(link) in _NOWHERE or guest
+
+
+def _can_be_said(name: str) -> bool:
+    try:
+        InterfaceName(name)
+    except ValueError:
+        return False
+    return True
 
 
 def all_links() -> list[dict[str, Any]]:

@@ -12,11 +12,11 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
-from failshut.host.links import all_links, underlay_devices
+from failshut.host.links import all_links, underlay_devices, uplinked_bridges
 from failshut.host.run import run
 from failshut.host.wireguard import fwmark_of
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
-from failshut.model.marks import STAMP
+from failshut.model.marks import OUTSIDE, PROBE, STAMP
 from failshut.model.policy import Policy
 from failshut.model.units import InterfaceAddress, InterfaceName, Mark
 
@@ -29,13 +29,16 @@ _PRIVATE_KEY = re.compile(rb"^[ \t]*PrivateKey[ \t]*=[ \t]*(\S+)", re.IGNORECASE
 def probe(policy: Policy) -> HostFacts:
     """Ask the machine what `lower` must know. Needs no privilege; what can't be learnt without it is left out."""
     links = all_links()
-    tunnels = {tunnel.interface for tunnel in policy.tunnels}
+    tunnels = set(policy.interfaces)
     return HostFacts(
-        underlay=underlay_devices(links, tunnels),
+        underlay=underlay_devices(links, tunnels, policy.forward.bridges),
         dhcp_uids=_dhcp_uids(),
         tunnels={name: _tunnel(name, links) for name in tunnels},
         egress=_kernel_version() >= _EGRESS_SINCE,
-        stamp=_stamp(policy),
+        stamp=_secret(policy, b"failshut stamp 2", STAMP),
+        outside=_secret(policy, b"failshut outside", OUTSIDE),
+        probe=_secret(policy, b"failshut probe", PROBE),
+        uplinked=uplinked_bridges(links),
     )
 
 
@@ -76,11 +79,11 @@ def _addresses(name: str) -> tuple[InterfaceAddress, ...]:
     return tuple(ip_interface(f"{entry['local']}/{entry['prefixlen']}") for entry in entries)
 
 
-def _stamp(policy: Policy) -> Mark:
-    """Return the machine's own stamp, by a hash that tells nothing of what it is made from.
+def _secret(policy: Policy, purpose: bytes, otherwise: Mark) -> Mark:
+    """Return a mark of the machine's own for one purpose, by a hash that tells nothing of what it is made from.
 
     From /etc/machine-id, as machine-id(5) asks, and the tunnels' private keys: a container that can read the one can't read the
-    others. Who may not read them either is shown another stamp than the one that is armed.
+    others. Who may not read them either is shown another mark than the one that is armed.
     """
     try:
         machine = Path("/etc/machine-id").read_bytes().strip()
@@ -88,8 +91,8 @@ def _stamp(policy: Policy) -> Mark:
         machine = b""
     keys = sorted(key for tunnel in policy.tunnels if tunnel.config for key in _private_keys(Path(tunnel.config)))
     if not machine and not keys:
-        return STAMP
-    digest = hashlib.sha256(b"\0".join((b"failshut stamp 2", machine, *keys))).digest()
+        return otherwise
+    digest = hashlib.sha256(b"\0".join((purpose, machine, *keys))).digest()
     return Mark(int.from_bytes(digest[:4], "big") | STAMP)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from failshut.config.declaration import Checked, Declaration, Sources, Unreadable, Unresolved
+from failshut.host.cgroups import NoControlGroupsError, hierarchy
 from failshut.model.finding import Code, Finding, Place
 from failshut.model.units import Address
 
@@ -54,6 +55,7 @@ def fetch(declaration: Declaration, *, deadline: float = LOOKUP_DEADLINE) -> Sou
         names=lookup(hosts, deadline=deadline),
         users={each: user_number(each) for each in declaration.users},
         pinned=pinned_names(),
+        cgroups=existing_groups(declaration.cgroups),
     )
 
 
@@ -116,6 +118,15 @@ def user_number(name: str) -> int | None:
         return pwd.getpwnam(name).pw_uid
     except (KeyError, ValueError, UnicodeError):
         return None
+
+
+def existing_groups(groups: Iterable[str]) -> frozenset[str]:
+    """Return those control groups, paths from the root of cgroup v2, that exist."""
+    try:
+        tree = hierarchy()
+    except NoControlGroupsError:
+        return frozenset()
+    return frozenset(each for each in groups if tree.directory(each).is_dir())
 
 
 def pinned_names(path: str = HOSTS) -> frozenset[str]:

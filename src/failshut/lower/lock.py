@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from failshut.lower.destinations import lan_rules, outbound_rules, source_rules
+from failshut.lower.destinations import outbound_rules, source_rules
+from failshut.lower.forwarding import bridge_rules, client_rules, forward_masquerade_rules, forward_rules
+from failshut.lower.lan import lan_rules, multicast_input_rules, on_link_rules
 from failshut.lower.ledger import COUNTERS, blocked_rules, forwarded_rules, ledger_sets
 from failshut.lower.link import LINK_LOCAL, link_rules
+from failshut.lower.outside import (
+    outside_chains,
+    outside_masquerade_rules,
+    outside_return_rules,
+    outside_rules,
+    outside_underlay_rules,
+    timed_underlay_rules,
+    zone_rules,
+)
 from failshut.lower.rules import IIFNAME, L4PROTO, META_MARK, OIFNAME, any_of, is_, is_not, rule
 from failshut.lower.services import (
     arrival_rules,
@@ -18,7 +29,15 @@ from failshut.lower.services import (
     session_rules,
     stray_rules,
 )
-from failshut.lower.transport import mark_of, transport_input_rules, transport_rules
+from failshut.lower.sets import timed_sets
+from failshut.lower.tailscale import (
+    marked,
+    tailnet_address_rules,
+    tailscale_arrival_rules,
+    tailscale_input_rules,
+    tailscale_rules,
+)
+from failshut.lower.transport import mark_of, transit_rules, transport_input_rules, transport_rules
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy
 from failshut.model.ruleset import (
@@ -47,7 +66,7 @@ from failshut.model.units import Address, InterfaceAddress
 NAME = "failshut"
 # The last priority before the kernel confirms the connection (INT_MAX): after every re-route and after SNAT.
 LAST = 2147483646
-_RAW, _MANGLE, _FILTER = -300, -150, 0
+_RAW, _MANGLE, _FILTER, _SRCNAT = -300, -150, 0, 100
 # wg-quick's chains stand at priority mangle and write both marks: arrivals are noted after them, departures cleared before them.
 _AFTER_MANGLE, _BEFORE_MANGLE = _MANGLE + 1, _MANGLE - 1
 
@@ -62,17 +81,24 @@ def inet_table(policy: Policy, facts: HostFacts) -> Table:
     """Return the table that every IP packet of this machine passes."""
     chains = (
         *_prerouting(policy, facts),
-        Chain("input", tuple(_input(policy)), _base(Hook.INPUT, _FILTER, Verdict.DROP)),
-        Chain("forward", (rule("forward", Jump("count-forwarded")), _TERMINAL_DROP), _base(Hook.FORWARD, _FILTER, Verdict.DROP)),
+        Chain("input", tuple(_input(policy, facts)), _base(Hook.INPUT, _FILTER, Verdict.DROP)),
+        Chain("forward", (*forward_rules(policy, facts), _TERMINAL_DROP), _base(Hook.FORWARD, _FILTER, Verdict.DROP)),
+        *_zone(policy),
         *_reroute(policy, facts),
+        Chain("outside", tuple(outside_rules(policy, facts)), _base(Hook.OUTPUT, LAST - 1, Verdict.ACCEPT, ChainType.ROUTE)),
+        *outside_chains(policy, facts),
         Chain("output", tuple(_output(policy, facts)), _base(Hook.OUTPUT, LAST, Verdict.ACCEPT)),
-        Chain("postrouting", tuple(_postrouting(policy)), _base(Hook.POSTROUTING, LAST, Verdict.DROP)),
+        _masquerade(policy, facts),
+        Chain("postrouting", tuple(_postrouting(policy, facts)), _base(Hook.POSTROUTING, LAST, Verdict.DROP)),
+        *_transit(policy, facts),
         Chain("underlay", tuple(_underlay(policy, facts))),
+        Chain("timed-underlay", tuple(timed_underlay_rules())),
         Chain("allowed", (rule("stamp", Assign(META_MARK, facts.stamp), Verdict.ACCEPT),)),
+        Chain("allowed-on-link", tuple(on_link_rules(facts))),
         Chain("count-blocked", tuple(blocked_rules(policy))),
         Chain("count-forwarded", tuple(forwarded_rules(policy))),
     )
-    return Table(Family.INET, NAME, chains, tuple(ledger_sets()), COUNTERS)
+    return Table(Family.INET, NAME, chains, (*ledger_sets(), *timed_sets(policy)), COUNTERS)
 
 
 def arp_table(policy: Policy, facts: HostFacts) -> Table | None:
@@ -91,8 +117,8 @@ def tunnel_addresses(policy: Policy, facts: HostFacts) -> tuple[Address, ...]:
     """Return the tunnels' own addresses: the config's, and those that the running interface has besides."""
     declared = [each for tunnel in policy.tunnels for each in tunnel.addresses]
     live: list[InterfaceAddress] = []
-    for tunnel in policy.tunnels:
-        running = facts.tunnels.get(tunnel.interface)
+    for interface in policy.interfaces:
+        running = facts.tunnels.get(interface)
         # fe80:: is of every interface: refusing it elsewhere would end neighbour discovery.
         live += [each for each in (running.addresses if running else ()) if not each.ip.is_link_local]
     return tuple(dict.fromkeys(each.ip for each in (*declared, *live)))
@@ -103,34 +129,52 @@ def _base(hook: Hook, priority: int, policy: Verdict, kind: ChainType = ChainTyp
 
 
 def _tunnels(policy: Policy) -> Right:
-    return any_of(str(tunnel.interface) for tunnel in policy.tunnels)
+    return any_of(str(each) for each in policy.interfaces)
+
+
+def _open_tunnels(policy: Policy) -> Right:
+    return any_of(str(each) for each in policy.open_interfaces)
+
+
+def _masquerade(policy: Policy, facts: HostFacts) -> Chain:
+    rules = (*outside_masquerade_rules(policy, facts), *forward_masquerade_rules(policy, facts))
+    return Chain("source-nat", rules, _base(Hook.POSTROUTING, _SRCNAT, Verdict.ACCEPT, ChainType.NAT))
+
+
+def _transit(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
+    if policy.transit:
+        refused = (rule("blocked", Jump("count-blocked")), _TERMINAL_DROP)
+        yield Chain("transit", (*transit_rules(policy, facts), *refused))
 
 
 def _prerouting(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
     spoof = tuple(_spoof_rules(policy, facts))
     if spoof:
         yield Chain("prerouting", spoof, _base(Hook.PREROUTING, _RAW, Verdict.ACCEPT))
-    arrival = tuple(arrival_rules(policy, facts))
-    if arrival:
-        yield Chain("arrival", arrival, _base(Hook.PREROUTING, _AFTER_MANGLE, Verdict.ACCEPT))
+    arrival = (*outside_return_rules(facts), *tailscale_arrival_rules(policy), *arrival_rules(policy, facts))
+    yield Chain("arrival", arrival, _base(Hook.PREROUTING, _AFTER_MANGLE, Verdict.ACCEPT))
+    if policy.inbound and facts.underlay:
         yield Chain("arrived", tuple(arrived_rules(policy, facts)))
 
 
 def _spoof_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     """Nobody but the tunnel may talk to the tunnel's address (CVE-2019-14899)."""
-    elsewhere = is_not(IIFNAME, AnySet(("lo", *(str(tunnel.interface) for tunnel in policy.tunnels))))
+    elsewhere = is_not(IIFNAME, AnySet(("lo", *(str(each) for each in policy.interfaces))))
     for version, family in ((4, "ip"), (6, "ip6")):
         own = [each for each in tunnel_addresses(policy, facts) if each.version == version]
         if own:
             from_outside = is_not(Fib(("saddr",), "type"), "local")
             yield rule("tunnel-address", elsewhere, is_(Payload(family, "daddr"), any_of(own)), from_outside, Verdict.DROP)
+    yield from tailnet_address_rules(policy)
 
 
-def _input(policy: Policy) -> Iterator[Rule]:
+def _input(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield LOOPBACK_IN
     yield rule("tunnel", is_(IIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     yield rule("replies", Match(Ct("state"), AnySet(("established", "related")), Op.IN), Verdict.ACCEPT)
     yield from transport_input_rules(policy)
+    yield from tailscale_input_rules(policy)
+    yield from bridge_rules(policy, facts, IIFNAME)
     yield from input_rules(policy)
     if policy.dhcp:
         yield rule("allow:dhcp", is_(Payload("udp", "sport"), 67), is_(Payload("udp", "dport"), 68), Verdict.ACCEPT)
@@ -146,9 +190,14 @@ def _input(policy: Policy) -> Iterator[Rule]:
         hop_limit = is_(Payload("ip6", "hoplimit"), 255)
         yield rule("allow:ndp", is_(Payload("icmpv6", "type"), AnySet(received)), hop_limit, Verdict.ACCEPT)
         yield rule("allow:mld", is_(Payload("icmpv6", "type"), "mld-listener-query"), Verdict.ACCEPT)
-    if policy.lan and policy.lan.multicast:
-        yield rule("allow:lan-multicast", is_(Payload("udp", "dport"), AnySet((1900, 5353, 5355))), Verdict.ACCEPT)
+    yield from multicast_input_rules(policy)
     yield _TERMINAL_DROP
+
+
+def _zone(policy: Policy) -> Iterator[Chain]:
+    rules = tuple(zone_rules(policy))
+    if rules:
+        yield Chain("outside-zone", rules, _base(Hook.OUTPUT, _RAW, Verdict.ACCEPT))
 
 
 def _reroute(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
@@ -168,8 +217,12 @@ def _output(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield LOOPBACK_OUT
     yield from stray_rules(policy)
     yield rule("tunnel", is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
-    for mark in dict.fromkeys(mark_of(tunnel, facts) for tunnel in policy.tunnels):
+    for mark in dict.fromkeys((*(mark_of(tunnel, facts) for tunnel in policy.tunnels), facts.outside, facts.probe)):
         yield rule("choke-point-decides", is_(META_MARK, mark), Verdict.ACCEPT)
+    # Stamped here, it would lose the mark by which the choke point knows it.
+    for matches in marked(policy):
+        yield rule("choke-point-decides", *matches, Verdict.ACCEPT)
+    yield from bridge_rules(policy, facts, OIFNAME)
     yield rule("allow", Jump("underlay"))
     yield rule("blocked", Jump("count-blocked"))
     yield rule("resumes-with-the-tunnel", is_not(Fib(("saddr", "oif"), "type"), "local"), Verdict.DROP)
@@ -178,10 +231,13 @@ def _output(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield rule("fail-fast", Reject("icmpx", "admin-prohibited"))
 
 
-def _postrouting(policy: Policy) -> Iterator[Rule]:
+def _postrouting(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     """Yield the choke point's rules: local and forwarded, the final interface, after SNAT."""
     yield LOOPBACK_OUT
-    yield rule("tunnel", is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
+    yield rule("tunnel", is_(OIFNAME, _open_tunnels(policy)), Verdict.ACCEPT)
+    if policy.transit:
+        yield rule("transit", is_(OIFNAME, any_of(sorted(policy.transit))), Jump("transit", goto=True))
+    yield from bridge_rules(policy, facts, OIFNAME)
     yield rule("allow", Jump("underlay"))
     yield rule("blocked", Jump("count-blocked"))
     yield _TERMINAL_DROP
@@ -191,7 +247,10 @@ def _underlay(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     """Yield what may use the underlay, in the order in which it must be asked; falling off the end is a refusal."""
     yield from transport_rules(policy, facts)
     yield from link_rules(policy, facts)
+    yield from client_rules(policy)
     yield from source_rules()
     yield from reply_rules(policy, facts)
+    yield from tailscale_rules(policy)
     yield from outbound_rules(policy)
+    yield from outside_underlay_rules(policy, facts)
     yield from lan_rules(policy)

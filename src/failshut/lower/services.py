@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from failshut.lower.rules import ALLOWED, META_MARK, OIFNAME, address_matches, any_of, is_, is_not, rule
-from failshut.lower.transport import mark_of
+from failshut.lower.sets import gate
+from failshut.lower.transport import underlay_mark
 from failshut.model.host import HostFacts
 from failshut.model.marks import ARRIVAL, ARRIVAL_SHIFT, MAX_ARRIVAL_DEVICES
 from failshut.model.policy import Inbound, Policy
@@ -44,7 +45,7 @@ def arrived_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
             "arrived",
             is_(Meta("iifname"), device),
             Assign(_CT_MARK, Binary(BitOp.OR, masked(_CT_MARK, _KEEP | number), number)),
-            Assign(META_MARK, mark_of(policy.tunnels[0], facts)),
+            Assign(META_MARK, underlay_mark(policy, facts)),
         )
 
 
@@ -55,7 +56,7 @@ def reroute_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
             "inbound:reply",
             is_(Ct("direction"), "reply"),
             is_not(_ARRIVED, 0),
-            Assign(META_MARK, mark_of(policy.tunnels[0], facts)),
+            Assign(META_MARK, underlay_mark(policy, facts)),
         )
 
 
@@ -74,7 +75,7 @@ def stray_rules(policy: Policy) -> Iterator[Rule]:
     The packet has the underlay's address and its connection is unknown. Sent into the tunnel it would be lost, and written down as
     a connection of our own making; refused, it is sent again after the client's next packet has told where the session belongs.
     """
-    tunnels = any_of(str(tunnel.interface) for tunnel in policy.tunnels)
+    tunnels = any_of(str(each) for each in policy.interfaces)
     for service in policy.inbound:
         for matches in _variants(service, "sport", "daddr"):
             elsewhere = is_not(Fib(("saddr", "oif"), "type"), "local")
@@ -127,8 +128,8 @@ def numbered(facts: HostFacts) -> Iterator[tuple[int, InterfaceName]]:
 
 
 def _variants(service: Inbound, port: str, address: str) -> Iterator[tuple[Match, ...]]:
-    ports = is_(Payload(service.protocol, port), int(service.port))
+    ports = (*gate(service.name, on_demand=service.on_demand), is_(Payload(service.protocol, port), int(service.port)))
     if not service.sources:
-        yield (ports,)
+        yield ports
     for source in address_matches(address, service.sources):
-        yield (ports, source)
+        yield (*ports, source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from failshut.lower.egress import chain_name
+from failshut.lower.forwarding import bridge_rules
 from failshut.lower.lock import LAST, LOOPBACK_IN, LOOPBACK_OUT, NAME
 from failshut.lower.rules import META_MARK, OIFNAME, any_of, is_, rule
 from failshut.model.host import HostFacts
@@ -37,11 +38,17 @@ def guard(policy: Policy, facts: HostFacts) -> Ruleset:
     They pass what the lock stamped and what is bound for a tunnel. While the lock stands they change nothing; when it is flushed
     nothing is stamped, and they hold until it is back.
     """
-    tunnels = any_of(str(tunnel.interface) for tunnel in policy.tunnels)
+    tunnels = any_of(str(each) for each in policy.open_interfaces)
     stamped = rule("stamped", is_(META_MARK, facts.stamp), Verdict.ACCEPT)
     postrouting = Chain(
         "postrouting",
-        (LOOPBACK_OUT, rule("tunnel", is_(OIFNAME, tunnels), Verdict.ACCEPT), stamped, rule("shut", Verdict.DROP)),
+        (
+            LOOPBACK_OUT,
+            rule("tunnel", is_(OIFNAME, tunnels), Verdict.ACCEPT),
+            stamped,
+            *bridge_rules(policy, facts, OIFNAME),
+            rule("shut", Verdict.DROP),
+        ),
         Base(ChainType.FILTER, Hook.POSTROUTING, _AFTER_THE_LOCK, Verdict.DROP),
     )
     tables = [Table(Family.INET, GUARD_NAME, (postrouting,), flags=_OWNED)]

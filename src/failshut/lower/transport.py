@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from failshut.lower.rules import ALLOWED, IIFNAME, META_MARK, SKUID, any_of, is_, rule
+from failshut.lower.rules import ALLOWED, IIFNAME, META_MARK, OIFNAME, SKUID, any_of, is_, rule
+from failshut.lower.sets import CANDIDATES, FAMILIES, site
 from failshut.model.host import HostFacts, WireGuardKind
-from failshut.model.policy import DEFAULT_FWMARK, Policy, Tunnel
-from failshut.model.ruleset import Concat, Match, Payload, Rule, Tuple, Verdict
+from failshut.model.policy import Policy, Tunnel
+from failshut.model.ruleset import Concat, Match, Payload, Rule, SetRef, Tuple, Verdict
 from failshut.model.units import Mark, Protocol
 
 
@@ -22,23 +23,52 @@ def mark_of(tunnel: Tunnel, facts: HostFacts) -> Mark:
     taken, and changing it under a running tunnel would loop its transport into itself); else wg-quick's default.
     """
     live = facts.tunnels.get(tunnel.interface)
-    return tunnel.fwmark or (live.fwmark if live else None) or DEFAULT_FWMARK
+    return tunnel.fwmark or (live.fwmark if live else None) or tunnel.default_mark
+
+
+def underlay_mark(policy: Policy, facts: HostFacts) -> Mark:
+    """Return a mark whose packets are routed by the main table: that of a tunnel whose transport leaves by the underlay."""
+    return mark_of(next((each for each in policy.tunnels if each.through is None), policy.tunnels[0]), facts)
 
 
 def transport_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     """Yield the rules that let each tunnel's own packets reach its endpoints; first in the chain: most packets are these."""
-    for tunnel in policy.tunnels:
-        marked = is_(META_MARK, mark_of(tunnel, facts))
+    tunnels = [each for each in policy.tunnels if each.through is None]
+    for tunnel in tunnels:
         for peers in _peer_matches(tunnel, "daddr", "dport"):
-            for sender in _senders(tunnel, facts):
-                yield rule(f"transport:{tunnel.interface}", marked, *peers, sender, ALLOWED)
+            yield from _own_packets(tunnel, facts, *peers)
+    for tunnel in tunnels:
+        yield from _candidate_rules(tunnel, facts)
+
+
+def transit_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the rules for packets that enter a tunnel which carries another: the inner one's transport, and nothing else."""
+    for tunnel in policy.tunnels:
+        if tunnel.through is not None:
+            outer = is_(OIFNAME, str(tunnel.through))
+            for peers in _peer_matches(tunnel, "daddr", "dport"):
+                yield from _own_packets(tunnel, facts, outer, *peers)
+            yield from _candidate_rules(tunnel, facts, outer)
+
+
+def _own_packets(tunnel: Tunnel, facts: HostFacts, *matches: Match) -> Iterator[Rule]:
+    marked = is_(META_MARK, mark_of(tunnel, facts))
+    for sender in _senders(tunnel, facts):
+        yield rule(f"transport:{tunnel.interface}", marked, *matches, sender, ALLOWED)
+
+
+def _candidate_rules(tunnel: Tunnel, facts: HostFacts, *matches: Match) -> Iterator[Rule]:
+    """Yield the rules for an endpoint's new address, which has yet to complete a handshake."""
+    for version, (family, _) in FAMILIES.items():
+        yield from _own_packets(tunnel, facts, *matches, is_(site(family), SetRef(f"{CANDIDATES}{version}")))
 
 
 def transport_input_rules(policy: Policy) -> Iterator[Rule]:
     """Yield the rules that let the endpoints' packets in: after a silence the server may be the first to speak."""
     for tunnel in policy.tunnels:
-        for peers in _peer_matches(tunnel, "saddr", "sport"):
-            yield rule(f"transport:{tunnel.interface}", *peers, Verdict.ACCEPT)
+        if tunnel.through is None:
+            for peers in _peer_matches(tunnel, "saddr", "sport"):
+                yield rule(f"transport:{tunnel.interface}", *peers, Verdict.ACCEPT)
 
 
 def _peer_matches(tunnel: Tunnel, address: str, port: str) -> Iterator[tuple[Match, ...]]:

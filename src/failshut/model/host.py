@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from failshut.model.marks import STAMP
+from failshut.model.marks import OUTSIDE, PROBE, STAMP
 from failshut.model.units import InterfaceAddress, InterfaceName, Mark
 
 
@@ -32,7 +32,9 @@ class HostFacts:
     """The machine: its underlay devices, its DHCP clients' users, its running tunnels.
 
     `underlay` lists devices that can carry a frame off the machine, in the kernel's order. `dhcp_uids` always holds 0. `egress`
-    says whether the kernel has the netdev egress hook (Linux 5.16 and later). `stamp` is the mark that joins the two layers.
+    says whether the kernel has the netdev egress hook (Linux 5.16 and later). `stamp` is the mark that joins the two layers;
+    `outside` the mark of programs outside the tunnel, `probe` that of our own probes. `uplinked` are bridges with a
+    port to the outside.
     """
 
     underlay: tuple[InterfaceName, ...] = ()
@@ -40,3 +42,6 @@ class HostFacts:
     tunnels: dict[InterfaceName, LiveTunnel] = field(default_factory=dict)
     egress: bool = True
     stamp: Mark = STAMP
+    outside: Mark = OUTSIDE
+    probe: Mark = PROBE
+    uplinked: tuple[InterfaceName, ...] = ()

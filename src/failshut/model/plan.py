@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from failshut.model.routing import Routing
 from failshut.model.ruleset import Ruleset
 from failshut.model.units import InterfaceName, Mark
 
@@ -47,9 +48,10 @@ class Plan:
     """From the kernel's state to the wanted one.
 
     `text` is the transaction, byte for byte what is loaded; `difference` a unified diff of the rules, empty when the kernel holds
-    them already. `staged` are the sealed files that a boot loads, `boot` the loader and the units that load them. `under_ip` says
-    whether this kernel takes the layer under IP, `with_systemd` whether systemd is there to load the lock at boot; `notes` what the
-    user must know before saying yes.
+    them already. `routing` is one of the routing rules, and `routes` what they shall be; None where `ip` can't set them. `staged`
+    are the sealed files that a boot loads, `boot` the loader and the units that load them. `under_ip` says whether this kernel
+    takes the layer under IP, `with_systemd` whether systemd is there to load the lock at boot; `notes` what the user must know
+    before saying yes.
     """
 
     wanted: Ruleset
@@ -60,6 +62,8 @@ class Plan:
     marks: tuple[MarkChange, ...]
     boot: tuple[FileChange, ...] = ()
     sysctls: tuple[SysctlChange, ...] = ()
+    routing: tuple[str, ...] = ()
+    routes: Routing | None = None
     with_systemd: bool = False
     under_ip: bool = True
     notes: tuple[str, ...] = field(default=())
@@ -72,4 +76,4 @@ class Plan:
     @property
     def is_change(self) -> bool:
         """Whether carrying it out would change anything."""
-        return bool(self.difference or self.marks or self.sysctls or any(each.is_change for each in self.files))
+        return bool(self.difference or self.routing or self.marks or self.sysctls or any(each.is_change for each in self.files))

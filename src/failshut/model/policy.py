@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from failshut.model.units import Endpoint, InterfaceAddress, InterfaceName, Mark, Port, Prefix, Protocol
+from failshut.model.units import Address, Endpoint, InterfaceAddress, InterfaceName, Mark, Port, Prefix, Protocol
 
 # What wg-quick(8) takes for its routing table and fwmark when the config sets none: 51820.
 DEFAULT_FWMARK = Mark(0xCA6C)
+# tailscaled's interface, unless it was told another.
+TAILSCALE_INTERFACE = InterfaceName("tailscale0")
+TAILSCALED_PORT, HTTPS = Port(41641), Port(443)
 
 
 class ForwardMode(StrEnum):
@@ -20,6 +23,14 @@ class ForwardMode(StrEnum):
 
     BLOCK = "block"
     TUNNEL = "tunnel"
+
+
+class MulticastName(StrEnum):
+    """A protocol by which hosts of a link find each other's names and services."""
+
+    MDNS = "mdns"
+    LLMNR = "llmnr"
+    SSDP = "ssdp"
 
 
 class BlockedLog(StrEnum):
@@ -41,7 +52,7 @@ class BackendName(StrEnum):
 class Tunnel:
     """A VPN interface and how its transport is recognised.
 
-    `fwmark` is None when neither the policy nor the tunnel's config says one: the lock then uses `DEFAULT_FWMARK` and arming
+    `fwmark` is None when neither the policy nor the tunnel's config says one: the lock then uses `default_mark` and arming
     makes the tunnel carry it. `addresses` are the tunnel's own, refused on every other interface (CVE-2019-14899).
     """
 
@@ -54,17 +65,40 @@ class Tunnel:
     fwmark_in_config: bool = False
     # Names in the config's Endpoint lines, with what they were pinned to: the lock refuses the lookup wg-quick would make.
     named_endpoints: tuple[str, ...] = ()
+    # The mark when `fwmark` is None and the tunnel does not run with another: no other tunnel's.
+    default_mark: Mark = DEFAULT_FWMARK
+    # Double hop: the transport of this tunnel may leave by that one alone, and nothing else may use that one.
+    through: InterfaceName | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A port, or a range of them with both ends, of one protocol: `tcp/631`, `udp/60000-61000`."""
+
+    protocol: Protocol
+    low: Port
+    high: Port
+
+    def __str__(self) -> str:
+        ports = f"{int(self.low)}" if self.low == self.high else f"{int(self.low)}-{int(self.high)}"
+        return f"{self.protocol}/{ports}"
 
 
 @dataclass(frozen=True, slots=True)
 class Lan:
-    """The local network's prefixes. DNS and DoT to them stay refused unless `dns`; multicast names unless `multicast`."""
+    """The local network. `prefixes` lie on the link: what goes there leaves with a hop limit of 1; `routed` lie behind a router.
 
-    prefixes: tuple[Prefix, ...]
+    DNS and DoT to them stay refused unless `dns`; names by multicast unless listed. Without `services`, every port.
+    """
+
+    prefixes: tuple[Prefix, ...] = ()
     # Shell-style patterns as nft takes them: a trailing '*' is a prefix match. Empty: any underlay.
     interfaces: tuple[str, ...] = ()
     dns: bool = False
-    multicast: bool = False
+    multicast: tuple[MulticastName, ...] = ()
+    services: tuple[Service, ...] = ()
+    routed: tuple[Prefix, ...] = ()
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +109,93 @@ class Inbound:
     protocol: Protocol
     port: Port
     sources: tuple[Prefix, ...] = ()
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """A pinned exception: these addresses, this protocol and port, and, when `uid` is set, only that user."""
+    """A pinned exception: these addresses, this protocol and port.
+
+    When `uid` is set, only that user; when `cgroup` is set, only programs of that control group, a path from the root of
+    cgroup v2.
+    """
 
     name: str
     protocol: Protocol
     to: tuple[Prefix, ...]
     port: Port
     uid: int | None = None
+    cgroup: str | None = None
+    on_demand: bool = False
+
+
+# The slice of the one throw-away browser that signs in at a captive portal.
+PORTAL_SLICE = "failshut-portal.slice"
+
+
+def slice_path(unit: str) -> str:
+    """Return the path of a slice's control group from the root of cgroup v2 (systemd.slice(5))."""
+    words = unit.removesuffix(".slice").split("-")
+    return "/".join(f"{'-'.join(words[: index + 1])}.slice" for index in range(len(words)))
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Split tunnel: `prefixes` are reached beside the tunnel, and so is everything from programs of `slice`.
+
+    `dns` are the resolvers that such a program may ask on the underlay; without one its lookups go through the tunnel.
+    """
+
+    prefixes: tuple[Prefix, ...] = ()
+    dns: tuple[Address, ...] = ()
+    slice: str = "failshut-outside.slice"
+
+    @property
+    def cgroup(self) -> str:
+        """The slice's control group: `a-b.slice` lies in `a.slice` (systemd.slice(5))."""
+        return slice_path(self.slice)
+
+
+# The bridges that Docker, Podman, libvirt, LXC, LXD and Incus make. Only those without a port to the outside count.
+LOCAL_BRIDGES = ("docker0", "br-*", "podman*", "cni-podman*", "virbr*", "lxcbr*", "lxdbr*", "incusbr*")
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """What containers, virtual machines and routed clients may do.
+
+    `bridges` are patterns of bridges on this machine: they reach it and each other in either mode. `clients` are interfaces whose
+    hosts may use the tunnel when `mode` is TUNNEL.
+    """
+
+    mode: ForwardMode = ForwardMode.BLOCK
+    bridges: tuple[str, ...] = LOCAL_BRIDGES
+    clients: tuple[InterfaceName, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resolver:
+    """A resolver that answers over TLS (RFC 7858): `9.9.9.9:853#dns.quad9.net`."""
+
+    address: Address
+    port: Port
+    name: str
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        return f"{host}:{int(self.port)}#{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tailscale:
+    """Tailscale beside the tunnel: tailscaled's own packets by its mark, and `TAILSCALE_INTERFACE` as one more tunnel.
+
+    `port` is tailscaled's UDP port, `tcp` the ports of its control and relay servers, `servers` their addresses; empty: anywhere.
+    """
+
+    port: Port = TAILSCALED_PORT
+    tcp: tuple[Port, ...] = (HTTPS,)
+    servers: tuple[Prefix, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +205,43 @@ class Policy:
     tunnels: tuple[Tunnel, ...]
     dhcp: bool = True
     ndp: bool = True
+    # Whether `failshut portal` may let one browser sign in at a captive portal.
+    portal: bool = False
     lan: Lan | None = None
     inbound: tuple[Inbound, ...] = ()
     outbound: tuple[Outbound, ...] = ()
-    forward: ForwardMode = ForwardMode.BLOCK
+    tailscale: Tailscale | None = None
+    outside: Outside | None = None
+    forward: Forward = Forward()
     log: BlockedLog = BlockedLog.COUNT
     backend: BackendName = BackendName.NFTABLES
+    # Resolvers that are asked over TLS for a tunnel's endpoint while the tunnel is down, and the name in their certificate.
+    resolvers: tuple[Resolver, ...] = ()
     # Where it was read from, for messages only: two policies that say the same are equal.
     path: str = field(default="", compare=False)
+
+    @property
+    def beside(self) -> tuple[InterfaceName, ...]:
+        """The interfaces that may be left by as the tunnels may, and are none of `tunnels`."""
+        named = {tunnel.interface for tunnel in self.tunnels}
+        return (TAILSCALE_INTERFACE,) if self.tailscale and TAILSCALE_INTERFACE not in named else ()
+
+    @property
+    def interfaces(self) -> tuple[InterfaceName, ...]:
+        """Every interface that may be left by: the tunnels', and Tailscale's."""
+        return (*(tunnel.interface for tunnel in self.tunnels), *self.beside)
+
+    @property
+    def transit(self) -> frozenset[InterfaceName]:
+        """The tunnels that carry another tunnel's transport, and nothing else."""
+        return frozenset(tunnel.through for tunnel in self.tunnels if tunnel.through is not None)
+
+    @property
+    def open_tunnels(self) -> tuple[Tunnel, ...]:
+        """The tunnels that every program may use."""
+        return tuple(tunnel for tunnel in self.tunnels if tunnel.interface not in self.transit)
+
+    @property
+    def open_interfaces(self) -> tuple[InterfaceName, ...]:
+        """The interfaces that every program may leave by: the open tunnels, and Tailscale's."""
+        return (*(tunnel.interface for tunnel in self.open_tunnels), *self.beside)

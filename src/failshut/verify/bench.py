@@ -102,8 +102,7 @@ class Bench:
         test.wrong += [f"the capture did not see its own frame on {name}" for name in names if not self.capture.control_seen(name)]
 
     def _judged(self, test: Test, seen: Seen, tried: tuple[Tried, ...]) -> Outcome:
-        tunnels = [str(each.interface) for each in self._policy.tunnels]
-        self.ground = joined(self.ground, survey(tunnels))
+        self.ground = joined(self.ground, survey(self._policy))
         again = partial(explain_here, policy=self._policy, ground=self.ground, connections=self.capture.connections)
         allowed, leaks = Counter(seen.allowed), list(seen.excess)
         for frame in seen.unexplained:
@@ -111,7 +110,7 @@ class Bench:
             allowed.update([name] if name else [])
             leaks += [] if name else [frame]
         leaked = len(leaks) + seen.uncounted
-        wrong = [*test.wrong, *self._unwatched(tunnels)]
+        wrong = [*test.wrong, *self._unwatched()]
         if lost := self.capture.lost():
             wrong.append(f"the capture lost {lost} frames")
         if tried and not any(each.sent or each.refused for each in tried):
@@ -133,6 +132,8 @@ class Bench:
             lines.append(f"{frames[0]} ({f'our probe: {ours}' if ours else 'not sent by verify'}){more}")
         return tuple([*lines, f"… and {len(alike) - SHOWN_LEAKS} other kinds"] if len(alike) > SHOWN_LEAKS else lines)
 
-    def _unwatched(self, tunnels: Sequence[str]) -> list[str]:
+    def _unwatched(self) -> list[str]:
         watched = self.capture.devices
-        return [f"{each} came meanwhile and was not watched" for each in underlay_now(tunnels) if each not in watched]
+        tunnels = [str(each.interface) for each in self._policy.tunnels]
+        now = underlay_now(tunnels, self._policy.forward.bridges)
+        return [f"{each} came meanwhile and was not watched" for each in now if each not in watched]

@@ -10,11 +10,12 @@ from ipaddress import ip_address
 
 from failshut.drill.attacker import senders
 from failshut.drill.attacker.senders import attempts, family
-from failshut.drill.judge import DNS_PORTS, MULTICAST_DNS_PORTS
+from failshut.drill.judge import DNS_PORTS, refused_lookups
 from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.network import traffic
 from failshut.drill.scenario import Scenario
 from failshut.model.packet import DCCP, SCTP, TCP, UDP, UDPLITE, Packet
+from failshut.model.policy import Lan
 from failshut.model.units import Address
 
 
@@ -37,7 +38,7 @@ def lan_resolver(lab: Lab) -> None:
     if lab.policy.lan and lab.policy.lan.dns:
         raise NotHereError("the policy allows DNS to the LAN (allow.lan.dns)")
     resolvers: tuple[Address, ...] = (lab.plan.resolver4, lab.plan.resolver6, lab.router(4), lab.router(6))
-    ports = DNS_PORTS if lab.policy.lan and lab.policy.lan.multicast else DNS_PORTS | MULTICAST_DNS_PORTS
+    ports = refused_lookups(lab.policy.lan or Lan())
     for address in resolvers:
         for port in sorted(ports):
             for name in _ASKING:

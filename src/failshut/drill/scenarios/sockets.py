@@ -19,10 +19,12 @@ from failshut.drill.attacker.senders import (
     raw_ip,
     shoot,
 )
+from failshut.drill.judge import MULTICAST_NAMES
 from failshut.drill.lab import Lab
 from failshut.drill.network import traffic
 from failshut.drill.scenario import Scenario
 from failshut.model.packet import ICMP, ICMPV6, IGMP, ROUTING_HEADER, TCP, UDP, UDPLITE, Packet
+from failshut.model.policy import MulticastName
 from failshut.model.units import Address
 
 TCP_SOCKET, UDP_SOCKET = (socket.SOCK_STREAM, 0), (socket.SOCK_DGRAM, 0)
@@ -200,13 +202,12 @@ def _detours(lab: Lab) -> None:
 
 def names_on_the_link(lab: Lab) -> None:
     """Ask the link for names, and call everybody on it: mDNS, LLMNR, SSDP, NetBIOS, broadcasts, group membership."""
-    allowed = lab.policy.lan is not None and lab.policy.lan.multicast
+    allowed = set(lab.policy.lan.multicast) if lab.policy.lan else set()
     groups = [("NetBIOS", "255.255.255.255", 137)]
     groups += [("a broadcast", "255.255.255.255", 9999), ("WS-Discovery", "239.255.255.250", 3702), ("all hosts", "224.0.0.1", 7)]
     groups += [("wide multicast", "ff05::7", 7), ("a broadcast from 68", "255.255.255.255", 69)]
-    if not allowed:
-        groups += [("mDNS", "224.0.0.251", 5353), ("mDNS6", "ff02::fb", 5353), ("SSDP", "239.255.255.250", 1900)]
-        groups += [("LLMNR", "224.0.0.252", 5355), ("LLMNR6", "ff02::1:3", 5355)]
+    for kind in set(MulticastName) - allowed:
+        groups += [(f"{kind} ({address})", str(address), port) for address, port in MULTICAST_NAMES[kind]]
     for name, group, port in groups:
         address = ip_address(group)
         lab.watch(name, partial(_is_for, address, port))

@@ -1,0 +1,68 @@
+"""What every check may look at, and what several of them ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+from failshut.config.declaration import Declaration, Sources
+from failshut.config.locate import Path
+from failshut.config.tunnels import Built
+from failshut.config.values import is_wider
+from failshut.model.finding import Code, Finding
+from failshut.model.units import Prefix
+
+# The prefixes that nobody routes on the Internet: RFC 1918, link-local, RFC 6598, ULA.
+_LOCAL = tuple(
+    ip_network(each)
+    for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10")
+)
+# Wider than any network that one cable or one radio reaches, or that anyone can call an exception.
+WIDEST = (8, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything a check may look at."""
+
+    declaration: Declaration
+    sources: Sources
+    tunnels: list[Built]
+
+    def lan(self) -> Iterator[tuple[Path, Prefix]]:
+        """Yield the LAN's prefixes with their paths, those on the link first."""
+        lan = self.declaration.document.allow.lan
+        for key in ("prefixes", "routed"):
+            for index, each in enumerate(getattr(lan, key) if lan else ()):
+                yield ("allow", "lan", key, index), each
+
+
+def is_local(prefix: Prefix) -> bool:
+    """Return whether all of `prefix` is private, link-local or shared address space."""
+    return any(prefix.version == each.version and prefix.subnet_of(each) for each in _LOCAL)  # type: ignore[arg-type]  # versions agree
+
+
+def overlap(one: Prefix, other: Prefix) -> bool:
+    """Return whether two prefixes share an address."""
+    return one.version == other.version and one.overlaps(other)
+
+
+def beside_the_tunnels(view: View, at: Path, prefix: Prefix, what: str) -> Iterator[Finding]:
+    """Refuse a prefix that opens the way to an endpoint, or to a tunnel's own address, for every program.
+
+    `what` names it in the message: "the LAN prefix". One that is too wide has been refused already.
+    """
+    if is_wider(prefix, *WIDEST):
+        return
+    for built in view.tunnels:
+        for endpoint in built.endpoints:
+            if endpoint.value.address in prefix:
+                message = f"{what} {prefix} covers {built.name}'s endpoint {endpoint.value} ({endpoint.where})"
+                remedy = "any program could then talk to it in the clear: name prefixes around it; the handshake needs none"
+                yield view.declaration.finding(at, Code.CONTRADICTION, message, remedy)
+        for address in built.addresses:
+            if address.value.ip in prefix:
+                message = f"{what} {prefix} covers {built.name}'s own address {address.value.ip} ({address.where})"
+                remedy = "what is meant for the tunnel would leave beside it: name narrower prefixes"
+                yield view.declaration.finding(at, Code.CONTRADICTION, message, remedy)

@@ -1,0 +1,63 @@
+"""Containers, virtual machines, routed clients: the machine and each other, and the tunnel as their only way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+
+from failshut.lower.rules import ALLOWED, IIFNAME, OIFNAME, any_of, is_, is_not, rule
+from failshut.model.host import HostFacts
+from failshut.model.policy import ForwardMode, Policy
+from failshut.model.ruleset import Ct, Jump, Match, Meta, Nat, NatKind, Right, Rule, Verdict
+
+_REPLY = is_(Ct("direction"), "reply")
+
+
+def bridge_rules(policy: Policy, facts: HostFacts, device: Meta) -> Iterator[Rule]:
+    """Yield the rule that takes `device` (`iifname`, `oifname`) for a part of this machine when it is a local bridge."""
+    if policy.forward.bridges:
+        yield rule("bridge", *_bridges(policy, facts, device), Verdict.ACCEPT)
+
+
+def forward_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the forward hook's rules: between bridges, and in tunnel mode into a tunnel and back. The rest is refused."""
+    if policy.forward.bridges:
+        yield rule("bridge", *_bridges(policy, facts, IIFNAME), *_bridges(policy, facts, OIFNAME), Verdict.ACCEPT)
+    for inside, outside in zip(_sides(policy, facts, IIFNAME), _sides(policy, facts, OIFNAME), strict=True):
+        yield rule("forward:tunnel", *inside, is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
+        yield rule("forward:replies", is_(IIFNAME, _tunnels(policy)), *outside, _REPLY, Verdict.ACCEPT)
+    yield rule("forward", Jump("count-forwarded"))
+
+
+def forward_masquerade_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the nat rules: the server knows the tunnel's own address alone."""
+    for inside in _sides(policy, facts, IIFNAME):
+        yield rule("forward:tunnel", *inside, is_(OIFNAME, _tunnels(policy)), Nat(NatKind.MASQUERADE))
+
+
+def client_rules(policy: Policy) -> Iterator[Rule]:
+    """Yield the choke point's rule for answers from the tunnel to routed clients."""
+    if policy.forward.mode is ForwardMode.TUNNEL and policy.forward.clients:
+        to_clients = is_(OIFNAME, any_of(str(each) for each in policy.forward.clients))
+        yield rule("forward:replies", is_(IIFNAME, _tunnels(policy)), to_clients, _REPLY, ALLOWED)
+
+
+def _sides(policy: Policy, facts: HostFacts, device: Meta) -> Iterator[tuple[Match, ...]]:
+    """Yield who may use the tunnel, as matches on one end of the way."""
+    if policy.forward.mode is ForwardMode.TUNNEL:
+        if policy.forward.bridges:
+            yield _bridges(policy, facts, device)
+        if policy.forward.clients:
+            yield (is_(device, any_of(str(each) for each in policy.forward.clients)),)
+
+
+def _bridges(policy: Policy, facts: HostFacts, device: Meta) -> tuple[Match, ...]:
+    """Return the match on the bridges of this machine; one with a port to the outside is underlay, whatever its name."""
+    patterns = policy.forward.bridges
+    uplinked = [str(each) for each in facts.uplinked if any(fnmatchcase(each, pattern) for pattern in patterns)]
+    excluded = (is_not(device, any_of(uplinked)),) if uplinked else ()
+    return (*excluded, is_(device, any_of(patterns)))
+
+
+def _tunnels(policy: Policy) -> Right:
+    return any_of(str(tunnel.interface) for tunnel in policy.open_tunnels)

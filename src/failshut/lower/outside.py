@@ -1,0 +1,193 @@
+"""What stays outside the tunnel: programs known by their control group, and what is open for a time (docs/security.md, "outside").
+
+`socket cgroupv2` can be asked at output alone, so that is where it is decided: the packet gets a mark that the choke point
+trusts, and is routed anew by it. Nothing else can bring that mark along: it is taken off first. The socket had chosen the tunnel's
+address for its source, so the packet is masqueraded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from failshut.lower.rules import ALLOWED, L4PROTO, META_MARK, OIFNAME, SKUID, address_matches, any_of, is_, is_not, rule
+from failshut.lower.sets import (
+    FAMILIES,
+    OUTSIDE_PROGRAMS,
+    PORTAL_DNS,
+    PORTAL_PROGRAMS,
+    PROBE,
+    TIMED,
+    TIMED_LAN,
+    TIMED_TO,
+    TIMED_USER,
+    by_user,
+    gate,
+    programs_of,
+    site,
+)
+from failshut.model.host import HostFacts
+from failshut.model.marks import ARRIVAL, ARRIVED_OUTSIDE, OUTSIDE_ZONE
+from failshut.model.policy import PORTAL_SLICE, Outbound, Policy, slice_path
+from failshut.model.ruleset import (
+    AnySet,
+    Assign,
+    Binary,
+    BitOp,
+    Chain,
+    Ct,
+    Jump,
+    Match,
+    Meta,
+    Nat,
+    NatKind,
+    Payload,
+    Rule,
+    SetRef,
+    Socket,
+    Verdict,
+    masked,
+)
+from failshut.model.units import Prefix
+
+_CT_MARK = Ct("mark")
+_TRANSPORT = AnySet(("tcp", "udp"))
+_PORTED = AnySet(("tcp", "udp", "udplite", "sctp", "dccp"))
+DNS_PORTS = (53, 853)
+LOOKUP_PORTS = (*DNS_PORTS, 5353, 5355)
+_MARKED = Jump("outside-mark", goto=True)
+
+
+def outside_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the rules of the route chain at output: which packets get the mark."""
+    yield rule("outside:forged", is_(META_MARK, facts.outside), Assign(META_MARK, 0))
+    yield rule("timed", is_(Meta("nfproto"), SetRef(TIMED)), Jump("timed"))
+    if not (policy.outside or policy.portal or any(_is_marked(pin) for pin in policy.outbound)):
+        return
+    yield rule("loopback", is_(Meta("oif"), "lo"), Verdict.ACCEPT)
+    if policy.outside:
+        yield rule("outside", _programs(policy.outside.cgroup, OUTSIDE_PROGRAMS), Jump(OUTSIDE_PROGRAMS))
+    if policy.portal:
+        yield rule("portal", _programs(slice_path(PORTAL_SLICE), PORTAL_PROGRAMS), Jump(PORTAL_PROGRAMS))
+    for pin in policy.outbound:
+        if _is_marked(pin):
+            for matches in pin_matches(pin):
+                yield rule(f"outbound:{pin.name}", *gate(pin.name, on_demand=pin.on_demand), *_of_programs(pin), *matches, _MARKED)
+
+
+def zone_rules(policy: Policy) -> Iterator[Rule]:
+    """Yield the rules before connection tracking, by which a program outside never shares a connection with one inside."""
+    programs = tuple(_all_programs(policy))
+    if programs:
+        yield rule("loopback", is_(Meta("oif"), "lo"), Verdict.ACCEPT)
+    for match in programs:
+        yield rule("outside:zone", match, Assign(Ct("zone", "original"), OUTSIDE_ZONE), Verdict.ACCEPT)
+
+
+def _all_programs(policy: Policy) -> Iterator[Match]:
+    if policy.outside:
+        yield _programs(policy.outside.cgroup, OUTSIDE_PROGRAMS)
+    if policy.portal:
+        yield _programs(slice_path(PORTAL_SLICE), PORTAL_PROGRAMS)
+    for pin in policy.outbound:
+        yield from _of_programs(pin)
+
+
+def outside_chains(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
+    """Yield the chains that the route chain jumps to."""
+    yield Chain("timed", tuple(_timed()))
+    if policy.outside:
+        yield Chain(OUTSIDE_PROGRAMS, tuple(_outside_programs(policy)))
+    if policy.portal:
+        yield Chain(PORTAL_PROGRAMS, tuple(_portal_programs()))
+    # All bits of the field, so that nothing has to be cleared first.
+    arrived = Binary(BitOp.OR, _CT_MARK, int(ARRIVED_OUTSIDE))
+    yield Chain("outside-mark", (rule("outside", Assign(_CT_MARK, arrived), Assign(META_MARK, facts.outside), Verdict.ACCEPT),))
+
+
+def outside_return_rules(facts: HostFacts) -> Iterator[Rule]:
+    """Yield the prerouting rule for answers: a strict reverse-path filter would look their sender up in the tunnel's table."""
+    outside = is_(masked(_CT_MARK, ARRIVAL), int(ARRIVED_OUTSIDE))
+    yield rule("outside:reply", is_(Ct("direction"), "reply"), outside, Assign(META_MARK, facts.outside))
+
+
+def outside_masquerade_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the nat rule that gives a marked packet the address of the device it leaves by."""
+    elsewhere = is_not(OIFNAME, AnySet(("lo", *(str(each) for each in policy.interfaces))))
+    yield rule("outside", is_(META_MARK, facts.outside), elsewhere, Nat(NatKind.MASQUERADE))
+
+
+def outside_underlay_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the choke point's rules: our own probe, what is open for a time, marked packets, prefixes that stay outside."""
+    root = is_(SKUID, 0)
+    for version, (family, _) in FAMILIES.items():
+        yield rule("probe", is_(META_MARK, facts.probe), root, is_(site(family), SetRef(f"{PROBE}{version}")), ALLOWED)
+    yield rule("timed", is_(Meta("nfproto"), SetRef(TIMED)), Jump("timed-underlay"))
+    yield rule("outside", is_(META_MARK, facts.outside), ALLOWED)
+    if policy.outside and policy.outside.prefixes:
+        yield from _outside_prefixes(policy.outside.prefixes)
+
+
+def timed_underlay_rules() -> Iterator[Rule]:
+    """Yield the choke point's rules for what is open for a time, also for packets that were not routed anew."""
+    for version, (family, _) in FAMILIES.items():
+        there = is_(Payload(family, "daddr"), SetRef(f"{TIMED_LAN}{version}"))
+        yield rule("dns", there, is_(L4PROTO, _PORTED), is_(Payload("th", "dport"), AnySet(LOOKUP_PORTS)), Verdict.RETURN)
+        yield rule("timed:lan", there, Jump("allowed-on-link", goto=True))
+        yield rule("timed:to", is_(site(family), SetRef(f"{TIMED_TO}{version}")), ALLOWED)
+        yield rule("timed:to", is_(by_user(family), SetRef(f"{TIMED_USER}{version}")), ALLOWED)
+
+
+def pin_matches(pin: Outbound) -> Iterator[tuple[Match, ...]]:
+    """Yield the matches of a pinned exception, a tuple for each family that occurs."""
+    owner = (is_(SKUID, pin.uid),) if pin.uid is not None else ()
+    for address in address_matches("daddr", pin.to):
+        yield (is_(Payload(pin.protocol, "dport"), int(pin.port)), *owner, address)
+
+
+def _is_marked(pin: Outbound) -> bool:
+    """Whether a pin can't be routed by what is known when the socket connects."""
+    return pin.cgroup is not None or pin.on_demand
+
+
+def _of_programs(pin: Outbound) -> tuple[Match, ...]:
+    return (_programs(pin.cgroup, programs_of(pin)),) if pin.cgroup else ()
+
+
+def _programs(cgroup: str, name: str) -> Match:
+    return is_(Socket("cgroupv2", len(cgroup.split("/"))), SetRef(name))
+
+
+def _timed() -> Iterator[Rule]:
+    yield rule("loopback", is_(Meta("oif"), "lo"), Verdict.RETURN)
+    for version, (family, _) in FAMILIES.items():
+        there = is_(Payload(family, "daddr"), SetRef(f"{TIMED_LAN}{version}"))
+        yield rule("timed:to", is_(site(family), SetRef(f"{TIMED_TO}{version}")), _MARKED)
+        yield rule("timed:to", is_(by_user(family), SetRef(f"{TIMED_USER}{version}")), _MARKED)
+        yield rule("dns", there, is_(L4PROTO, _PORTED), is_(Payload("th", "dport"), AnySet(LOOKUP_PORTS)), Verdict.RETURN)
+        yield rule("timed:lan", there, _MARKED)
+
+
+def _outside_programs(policy: Policy) -> Iterator[Rule]:
+    """Yield what programs of the slice may: everything but look-ups, which go through the tunnel unless a resolver was named."""
+    resolvers = policy.outside.dns if policy.outside else ()
+    for version, (family, _) in FAMILIES.items():
+        named = [each for each in resolvers if each.version == int(version)]
+        if named:
+            asked = is_(Payload(family, "daddr"), any_of(named))
+            yield rule("outside:dns", asked, is_(L4PROTO, _TRANSPORT), is_(Payload("th", "dport"), AnySet(DNS_PORTS)), _MARKED)
+    yield rule("dns", is_(L4PROTO, _PORTED), is_(Payload("th", "dport"), AnySet(DNS_PORTS)), Verdict.RETURN)
+    yield rule("outside", _MARKED)
+
+
+def _portal_programs() -> Iterator[Rule]:
+    """Yield what one throw-away browser needs to sign in: the network's own resolver, and the web."""
+    for version, (family, _) in FAMILIES.items():
+        resolver = is_(Payload(family, "daddr"), SetRef(f"{PORTAL_DNS}{version}"))
+        yield rule("portal:dns", is_(L4PROTO, _TRANSPORT), is_(Payload("th", "dport"), 53), resolver, _MARKED)
+    yield rule("portal:web", is_(Payload("tcp", "dport"), AnySet((80, 443))), _MARKED)
+
+
+def _outside_prefixes(prefixes: tuple[Prefix, ...]) -> Iterator[Rule]:
+    for address in address_matches("daddr", prefixes):
+        yield rule("dns", address, is_(L4PROTO, _PORTED), is_(Payload("th", "dport"), AnySet(DNS_PORTS)), Verdict.RETURN)
+        yield rule("outside:prefix", address, ALLOWED)

@@ -204,7 +204,7 @@ def describe(expression: Expression) -> tuple[str, int]:  # noqa: C901, PLR0911,
 
 @cache
 def _listed(type_: str) -> dict[int, str]:
-    return {number: word for word, number in reversed(WORDS[type_].items())}
+    return {number: word for word, number in reversed(list(WORDS[type_].items()))}
 
 
 def word_of(number: int, type_: str) -> int | str:

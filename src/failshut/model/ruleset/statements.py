@@ -89,10 +89,9 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The rule goes on until `size` units (`bytes`, `kbytes`, `mbytes`) have passed; with `over`, only after."""
+    """The rule goes on until `size` bytes have passed; with `over`, only after."""
 
     size: int
-    unit: str
     over: bool = False
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from failshut.audit.concrete import Values, compare, written
 from failshut.audit.fields import load_of
-from failshut.audit.predicate import All, FieldIn, Is, Not, Predicate, Some, When
+from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When
 from failshut.audit.route import Route, Stop, Way, device_listed, map_elements, translates
-from failshut.audit.words import ETHERTYPE, NEW, NFPROTO, RELATED, NotUnderstoodError
+from failshut.audit.words import ETHERTYPE, NEW, NFPROTO, RELATED, NotUnderstoodError, names_match
 from failshut.model.ruleset import (
     Assign,
     ChainType,
@@ -359,7 +359,9 @@ def holds(predicate: Predicate, fate: Fate) -> bool:
         case Not(part):
             return not holds(part, fate)
         case FieldIn(name, _, values):
-            return (fate.start.get(name, 0) or 0) in values
+            return fate.start.get(name, 0) in values
+        case DeviceIs(name, names):
+            return any(names_match(each, str(fate.start.get(name, ""))) for each in names)
         case Is(match, when):
             packet = dict(fate.end) if when is When.END else {**fate.end, **fate.start, "stage": ""}
             return compare(Values(packet, None), match)

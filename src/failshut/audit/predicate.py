@@ -33,6 +33,14 @@ class FieldIn:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceIs:
+    """A field that holds a device's name is one of these at the start; the empty name is no device. A last `*` is any ending."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class All:
     """Every part holds; of none, true."""
 
@@ -53,7 +61,7 @@ class Not:
     part: Predicate
 
 
-Predicate = Is | FieldIn | All | Some | Not
+Predicate = Is | FieldIn | DeviceIs | All | Some | Not
 
 
 def both(*parts: Predicate) -> All:

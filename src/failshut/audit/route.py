@@ -123,7 +123,13 @@ def _orders(group: tuple[Stop, ...]) -> tuple[tuple[Stop, ...], ...]:
 
 
 def _order_matters(group: tuple[Stop, ...]) -> bool:
-    return len(group) > 1 and any(writes(each.table, each.chain) for each in group)
+    return len(group) > 1 and not _apart(group) and any(writes(each.table, each.chain) for each in group)
+
+
+def _apart(group: tuple[Stop, ...]) -> bool:
+    """Whether no packet meets two of these chains: each hangs on devices of its own."""
+    devices = [device for each in group for device in each.base.device.split(",")]
+    return "" not in devices and len(set(devices)) == len(devices)
 
 
 def writes(table: Table, chain: Chain) -> bool:

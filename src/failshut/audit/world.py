@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
-from failshut.audit.predicate import All, FieldIn, Is, Not, Predicate, Some, When, among, both, either, equals
+from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When, among, both, either, equals
 from failshut.audit.route import Way
 from failshut.audit.words import ESTABLISHED, INVALID, NEW, RELATED, UNTRACKED
 from failshut.model.ruleset import Binary, BitOp, Match, Meta, Payload, Ruleset, Scalar
@@ -73,7 +73,7 @@ def endpoint_hosts(world: World) -> tuple[Prefix, ...]:
 def facts(way: Way, family: int) -> Predicate:
     """Return what is true of every packet that goes this way, whatever the rules: what conntrack and the sockets make sure of."""
     if way is Way.FRAME and not family:
-        return Not(FieldIn("ethertype", 16, (0x0800, 0x86DD)))
+        return both(Not(FieldIn("ethertype", 16, (0x0800, 0x86DD))), *_by_way(way))
     parts: list[Predicate] = [
         FieldIn("ct state", 32, (NEW, ESTABLISHED, RELATED, INVALID, UNTRACKED)),
         FieldIn("ct direction", 8, (0, 1)),
@@ -105,14 +105,14 @@ def _same_protocol() -> Predicate:
 
 
 def _by_way(way: Way) -> list[Predicate]:
-    no_input, no_output, no_socket = (FieldIn("iifname", 16, (0,)), FieldIn("oifname", 16, (0,)), FieldIn("socket", 1, (0,)))
+    no_input, no_output, no_socket = DeviceIs("iifname", ("",)), DeviceIs("oifname", ("",)), FieldIn("socket", 1, (0,))
     match way:
         case Way.OUTPUT:
             return [
                 Not(no_output),
-                Not(FieldIn("oifname rerouted", 16, (0,))),
+                Not(DeviceIs("oifname rerouted", ("",))),
                 # What a kernel tunnel sends comes from the tunnel's device, and no program's packet does.
-                either(FieldIn("via", 16, (0,)), no_socket),
+                either(DeviceIs("via", ("",)), no_socket),
                 # A local address is reached by loopback.
                 either(
                     Not(FieldIn("fib daddr type @output", 32, (2,))),

@@ -32,11 +32,19 @@ class Solver:
     encoding: Encoding
     solver: z3.Solver
     blocked: list[Bool] = field(default_factory=list)
+    # Conditions that were said before: a predicate is told by its identity, and kept so that no other gets the same.
+    said: dict[int, tuple[Predicate, Bool]] = field(default_factory=dict)
 
     def packets(self, question: Predicate, wishes: Iterable[Predicate] = ()) -> Found | None:
         """Return a packet that leaves and fits the question, as many of the wishes as it can, or None: a proof."""
-        goal = conj([self.encoding.leaves, condition(self.encoding, question)])
-        return self._search(goal, [condition(self.encoding, each) for each in wishes])
+        goal = conj([self.encoding.leaves, self.says(question)])
+        return self._search(goal, [self.says(each) for each in wishes])
+
+    def says(self, predicate: Predicate) -> Bool:
+        """Return a condition as this way's formula. Raises NotUnderstoodError."""
+        if id(predicate) not in self.said:
+            self.said[id(predicate)] = (predicate, condition(self.encoding, predicate))
+        return self.said[id(predicate)][1]
 
     def block(self, key: tuple[str, str, int]) -> bool:
         """Ask from now on only for packets that a rule does not match. False: the rule was never looked at."""

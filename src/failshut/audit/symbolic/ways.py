@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from failshut.audit.fields import IFNAME
-from failshut.audit.predicate import All, FieldIn, Is, Not, Predicate, Some, When
+from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When
 from failshut.audit.route import Route, Stop, Way, device_listed, translates
 from failshut.audit.symbolic.chains import Chains
 from failshut.audit.symbolic.formula import Bool, Number, choose, conj, disj, neg, same, within
@@ -160,6 +160,10 @@ def _called(travel: _Travel, stop: Stop) -> Bool:
     return True
 
 
+def _named(space: Space, name: str) -> Number:
+    return space.variable(name, 16, IFNAME)
+
+
 def condition(encoding: Encoding, predicate: Predicate) -> Bool:
     """Return a question's condition as a formula. Raises NotUnderstoodError for what no field stands for."""
     match predicate:
@@ -171,6 +175,9 @@ def condition(encoding: Encoding, predicate: Predicate) -> Bool:
             return neg(condition(encoding, part))
         case FieldIn(name, width, values):
             return within(encoding.space.variable(name, width), [(each, each) for each in values])
+        case DeviceIs(name, names):
+            pairs = [pair for each in names for pair in encoding.space.indices(each)]
+            return within(_named(encoding.space, name), pairs)
         case Is(match, when):
             env = encoding.end if when is When.END else Env()
             return matches(Scope(encoding.space, env, None), match)

@@ -16,7 +16,7 @@ from failshut.read.nft_text import read_text
 CASES = sorted(path.parent for path in (Path(__file__).parent / "golden").glob("*/policy.toml"))
 
 
-def case_world(case: Path) -> World:
+def case_world(case: Path, alone: bool = True) -> World:
     checked = check_text((case / "policy.toml").read_bytes(), "policy.toml")
     assert checked.policy is not None, checked.findings
     facts = case / "facts.toml"
@@ -28,7 +28,7 @@ def case_world(case: Path) -> World:
         tunnels={tunnel.interface: LiveTunnel(kind) for tunnel in checked.policy.tunnels},
         egress=settings.get("egress", True),
     )
-    return world_of(checked.policy, machine)
+    return world_of(checked.policy, machine, alone)
 
 
 def case_ruleset(case: Path) -> Ruleset:

@@ -38,19 +38,23 @@ _NAMES: dict[str, tuple[tuple[str, int], ...]] = {
 }
 
 
-def world_of(policy: Policy, host: HostFacts) -> World:
-    """Return the world that a policy is proved in."""
+def world_of(policy: Policy, host: HostFacts, alone: bool = True) -> World:
+    """Return the world that a policy is proved in.
+
+    `alone`: no other table stands beside the lock. One that does may write the tunnel's mark, so that a packet of root's to the
+    endpoint is the tunnel's by every sign that there is; the mark it began with is then not asked for.
+    """
     tunnels = tuple(str(each.interface) for each in policy.tunnels)
     endpoints = tuple(endpoint for each in policy.tunnels for endpoint in each.endpoints)
     lan = policy.lan.prefixes if policy.lan else ()
-    allowed: dict[int, Predicate] = {family: Some(tuple(_allowances(policy, host, family))) for family in (4, 6)}
+    allowed: dict[int, Predicate] = {family: Some(tuple(_allowances(policy, host, family, alone))) for family in (4, 6)}
     made = World(tunnels, endpoints, lan, underlay=tuple(str(each) for each in host.underlay), allowed=allowed)
     return replace(made, frames=Some(tuple(_frames(policy, host))))
 
 
-def _allowances(policy: Policy, host: HostFacts, family: int) -> Iterator[Predicate]:
+def _allowances(policy: Policy, host: HostFacts, family: int, alone: bool) -> Iterator[Predicate]:
     for tunnel in policy.tunnels:
-        yield from (_transport(tunnel, each, host) for each in tunnel.endpoints if each.address.version == family)
+        yield from (_transport(tunnel, each, host, alone) for each in tunnel.endpoints if each.address.version == family)
     if policy.dhcp:
         yield _dhcp(host, family)
     if policy.ndp and family == 6:
@@ -63,14 +67,14 @@ def _allowances(policy: Policy, host: HostFacts, family: int) -> Iterator[Predic
         yield both(own, _lan(policy.lan, family))
 
 
-def _transport(tunnel: Tunnel, endpoint: Endpoint, host: HostFacts) -> Predicate:
+def _transport(tunnel: Tunnel, endpoint: Endpoint, host: HostFacts, alone: bool) -> Predicate:
     """Allow a tunnel's own packets: address, protocol, port, mark, and that they come from the tunnel or from root's socket."""
     live = host.tunnels.get(tunnel.interface)
     mark = tunnel.fwmark or (live.fwmark if live else None) or tunnel.default_mark
     there = both(
         equals(DADDR[endpoint.address.version], endpoint.address),
         equals(Payload(endpoint.protocol, "dport"), int(endpoint.port)),
-        FieldIn("mark", 32, (int(mark),)),
+        FieldIn("mark", 32, (int(mark),)) if alone else All(),
     )
     from_tunnel = both(_KERNEL, DeviceIs("via", (str(tunnel.interface),)))
     # A program can carry WireGuard later, where the kernel does not now; no program's packet comes from the tunnel's device.

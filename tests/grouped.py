@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import pytest
 
-import watcher
 from connected import Connected
 from failshut.drill.network.wait import until
 from failshut.host.cgroups import cgroup2_mounts
@@ -71,19 +68,6 @@ print(json.dumps(seen))
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A packet that the server saw on one of its devices: on `cable` in the clear, on `served` out of the tunnel."""
-
-    device: str
-    protocol: str
-    source: str
-    target: str
-    port: int
-    hops: int
-    payload: str
-
-
 class Grouped(Connected):
     """The machine's programs run below a control group that only this test has; inside, it is the root of all groups."""
 
@@ -127,25 +111,6 @@ class Grouped(Connected):
     def group(self, path: str) -> Path:
         """Return where a control group of the machine's is, seen from the tester."""
         return self._group / path
-
-    def watch(self) -> None:
-        """Begin to note what comes to the server, in the clear and out of the tunnel."""
-        self._watcher = subprocess.Popen(
-            [*self._there(), "python3", watcher.__file__, "cable", "served"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        if self._watcher.stdout.readline() != "ready\n":
-            raise RuntimeError("nothing would be seen")
-
-    def seen(self) -> list[Frame]:
-        """End the watch, and return every IP packet but the tunnel's own transport and what keeps the link alive."""
-        out, _ = self._watcher.communicate("stop\n", timeout=60)
-        report = json.loads(out)
-        if report["dropped"]:
-            raise RuntimeError(f"the watcher lost {report['dropped']} frames: the run is void")
-        return [Frame(**each) for each in report["frames"]]
 
     def _own_groups(self) -> None:
         self.must("mount", "-t", "cgroup2", "none", "/sys/fs/cgroup")

@@ -12,6 +12,7 @@ from ipaddress import ip_address
 SO_RCVBUFFORCE, SOL_PACKET, PACKET_STATISTICS = 33, 263, 6
 ETH_P_ALL, ETH_HEADER = 3, 14
 PACKET_OUTGOING = 4
+ARPHRD_NONE = 0xFFFE
 NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
 TRANSPORT = 51820
 
@@ -58,15 +59,16 @@ def drain(sock: socket.socket, header: int, frames: list[dict[str, object]]) -> 
 
 def main(devices: list[str]) -> None:
     frames: list[dict[str, object]] = []
+    socks = [listen(each) for each in devices]
     # A tunnel's device carries no link header.
-    socks = {listen(each): 0 if each == "served" else ETH_HEADER for each in devices}
+    headers = {sock: 0 if sock.getsockname()[3] == ARPHRD_NONE else ETH_HEADER for sock in socks}
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     stop = False
     while not stop:
         ready, _, _ = select.select([*socks, sys.stdin], [], [])
         stop = sys.stdin in ready
-        for sock, header in socks.items():
+        for sock, header in headers.items():
             drain(sock, header, frames)
     dropped = sum(struct.unpack("II", sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))[1] for sock in socks)
     sys.stdout.write(json.dumps({"frames": frames, "dropped": dropped}))

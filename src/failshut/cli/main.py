@@ -20,6 +20,7 @@ VERBS: dict[str, str] = {
     "check": "Show every mistake in the policy at once",
     "plan": "Show what arming would change, as a diff",
     "drill": "Rehearse the attacks on your own policy, in private namespaces",
+    "audit": "Prove that a ruleset leaks nothing, or show the packet that does",
     "arm": "Load the lock in one transaction",
     "confirm": "Keep what `arm --confirm-within` would undo",
     "verify": "Take the tunnel down for real, and see by the packets that nothing leaves",

@@ -187,7 +187,7 @@ def test_the_browser_is_the_users_and_nothing_of_it_remains(grouped):
 
 
 def test_killed_it_ends_on_time_all_the_same(grouped):
-    """After kill -9 the browser lives, and is dark also on a connection it had: the kernel keeps the time. The control is before."""
+    """After kill -9 the browser lives, and is dark also on a connection it had: the kernel keeps the time. Before, it is not."""
     with portal(grouped):
         web = grouped.at_server("python3", "-c", WEB)
         assert web.stdout.readline() == "ready\n"

@@ -7,7 +7,6 @@ guest ─ virbr0 ┘            └ wg0 (in eth0) ── the server
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from failshut.drill.network.capture import Capture, Captured
 from failshut.drill.network.netns import Namespace
 from failshut.drill.network.wait import until
 from sandbox import Sweeper
+from seen import out_of_the_tunnel, watch_tunnel
 
 BRIDGE, LINK_LOCAL = "virbr0", "fe80::50:2/64"
 TUNNEL_ADDRESSES = {"10.99.0.2", "fd99::2"}
@@ -70,18 +70,6 @@ while True:
         except OSError:
             pass
     time.sleep(0.01)
-"""
-# What comes out of the tunnel at the server: from whom, and to which address.
-_OUT_OF_THE_TUNNEL = """
-table inet seen {
-	set v4 { type ipv4_addr . ipv4_addr; size 4096; flags dynamic; }
-	set v6 { type ipv6_addr . ipv6_addr; size 4096; flags dynamic; }
-	chain arrive {
-		type filter hook prerouting priority -300;
-		iifname "served" add @v4 { ip saddr . ip daddr }
-		iifname "served" add @v6 { ip6 saddr . ip6 daddr }
-	}
-}
 """
 _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3])).close()"
 
@@ -224,21 +212,16 @@ class Gateway(Connected):
         capture = Capture(server, (("cable", "eth0"),))
         capture.add(self.client.namespace, "eth0", "client")
         capture.add(self.stranger.namespace, "eth0", "stranger")
-        self.server("nft", "-f", "-", stdin=f"table inet seen\ndelete table inet seen\n{_OUT_OF_THE_TUNNEL}")
+        watch_tunnel(self.server, "served")
         capture.start()
         seen = Seen()
         try:
             yield seen
         finally:
-            seen.frames, seen.pairs = capture.stop(), self._out_of_the_tunnel()
+            seen.frames, seen.pairs = capture.stop(), out_of_the_tunnel(self.server)
             # What a control says of the time of its flood is enough, however much of it there was.
             seen.lost = capture.dropped
             seen.case = self._case()
-
-    def _out_of_the_tunnel(self) -> list[tuple[str, str]]:
-        listed = json.loads(self.server("nft", "-j", "list", "table", "inet", "seen"))["nftables"]
-        pairs = [each for one in listed for each in one.get("set", {}).get("elem", [])]
-        return [tuple(each["concat"]) for each in pairs]
 
     def _case(self) -> Case:
         """Return what the judge must know of the cable; what leaves by the tunnel is not judged."""

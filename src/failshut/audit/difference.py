@@ -19,7 +19,7 @@ from failshut.audit.symbolic.ways import Encoding, encode
 from failshut.audit.world import World, facts, on_underlay, patterns
 from failshut.model.ruleset import Ruleset
 
-WAYS = (Way.OUTPUT, Way.FORWARD)
+WAYS = tuple((way, family) for way in (Way.OUTPUT, Way.FORWARD, Way.FRAME) for family in (4, 6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class Difference:
 def difference(old: Ruleset, new: Ruleset, world: World) -> Difference:
     """Compare what leaves on the underlay, for each way and family."""
     names = device_names(patterns(old, world) | patterns(new, world))
-    opened, closed = [], []
-    for way in WAYS:
-        for family in (4, 6):
-            opened += _only(new, old, world, (way, family, names), "opened")
-            closed += _only(old, new, world, (way, family, names), "closed")
-    return Difference(tuple(opened), tuple(closed))
+    more: list[Result] = []
+    less: list[Result] = []
+    for way, family in (*WAYS, (Way.FRAME, 0)):
+        more += _only(new, old, world, (way, family, names), "opened")
+        less += _only(old, new, world, (way, family, names), "closed")
+    return Difference(tuple(more), tuple(less))
 
 
 def _answer(answers: dict[str, bool], place: str) -> bool:
@@ -82,3 +82,10 @@ def _refused_by(asked: Solver, other: Encoding) -> z3.BoolRef | bool:
         renamed = [(each, z3.Bool(f"other {each}")) for each in other.space.unknown.values()]
         leaves = z3.substitute(leaves, *renamed) if renamed else leaves
     return neg(leaves)
+
+
+def opened(old: Ruleset, new: Ruleset, world: World) -> bool:
+    """Return whether the new ruleset lets anything out that the old did not; the first such packet is enough."""
+    names = device_names(patterns(old, world) | patterns(new, world))
+    where = ((way, family, names) for way, family in (*WAYS, (Way.FRAME, 0)))
+    return any(_only(new, old, world, each, "opened") for each in where)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from failshut.audit.difference import opened
 from failshut.audit.prove import Answer, Result, audit
 from failshut.audit.world import World
 from failshut.model.ruleset import Chain, Match, Rule, Ruleset, Table
@@ -41,11 +40,6 @@ def _mutated(rules: tuple[Rule, ...]) -> Iterator[tuple[str, tuple[Rule, ...]]]:
 def _with(ruleset: Ruleset, table: Table, chain: Chain) -> Ruleset:
     chains = tuple(chain if each.name == chain.name else each for each in table.chains)
     return Ruleset(tuple(replace(table, chains=chains) if each is table else each for each in ruleset.tables))
-
-
-def opens(old: Ruleset, new: Ruleset, world: World) -> bool:
-    """Whether more can leave than before, by the comparison of the two and not by any property."""
-    return opened(old, new, world)
 
 
 def is_noticed(mutant: Ruleset, world: World) -> bool:

@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from audit_golden import CASES, case_ruleset, case_world
 from audit_mutants import is_noticed, mutants
-
 from failshut.audit.difference import opened, opened_beyond
 
 
@@ -34,7 +33,8 @@ def main(name: str) -> None:
         else:
             print(f"not noticed: {what}", flush=True)
     print(
-        f"{name}: {count} mutants, {opening} let out what the policy does not allow, {noticed} of them noticed ({100 * noticed / max(opening, 1):.1f} %); "
+        f"{name}: {count} mutants, {opening} let out what the policy does not allow, "
+        f"{noticed} of them noticed ({100 * noticed / max(opening, 1):.1f} %); "
         f"{within} let more out, but nothing that the policy does not allow"
     )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from audit_golden import CASES
 from click.testing import CliRunner
 
+from audit_golden import CASES
 from failshut.cli.main import root
 from failshut.model.exits import Exit
 

@@ -52,7 +52,7 @@ def _anywhere(world: World, family: int) -> Predicate | None:
     return on_underlay(world)
 
 
-def _only(
+def _only(  # noqa: PLR0917 - two rulesets, a world, a way, and what is asked of them
     first: Ruleset, second: Ruleset, world: World, where: tuple[Way, int, tuple[str, ...]], name: str, also: Predicate = ANY
 ) -> list[Result]:
     """Return a packet that the first lets out whatever the second's order, or nothing."""

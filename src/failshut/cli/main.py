@@ -24,6 +24,7 @@ VERBS: dict[str, str] = {
     "confirm": "Keep what `arm --confirm-within` would undo",
     "verify": "Take the tunnel down for real, and see by the packets that nothing leaves",
     "status": "Armed? Tunnel up? Drift? How much was refused?",
+    "refresh": "Find the tunnel's server again: fail over, or ask for its new address",
     "render": "Print an artefact as text; no root needed",
     "disarm": "Take the lock off (asks first on a terminal)",
 }

@@ -150,7 +150,6 @@ NOT_YET: dict[int, str] = {
     68: "cannot, because: a network namespace has no clock of its own; not yet on a machine (issue 9)",
     71: _ALLOWANCE,
     72: _ALLOWANCE,
-    84: _ALLOWANCE,
     87: "a forced path MTU message is to come (issue 9)",
     104: "not yet: needs a kernel with flow tables (issue 9)",
     108: "cannot, because: AF_XDP and tc redirect pass below every netfilter hook; root is outside the threat model",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import dataclass
 from typing import Self
 
+import watcher
 from sandbox import POLICY, Sandbox, Sweeper
 
 SERVER = "203.0.113.10"
@@ -30,6 +32,19 @@ def drain(sock):
 while True:
     threading.Thread(target=drain, args=(listening.accept()[0],), daemon=True).start()
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A packet that the server saw on one of its devices: on `cable` in the clear, on `served` out of the tunnel."""
+
+    device: str
+    protocol: str
+    source: str
+    target: str
+    port: int
+    hops: int
+    payload: str
 
 
 class Connected(Sandbox):
@@ -95,6 +110,25 @@ class Connected(Sandbox):
     def has(self, device: str) -> bool:
         """Whether the client has a device now."""
         return any(each["ifname"] == device for each in json.loads(self.must("ip", "-j", "link")))
+
+    def watch(self, *devices: str) -> None:
+        """Begin to note what comes to the server, in the clear and out of the tunnel."""
+        self._watcher = subprocess.Popen(
+            [*self._there(), "python3", watcher.__file__, *(devices or ("cable", "served"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        if self._watcher.stdout.readline() != "ready\n":
+            raise RuntimeError("nothing would be seen")
+
+    def seen(self) -> list[Frame]:
+        """End the watch, and return every IP packet but the tunnel's own transport and what keeps the link alive."""
+        out, _ = self._watcher.communicate("stop\n", timeout=60)
+        report = json.loads(out)
+        if report["dropped"]:
+            raise RuntimeError(f"the watcher lost {report['dropped']} frames: the run is void")
+        return [Frame(**each) for each in report["frames"]]
 
     def _there(self) -> list[str]:
         # The process that `start` left is nsenter's own: it has become unshare's shell.

@@ -91,7 +91,10 @@ class Sandbox:
 
     def __enter__(self) -> Self:
         self._holder = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", _SET_UP],
+            [
+                *("setpriv", "--pdeathsig", "KILL", *self._holder_prefix()),
+                *("unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", _SET_UP),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -156,6 +159,10 @@ class Sandbox:
             "ip -o link | grep -o 'group [^ ]*'; sysctl -a 2>/dev/null | grep -E '^net.ipv[46].conf'"
         )
         return self.run("sh", "-c", script).stdout
+
+    def _holder_prefix(self) -> list[str]:
+        """Return what the holder is started through, for a kind of sandbox with more namespaces."""
+        return []
 
     def _inside(self, argv: tuple[str, ...], env: dict[str, str] | None = None) -> list[str]:
         settings = [f"{name}={value}" for name, value in (env or {}).items()]

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from sandbox import CONFIG, FAILSHUT
+from sandbox import CONFIG, FAILSHUT, POLICY
 
 pytestmark = pytest.mark.lab
 
@@ -28,6 +28,20 @@ def test_arming_loads_the_lock_and_status_says_so(sandbox):
 
     assert done.returncode == 0, done.stderr
     assert state(sandbox) == ("armed", 0)
+
+
+def test_tailscale_s_interface_is_no_underlay(sandbox):
+    """It comes after arming, as tailscaled makes it: no device that the layer under IP should hold, and no drift."""
+    sandbox.write("/etc/wireguard/wg0.conf", CONFIG)
+    sandbox.write("/etc/failshut/failshut.toml", POLICY + "[allow.tailscale]\n")
+    assert sandbox.failshut("arm").returncode == 0
+
+    sandbox.run("ip", "tuntap", "add", "tailscale0", "mode", "tun")
+
+    assert state(sandbox) == ("armed", 0)
+    # The control: another device that comes is told of.
+    sandbox.run("ip", "tuntap", "add", "other0", "mode", "tun")
+    assert state(sandbox)[0] == "drift"
 
 
 @pytest.mark.scenario(126)

@@ -14,7 +14,7 @@ from connected import INNER, SINK_PORT, Connected
 from failshut.emit.routing import emit_rules
 from failshut.lower.routing import lower_routing
 from failshut.model.host import HostFacts
-from failshut.model.policy import Inbound, Lan, MulticastName, Outbound, Policy, Tunnel
+from failshut.model.policy import Inbound, Lan, MulticastName, Outbound, Policy, Tailscale, Tunnel
 from failshut.model.routing import IpVersion
 from failshut.model.units import Endpoint, InterfaceName, Mark, Port, Protocol
 from failshut.read.routing import parse_rules
@@ -349,8 +349,9 @@ def test_every_kind_of_rule_is_read_back_as_it_was_compiled(sandbox):
         lan=Lan(network, multicast=tuple(MulticastName), routed=(ip_network("10.0.0.0/8"),)),
         inbound=(Inbound("any", Protocol.UDP, Port(53)), Inbound("some", Protocol.UDP, Port(54), network)),
         outbound=(Outbound("u", Protocol.UDP, network, Port(123)), Outbound("t", Protocol.TCP, network, Port(80), uid=1000)),
+        tailscale=Tailscale(),
     )
-    wanted = lower_routing(policy, HostFacts(), tailscale=True)
+    wanted = lower_routing(policy, HostFacts())
     for version in IpVersion:
         done = sandbox.run("ip", f"-{version}", "-batch", "-", stdin=emit_rules(wanted.of(version)))
         assert done.returncode == 0, done.stderr

@@ -28,6 +28,7 @@ AllowedIPs = 0.0.0.0/0, ::/0
 """
 LAN = {"ifname": "eth0", "addr_info": [{"family": "inet", "local": "192.168.50.7", "prefixlen": 24, "scope": "global"}]}
 PUBLIC = {"ifname": "eth0", "addr_info": [{"family": "inet", "local": "8.8.8.9", "prefixlen": 24, "scope": "global"}]}
+TAILNET = json.dumps([{"ifname": "tailscale0", "addr_info": [{"local": "100.101.102.103", "prefixlen": 32, "scope": "global"}]}])
 DUMP = f"wg0\t{KEY}\t{KEY}\t51820\t0xca6c\nwg0\t{KEY}\t(none)\t203.0.113.10:51820\t0.0.0.0/0\t0\t0\t0\toff\n"
 
 
@@ -289,6 +290,32 @@ def test_ssh_from_elsewhere_is_allowed_for_that_address_only(machine, target, mo
     init(target, "wg0", "--ssh")
 
     assert 'from = ["198.51.100.9/32"]' in target.read_text()
+
+
+def test_tailscale_is_offered_where_it_runs(machine, target):
+    """As an empty table, which is enough; and where it does not run, a flag says so."""
+    machine.config()
+    without = init(target, "wg0", "--tailscale")
+    assert "it does not run here" in without.stderr
+
+    machine.answers["-j addr show dev tailscale0"] = TAILNET
+    asked = init(target, "wg0", "--force")
+    assert "#[allow.tailscale]" in target.read_text()
+    assert "--tailscale allows it" in asked.stderr
+
+    init(target, "wg0", "--force", "--tailscale")
+    assert check(target).stdout.endswith("allows dhcp, ndp, tailscale\n")
+
+
+def test_a_session_that_comes_by_tailscale_needs_tailscale_and_no_ssh(machine, target, monkeypatch):
+    """The underlay never sees it; without Tailscale, arming cuts it off, and that is said."""
+    monkeypatch.setenv("SSH_CONNECTION", "100.64.7.7 50000 100.101.102.103 22")
+    machine.answers["-j addr show dev tailscale0"] = TAILNET
+    machine.config()
+    result = init(target, "wg0")
+
+    assert "arming would cut it off (--tailscale allows it)" in result.stderr
+    assert "allow.inbound" not in target.read_text()
 
 
 def test_ssh_through_the_tunnel_needs_no_allowance(machine, target, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
@@ -16,6 +17,7 @@ from failshut.drill.scenario import Outcome, RunResult, Scenario, Status, conclu
 from failshut.drill.scenarios import AT_LENGTH, SCENARIOS
 from failshut.host.probe import probe
 from failshut.host.sources import load_policy
+from failshut.model.policy import Policy
 
 ALL = SCENARIOS | AT_LENGTH
 
@@ -32,9 +34,15 @@ def drills(name: str):
 
 def example_rehearsal() -> Rehearsal:
     """Return the rehearsal of the bundled example policy, as `failshut drill --example` makes it."""
+    return rehearsal_of_the_example(lambda policy: policy)
+
+
+def rehearsal_of_the_example(changed: Callable[[Policy], Policy]) -> Rehearsal:
+    """Return the rehearsal of the example policy with a change."""
     path = str(importlib.resources.files("failshut.examples") / "example.toml")
-    policy = load_policy(path).policy
-    assert policy is not None
+    example = load_policy(path).policy
+    assert example is not None
+    policy = changed(example)
     return rehearse(policy, replace(probe(policy), underlay=EXAMPLE_DEVICES))
 
 

@@ -11,7 +11,7 @@ import pytest
 from failshut.drill.pool import CannotDrillError, Worker, preflight, rehearse
 from failshut.drill.scenario import Status
 from failshut.model.host import HostFacts
-from failshut.model.policy import Inbound, Lan, Outbound, Policy, Tunnel
+from failshut.model.policy import Inbound, Lan, MulticastName, Outbound, Policy, Tunnel
 from failshut.model.units import Endpoint, InterfaceName, Mark, Port, Protocol
 from lab.drilling import Drilling
 
@@ -34,7 +34,7 @@ POLICIES: dict[str, Policy] = {
             (ip_network("10.0.0.0/11"), ip_network("192.168.50.3/32"), ip_network("fd00:1::/48")),
             interfaces=("enp*", "wlan0"),
             dns=True,
-            multicast=True,
+            multicast=tuple(MulticastName),
         ),
         inbound=(Inbound("ssh", Protocol.TCP, Port(2222)), Inbound("game", Protocol.UDP, Port(5555))),
         outbound=(

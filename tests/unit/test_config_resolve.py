@@ -11,7 +11,7 @@ from failshut.config.declaration import Declaration, Sources, Unreadable, Unreso
 from failshut.config.policy_file import parse
 from failshut.config.resolve import resolve
 from failshut.model.finding import Code
-from failshut.model.policy import Inbound, Lan, Outbound, Policy, Tunnel
+from failshut.model.policy import Inbound, Lan, Outbound, Policy, Tailscale, Tunnel
 from failshut.model.units import Endpoint, InterfaceName, Mark, Port, Protocol
 
 EXAMPLES = Path(__file__).parents[2] / "src/failshut/examples"
@@ -211,6 +211,10 @@ def test_a_public_lan_is_warned_of(prefix):
         ('[[allow.inbound]]\nname = "a"\nport = 22\n[[allow.inbound]]\nname = "b"\nport = 22\n', Code.CONTRADICTION),
         ('[[allow.inbound]]\nname = "a"\nport = 22\n[[allow.inbound]]\nname = "a"\nport = 23\n', Code.CONTRADICTION),
         ('[[allow.outbound]]\nname = "a"\nprotocol = "udp"\nto = ["0.0.0.0/0"]\nport = 123\n', Code.TOO_WIDE),
+        ("[allow.tailscale]\ntcp = [443, 53]\n", Code.CONTRADICTION),
+        ("[allow.tailscale]\ntcp = [853]\n", Code.CONTRADICTION),
+        ('[allow.tailscale]\nservers = ["192.0.2.1", "::/0"]\n', Code.TOO_WIDE),
+        ("fwmark = 0x80001\n[allow.tailscale]\n", Code.CONTRADICTION),
         ('[[allow.outbound]]\nname = "a"\nprotocol = "udp"\nto = ["203.0.113.10"]\nport = 51820\n', Code.CONTRADICTION),
         (
             '[[allow.outbound]]\nname = "a"\nprotocol = "udp"\nto = ["192.0.2.1"]\nport = 1\nuser = "nobody-here"\n',
@@ -221,6 +225,15 @@ def test_a_public_lan_is_warned_of(prefix):
 def test_an_allowance_that_contradicts_itself_is_found(text, expected):
     """One finding, with its code."""
     assert [each.code for each in check(TUNNEL + text).findings] == [expected]
+
+
+def test_an_empty_tailscale_table_is_enough():
+    """tailscaled's own port, HTTPS to any server; a mark that only shares a bit with tailscaled's is no contradiction."""
+    checked = check(TUNNEL + "fwmark = 0x480001\n[allow.tailscale]\n")
+
+    assert checked.findings == ()
+    assert checked.policy.tailscale == Tailscale(Port(41641), (Port(443),), ())
+    assert checked.policy.interfaces == ("wg0", "tailscale0")
 
 
 def test_a_service_may_use_one_port_for_both_protocols():

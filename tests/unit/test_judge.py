@@ -13,7 +13,7 @@ from failshut.drill.attacker import craft
 from failshut.drill.judge import Case, Connection, explain, is_wireguard, judge
 from failshut.drill.network.capture import Captured
 from failshut.model.packet import DCCP, ICMP, ICMPV6, IGMP, ROUTING_HEADER, SCTP, TCP, UDP, UDPLITE
-from failshut.model.policy import Inbound, Lan, Outbound, Policy, Tunnel
+from failshut.model.policy import Inbound, Lan, MulticastName, Outbound, Policy, Tailscale, Tunnel
 from failshut.model.units import Endpoint, InterfaceName, Port, Protocol
 from failshut.read.frame import decode
 
@@ -24,6 +24,7 @@ SERVER4, SERVER6 = IPv4Address("203.0.113.10"), IPv6Address("2001:db8::10")
 FAR4, FAR6 = IPv4Address("198.18.0.1"), IPv6Address("2001:db8:80::1")
 PRINTER4, PRINTER6 = IPv4Address("192.168.50.30"), IPv6Address("fd50::30")
 CALLER4 = IPv4Address("198.51.100.9")
+CONTROL4 = IPv4Address("192.0.2.5")
 ANY4 = IPv4Address("0.0.0.0")
 
 POLICY = Policy(
@@ -36,6 +37,7 @@ POLICY = Policy(
     ),
     lan=Lan((ip_network("192.168.50.0/24"), ip_network("fd50::/64"))),
     inbound=(Inbound("ssh", Protocol.TCP, Port(22), (ip_network("198.51.100.0/24"),)),),
+    tailscale=Tailscale(servers=(ip_network("192.0.2.5/32"),)),
     outbound=(Outbound("ntp", Protocol.UDP, (ip_network("192.0.2.123/32"),), Port(123)),),
 )
 CASE = Case(
@@ -44,6 +46,7 @@ CASE = Case(
     frozenset({Connection(TCP, OWN4, 22, CALLER4, 50000, "eth0"), Connection(TCP, OWN4, 22, FAR4, 50000, "eth0")}),
     {"eth0": frozenset({ip_network("192.168.50.0/24"), ip_network("fd50::/64"), ip_network("2001:db8:50::/64")})},
     frozenset({bytes(46)}),
+    frozenset({(UDP, 41641), (UDP, 41650), (TCP, 50443)}),
 )
 HANDSHAKE = b"\x01\0\0\0" + bytes(144)
 BOOTREQUEST = b"\x01" + bytes(235) + b"\x63\x82\x53\x63" + bytes(60)
@@ -58,8 +61,8 @@ def _udp(source, target, ports, payload=b"payload", **more):
     return _packet(source, target, UDP, craft.udp(source, target, ports, payload), **more)
 
 
-def _tcp(source, target, ports, flags=craft.ACK):
-    return _packet(source, target, TCP, craft.tcp(source, target, ports, flags))
+def _tcp(source, target, ports, flags=craft.ACK, **more):
+    return _packet(source, target, TCP, craft.tcp(source, target, ports, flags), **more)
 
 
 def _icmp6(source, target, kind, subject=INNER6, hop_limit=255):
@@ -116,12 +119,18 @@ ALLOWED = {
         _long_icmp6(IPv6Address("ff02::16"), 143, 136, hop_limit=1),
     ],
     "lan": [
-        _udp(OWN4, PRINTER4, (40000, 9100)),
-        _tcp(OWN6, PRINTER6, (40000, 631)),
-        _packet(OWN6, PRINTER6, ICMPV6, craft.echo_request(OWN6, PRINTER6)),
-        _packet(OWN4, PRINTER4, ICMP, craft.echo_request(OWN4, PRINTER4)),
+        _udp(OWN4, PRINTER4, (40000, 9100), ttl=1),
+        _tcp(OWN6, PRINTER6, (40000, 631), hop_limit=1),
+        _packet(OWN6, PRINTER6, ICMPV6, craft.echo_request(OWN6, PRINTER6), hop_limit=1),
+        _packet(OWN4, PRINTER4, ICMP, craft.echo_request(OWN4, PRINTER4), ttl=1),
     ],
     "inbound:ssh": [_tcp(OWN4, CALLER4, (22, 50000)), _tcp(OWN4, CALLER4, (22, 50000), craft.RST)],
+    "tailscale": [
+        _udp(OWN4, FAR4, (41641, 41641)),
+        _udp(OWN6, FAR6, (41641, 3478)),
+        _udp(OWN4, FAR4, (41641, 1024)),
+        _tcp(OWN4, CONTROL4, (50443, 443), craft.SYN),
+    ],
     "outbound:ntp": [_udp(OWN4, IPv4Address("192.0.2.123"), (40000, 123))],
     "arp": [_arp(OWN4), _arp(ANY4), _arp(OWN4, padding=22)],
     "stp": [_frame("01:80:c2:00:00:00", len(BPDU), BPDU)],
@@ -144,10 +153,11 @@ LEAKS = {
     "a handshake to somebody else": _udp(OWN4, FAR4, (40000, 51820), HANDSHAKE),
     "a handshake from the tunnel's address": _udp(INNER4, SERVER4, (40000, 51820), HANDSHAKE),
     "ping to the endpoint": _packet(OWN4, SERVER4, ICMP, craft.echo_request(OWN4, SERVER4)),
-    "a lookup at the LAN's resolver": _udp(OWN4, PRINTER4, (40000, 53)),
-    "DoT at the LAN's resolver": _tcp(OWN6, PRINTER6, (40000, 853)),
-    "the LAN with the tunnel's source": _udp(INNER4, PRINTER4, (40000, 9100)),
-    "the LAN with a forged source": _udp(IPv4Address("192.168.50.99"), PRINTER4, (40000, 9100)),
+    "a lookup at the LAN's resolver": _udp(OWN4, PRINTER4, (40000, 53), ttl=1),
+    "DoT at the LAN's resolver": _tcp(OWN6, PRINTER6, (40000, 853), hop_limit=1),
+    "the LAN, and the router may carry it on": _udp(OWN4, PRINTER4, (40000, 9100), ttl=2),
+    "the LAN with the tunnel's source": _udp(INNER4, PRINTER4, (40000, 9100), ttl=1),
+    "the LAN with a forged source": _udp(IPv4Address("192.168.50.99"), PRINTER4, (40000, 9100), ttl=1),
     "the Internet": _udp(OWN4, FAR4, (40000, 443)),
     "the Internet, IPv6": _tcp(OWN6, FAR6, (40000, 443)),
     "a reply nobody asked for": _tcp(OWN4, CALLER4, (22, 50001)),
@@ -171,8 +181,8 @@ LEAKS = {
     "a lookup by UDP-Lite": _packet(OWN4, PRINTER4, UDPLITE, craft.udp(OWN4, PRINTER4, (40000, 53), b"?")),
     "a lookup by SCTP": _packet(OWN6, PRINTER6, SCTP, b"\x9c\x40\x00\x35" + TWELVE),
     "a lookup by DCCP": _packet(OWN4, PRINTER4, DCCP, b"\x9c\x40\x03\x55" + TWELVE),
-    "mDNS to one host": _udp(OWN4, PRINTER4, (40000, 5353)),
-    "LLMNR to one host": _tcp(OWN6, PRINTER6, (40000, 5355)),
+    "mDNS to one host": _udp(OWN4, PRINTER4, (40000, 5353), ttl=1),
+    "LLMNR to one host": _tcp(OWN6, PRINTER6, (40000, 5355), hop_limit=1),
     "ARP with cargo": _arp(OWN4, padding=23),
     "EAPOL that is not the supplicant's": _frame(A, 0x888E, b"cargo"),
     "a BPDU with cargo": _frame("01:80:c2:00:00:00", 120, BPDU + bytes(100)),
@@ -182,6 +192,16 @@ LEAKS = {
     "link aggregation with cargo": _frame("01:80:c2:00:00:02", 0x8809, b"\x01\x01" + bytes(120)),
     "another slow protocol": _frame("01:80:c2:00:00:02", 0x8809, b"\x0a\x01" + bytes(108)),
     "a listener report with a large hop limit": _icmp6(LINK6, IPv6Address("ff02::16"), 143, hop_limit=64),
+    "tailscaled's port, of another machine": _udp(ANY4, FAR4, (41641, 41641)),
+    "to tailscaled's port": _udp(OWN4, FAR4, (40000, 41641)),
+    "tailscaled's socket of another port": _udp(OWN4, FAR4, (41650, 41641)),
+    "tailscaled asks for a name": _udp(OWN6, FAR6, (41641, 53)),
+    "tailscaled's port to a low one": _udp(OWN4, FAR4, (41641, 1023)),
+    "tailscaled's port to mDNS": _udp(OWN4, FAR4, (41641, 5353)),
+    "tailscaled from the tunnel's address": _udp(INNER4, FAR4, (41641, 41641)),
+    "tailscaled to another server": _tcp(OWN4, FAR4, (50443, 443), craft.SYN),
+    "tailscaled to a server's other port": _tcp(OWN4, CONTROL4, (50443, 80), craft.SYN),
+    "another program to tailscaled's server": _tcp(OWN4, CONTROL4, (50444, 443), craft.SYN),
     "an exception's wrong port": _udp(OWN4, IPv4Address("192.0.2.123"), (40000, 124)),
     "an exception's wrong protocol": _tcp(OWN4, IPv4Address("192.0.2.123"), (40000, 123)),
     "ARP as the tunnel": _arp(INNER4),
@@ -219,19 +239,19 @@ def test_a_policy_that_allows_nothing_explains_no_more_than_the_tunnel():
 
 def test_lan_options_are_read():
     """dns, multicast and interfaces."""
-    lan = Lan((ip_network("192.168.50.0/24"),), interfaces=("en*",), dns=True, multicast=True)
+    lan = Lan((ip_network("192.168.50.0/24"),), interfaces=("en*",), dns=True, multicast=tuple(MulticastName))
     case = Case(replace(POLICY, lan=lan), {"enp3s0": frozenset({OWN4}), "wlan0": frozenset({OWN4})})
 
-    assert explain(_udp(OWN4, PRINTER4, (40000, 53)), "enp3s0", case) == "lan"
-    assert explain(_udp(OWN4, PRINTER4, (40000, 5353)), "enp3s0", replace(case, policy=_only_multicast())) == "lan"
-    assert explain(_udp(OWN4, PRINTER4, (40000, 53)), "enp3s0", replace(case, policy=_only_multicast())) is None
+    assert explain(_udp(OWN4, PRINTER4, (40000, 53), ttl=1), "enp3s0", case) == "lan"
+    assert explain(_udp(OWN4, PRINTER4, (40000, 5353), ttl=1), "enp3s0", replace(case, policy=_only_multicast())) == "lan"
+    assert explain(_udp(OWN4, PRINTER4, (40000, 53), ttl=1), "enp3s0", replace(case, policy=_only_multicast())) is None
     assert explain(_udp(OWN4, IPv4Address("224.0.0.251"), (5353, 5353)), "enp3s0", case) == "lan"
     assert explain(_udp(OWN4, IPv4Address("224.0.0.251"), (5353, 9)), "enp3s0", case) is None
-    assert explain(_udp(OWN4, PRINTER4, (40000, 9100)), "wlan0", case) is None
+    assert explain(_udp(OWN4, PRINTER4, (40000, 9100), ttl=1), "wlan0", case) is None
 
 
 def _only_multicast():
-    return replace(POLICY, lan=Lan((ip_network("192.168.50.0/24"),), multicast=True))
+    return replace(POLICY, lan=Lan((ip_network("192.168.50.0/24"),), multicast=tuple(MulticastName)))
 
 
 def test_too_many_listener_reports_are_a_leak():

@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 from failshut.lower import lower
 from failshut.lower.rules import address_matches
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
-from failshut.model.policy import Inbound, Lan, Outbound, Policy, Tunnel
+from failshut.model.policy import (
+    Forward,
+    ForwardMode,
+    Inbound,
+    Lan,
+    MulticastName,
+    Outbound,
+    Outside,
+    Policy,
+    Service,
+    Tailscale,
+    Tunnel,
+)
 from failshut.model.ruleset import ChainType, Ct, Family, Hook, Jump, Match, Meta, Op, Verdict
 from failshut.model.units import Endpoint, InterfaceName, Mark, Port, Protocol
 
@@ -33,14 +45,31 @@ tunnels = st.builds(
     fwmark=st.one_of(st.none(), st.integers(1, 0xFFFF).map(Mark)),
     addresses=st.lists(st.ip_addresses().map(ip_interface), max_size=3).map(tuple),
 )
+cgroups = st.one_of(st.none(), st.just("system.slice/chrony.service"))
+lans = st.builds(
+    Lan,
+    prefixes,
+    st.just(("eth0", "wl*")),
+    st.booleans(),
+    st.lists(st.sampled_from(list(MulticastName)), unique=True).map(tuple),
+    st.lists(st.builds(lambda protocol, port: Service(protocol, port, port), protocols, ports), max_size=2).map(tuple),
+    prefixes,
+    st.booleans(),
+)
 policies = st.builds(
     Policy,
     tunnels=st.lists(tunnels, min_size=1, max_size=3, unique_by=lambda each: each.interface).map(tuple),
     dhcp=st.booleans(),
     ndp=st.booleans(),
-    lan=st.one_of(st.none(), st.builds(Lan, prefixes, st.just(("eth0", "wl*")), st.booleans(), st.booleans())),
-    inbound=st.lists(st.builds(Inbound, st.just("ssh"), protocols, ports, prefixes), max_size=2).map(tuple),
-    outbound=st.lists(st.builds(Outbound, st.just("ntp"), protocols, prefixes, ports), max_size=2).map(tuple),
+    lan=st.one_of(st.none(), lans),
+    portal=st.booleans(),
+    outside=st.one_of(st.none(), st.builds(Outside, prefixes, st.lists(st.ip_addresses(), max_size=2).map(tuple))),
+    forward=st.builds(Forward, st.sampled_from(list(ForwardMode))),
+    inbound=st.lists(st.builds(Inbound, st.just("ssh"), protocols, ports, prefixes, st.booleans()), max_size=2).map(tuple),
+    outbound=st.lists(
+        st.builds(Outbound, st.just("ntp"), protocols, prefixes, ports, st.none(), cgroups, st.booleans()), max_size=2
+    ).map(tuple),
+    tailscale=st.one_of(st.none(), st.builds(Tailscale, ports, st.lists(ports, max_size=2, unique=True).map(tuple), prefixes)),
 )
 machines = st.builds(
     HostFacts,
@@ -128,4 +157,5 @@ def test_the_tunnels_sender_is_asked_for_as_its_kind_can_be_known(kind, identiti
 
     transport = [rule for rule in underlay.rules if rule.comment == "transport:wg0"]
     senders = [s.left.key for rule in transport for s in rule.statements if isinstance(s, Match) and isinstance(s.left, Meta)]
-    assert [each for each in senders if each != "mark"] == identities
+    # To its endpoint, and to an address on probation by each family.
+    assert [each for each in senders if each != "mark"] == 3 * identities

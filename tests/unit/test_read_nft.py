@@ -27,13 +27,14 @@ def chain():
 @pytest.mark.parametrize(
     "statement",
     [
-        {"xt": {"type": "match", "name": "owner"}},
-        {"match": {"op": "==", "left": {"exthdr": {"name": "frag"}}, "right": 1}},
-        {"match": {"op": "==", "left": {"payload": {"base": "th", "offset": 0, "len": 8}}, "right": 1}},
-        {"mangle": {"key": {"payload": {"protocol": "ip", "field": "ttl"}}, "value": 1}},
-        {"queue": {"num": 0}},
-        {"limit": {"rate": 10, "rate_unit": "mbytes", "per": "second"}},
-        {"log": {"queue-threshold": 3}},
+        {"xdp": {"type": "match", "name": "owner"}},
+        {"match": {"op": "==", "left": {"exthdr": {"name": "frag", "field": "none", "offset": 3}}, "right": 1}},
+        {"match": {"op": "~", "left": {"payload": {"base": "th", "offset": 0, "len": 8}}, "right": 1}},
+        {"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "nothing"}}, "right": 1}},
+        {"mangle": {"key": {"numgen": {"mode": "inc", "mod": 2}}, "value": 1}},
+        {"limit": {"rate": "often", "per": "second"}},
+        {"log": {"queue-threshold": 3, "colour": "red"}},
+        {"snat": {"addr": "192.0.2.1", "weather": "fine"}},
     ],
 )
 def test_a_statement_outside_the_model_is_kept_as_unknown(statement):

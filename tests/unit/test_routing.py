@@ -13,7 +13,7 @@ from failshut.arming.routing import lines_of, routing_difference
 from failshut.emit.routing import emit_routes, emit_rules, rule_text
 from failshut.lower.routing import lower_routing
 from failshut.model.host import HostFacts
-from failshut.model.policy import Inbound, Lan, Outbound, Outside, Policy, Tunnel
+from failshut.model.policy import Inbound, Lan, Outbound, Outside, Policy, Tailscale, Tunnel
 from failshut.model.routing import MAIN, OUR_PROTOCOL, IpVersion, RoutingRule, Table
 from failshut.model.units import Endpoint, InterfaceName, Mark, Port, Protocol
 from failshut.read.routing import KernelRule, parse_rules
@@ -59,15 +59,18 @@ def test_every_allowance_stands_before_the_tunnel():
         lan=LAN,
         inbound=(Inbound("dns", Protocol.UDP, Port(53), (ip_network("192.168.1.0/24"),)), Inbound("ssh", Protocol.TCP, Port(22))),
         outbound=(Outbound("ntp", Protocol.UDP, (ip_network("192.0.2.123/32"),), Port(123), uid=7),),
+        tailscale=Tailscale(),
     )
 
-    assert texts(policy, tailscale=True)[:-2] == [
+    assert texts(policy)[:-2] == [
         "ipproto udp sport 68 dport 67 lookup main",
         "to 192.168.1.0/24 lookup main suppress_prefixlength 1",
         "to 192.0.2.123/32 ipproto udp dport 123 uidrange 7-7 lookup main",
         "to 192.168.1.0/24 ipproto udp sport 53 lookup main",
         "fwmark 0x10000001 lookup main",
         "fwmark 0x10000002 lookup main",
+        "fwmark 0x80000/0xff0000 ipproto tcp dport 53 lookup 51820",
+        "fwmark 0x80000/0xff0000 ipproto udp dport 53 lookup 51820",
         "fwmark 0x80000/0xff0000 lookup main",
         "to 100.64.0.0/10 lookup 52",
         "fwmark 0xca6c lookup main",

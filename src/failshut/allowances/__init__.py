@@ -1,1 +1,1 @@
-"""Lets out what the armed lock allows for a while or under a condition: an endpoint's new address."""
+"""Lets out one program, a sign-in, or what was asked for, for a while; an endpoint's new address, until a handshake proves it."""

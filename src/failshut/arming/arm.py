@@ -32,11 +32,12 @@ from failshut.arming.state import (
 from failshut.arming.undo import make_directory, unwritable, write
 from failshut.boot.places import LOADER
 from failshut.emit.wgquick import TAG
-from failshut.host import nft
+from failshut.host import nft, programs
 from failshut.host.files import remove_tree, write_atomically
 from failshut.host.run import run
 from failshut.host.sysctl import set_sysctl
 from failshut.host.wireguard import set_fwmark
+from failshut.lower.sets import known_programs
 from failshut.model.plan import MarkChange, Plan, SysctlChange
 from failshut.model.policy import Policy
 
@@ -95,6 +96,7 @@ def arm(
         write(plan.configs, undo)
         report("loading the lock in one transaction, and reading it back")
         record = _record(policy, plan, load(plan, before, undo), directory)
+        _let_programs_out(policy, report)
         if plan.routes is not None:
             report("putting the routing on")
             undo.callback(put_back, directory)
@@ -158,6 +160,15 @@ def _stage(plan: Plan, directory: Path, undo: contextlib.ExitStack) -> tuple[Pat
     return (*copies, staged)
 
 
+def _let_programs_out(policy: Policy, report: Report) -> None:
+    """Tell the kernel the control groups that go beside the tunnel: what an earlier policy let out is in no set any more."""
+    groups = known_programs(policy)
+    told = programs.replace(groups) if groups else None
+    if told and not told.ok:
+        # They stay inside: nothing is open that should not be.
+        report(f"no program goes beside the tunnel yet: {told.complaint}")
+
+
 def _keep(staged: Path, copies: Iterable[Path], record: Record, undo: contextlib.ExitStack) -> Path:
     """Write the record beside the staged files and their copies, and give them their number."""
     try:
@@ -194,6 +205,7 @@ def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) ->
         armed_at=int(time.time()),
         version=__version__,
         tunnels=tuple(str(each.interface) for each in policy.tunnels),
+        beside=tuple(str(each) for each in policy.beside),
         bridges=policy.forward.bridges,
         guarded=guarded_devices(plan.wanted),
         under_ip=plan.under_ip,

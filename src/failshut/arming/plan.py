@@ -9,7 +9,7 @@ from failshut import __version__
 from failshut.arming.boot import boot_changes
 from failshut.arming.compare import canonical_text, difference, stale_chains
 from failshut.arming.errors import ArmingError, from_nft
-from failshut.arming.generations import CURRENT, EGRESS_FILE, GUARD_FILE, LOCK_FILE, OUTSIDE_FILE, ROUTING_FILE
+from failshut.arming.generations import CURRENT, EGRESS_FILE, GUARD_FILE, LOCK_FILE, OUTSIDE_FILE, PROGRAMS_FILE, ROUTING_FILE
 from failshut.arming.routing import kernel_rules, lines_of, routing_difference
 from failshut.arming.state import ARMED_DIRECTORY, load_record
 from failshut.arming.undo import read_text
@@ -22,6 +22,7 @@ from failshut.host import nft, systemd
 from failshut.host.sysctl import read_sysctl
 from failshut.lower import lower
 from failshut.lower.routing import lower_routing
+from failshut.lower.sets import known_programs
 from failshut.lower.shut import guard
 from failshut.lower.transport import mark_of
 from failshut.model.host import HostFacts, WireGuardKind
@@ -129,6 +130,7 @@ def _staged(wanted: Ruleset, guarding: Ruleset, routing: Routing, policy: Policy
     for family in IpVersion:
         texts[f"{ROUTING_FILE}{family}"] = emit_rules(routing.of(family))
         texts[f"{OUTSIDE_FILE}{family}"] = emit_routes(routing.of(family))
+    texts[PROGRAMS_FILE] = "".join(f"{name} {group}\n" for name, group in known_programs(policy))
     for name, text in texts.items():
         path = directory / CURRENT / name
         yield FileChange(str(path), read_text(path), head + text)

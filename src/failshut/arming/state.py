@@ -67,6 +67,8 @@ class Record:
     configs: tuple[EditedConfig, ...] = ()
     marks: tuple[MarkedTunnel, ...] = ()
     sysctls: tuple[ChangedSysctl, ...] = ()
+    # Interfaces that may be left by and are no tunnels of the policy's (tailscale0).
+    beside: tuple[str, ...] = ()
     # The loader's and the units' paths and checksums.
     boot: tuple[tuple[str, str], ...] = ()
     # Directories that were made for our files, the deepest first.

@@ -223,7 +223,8 @@ def _unguarded(record: Record | None, guarded: tuple[str, ...]) -> tuple[str, ..
     """Return the devices that lack the layer under IP; none where the kernel has no such layer at all."""
     if record is None or not record.under_ip:
         return ()
-    return tuple(each for each in underlay_now(record.tunnels, record.bridges) if each not in guarded)
+    there = underlay_now((*record.tunnels, *record.beside), record.bridges)
+    return tuple(each for each in there if each not in guarded)
 
 
 def _why(held: Held, record: Record | None, unguarded: tuple[str, ...]) -> str:

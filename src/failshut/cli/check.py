@@ -48,6 +48,7 @@ def summary(policy: Policy) -> str:
     """Return one line that says what the policy enforces."""
     allowed = [name for name, on in (("dhcp", policy.dhcp), ("ndp", policy.ndp), ("lan", policy.lan)) if on]
     allowed += [each.name for each in policy.inbound]
+    allowed += ["tailscale"] if policy.tailscale else []
     allowed += [each.name for each in policy.outbound]
     return "; ".join((*(_tunnel(each) for each in policy.tunnels), f"allows {', '.join(allowed) or 'nothing else'}"))
 

@@ -13,10 +13,10 @@ from typing import NoReturn
 import click
 
 from failshut.cli.session import DEFAULT_POLICY, Failure, Session, begin, finding_json, refuse, report, session_options
-from failshut.config.draft import Draft, LanOffer, SshOffer, write
+from failshut.config.draft import Draft, LanOffer, SshOffer, TailscaleOffer, write
 from failshut.host.adopt import Adopted, CantAdoptError, adopt
 from failshut.host.files import write_atomically
-from failshut.host.surroundings import local_network, ssh_session
+from failshut.host.surroundings import local_network, ssh_session, tailscale_here
 from failshut.model.exits import Exit
 from failshut.model.finding import Finding
 
@@ -29,6 +29,7 @@ class Answers:
 
     lan: bool | None
     ssh: bool | None
+    tailscale: bool | None
     yes: bool = False
 
     @property
@@ -49,6 +50,7 @@ class Answers:
 @click.argument("tunnel", metavar="[NAME|PATH]", required=False)
 @click.option("--lan/--no-lan", default=None, help="Allow the local network, or write it commented out.")
 @click.option("--ssh/--no-ssh", default=None, help="Allow the SSH session you are in, or write it commented out.")
+@click.option("--tailscale/--no-tailscale", default=None, help="Allow Tailscale beside the tunnel, or write it commented out.")
 @click.option("-y", "--yes", is_flag=True, help="Accept every offer without asking.")
 @click.option("--force", is_flag=True, help="Replace an existing policy; the old one is kept as FILE.bak.")
 @click.option("-o", "--output", metavar="FILE|-", default=None, help="Write there instead; - is standard output.")
@@ -61,6 +63,7 @@ def command(
     tunnel: str | None,
     lan: bool | None,
     ssh: bool | None,
+    tailscale: bool | None,
     yes: bool,
     force: bool,
     output: str | None,
@@ -69,8 +72,8 @@ def command(
     """Adopt a WireGuard config or a running tunnel: write the policy.
 
     NAME stands for /etc/wireguard/NAME.conf or, without that file, for a running interface; with no argument the only candidate
-    is taken. An endpoint that is a host name is pinned to its addresses. The local network and the SSH session you are in are
-    offered; where nobody can be asked, they are written commented out.
+    is taken. An endpoint that is a host name is pinned to its addresses. The local network, the SSH session you are in and
+    Tailscale, where it runs, are offered; where nobody can be asked, they are written commented out.
     """
     session = begin(ctx, options)
     target = output or session.policy
@@ -81,7 +84,7 @@ def command(
         adopted = adopt(tunnel)
     except CantAdoptError as error:
         _leave(error, session)
-    draft, notes = _draft(adopted, Answers(lan, ssh, yes))
+    draft, notes = _draft(adopted, Answers(lan, ssh, tailscale, yes))
     text = write(draft)
     warnings = _checked(text, target if target != STDOUT else "policy", session)
     if target == STDOUT and not session.json:
@@ -108,7 +111,8 @@ def _draft(adopted: Adopted, answers: Answers) -> tuple[Draft, tuple[str, ...]]:
     """Return the policy to be written, and what the user should know about what is not in it."""
     own = tuple(each.ip for each in adopted.own)
     lan = local_network([adopted.name], [*own, *(each.address for each in adopted.endpoints)])
-    ssh = ssh_session(own)
+    beside = tailscale_here(own)
+    ssh = None if beside and beside.is_in_use else ssh_session(own)
     draft = Draft(
         tunnel=adopted.name,
         date=datetime.now(tz=UTC).astimezone().date().isoformat(),
@@ -118,16 +122,20 @@ def _draft(adopted: Adopted, answers: Answers) -> tuple[Draft, tuple[str, ...]]:
         addresses=adopted.addresses,
         lan=lan.offer,
         ssh=ssh,
+        tailscale=beside,
     )
     notes = list(lan.left_out)
     if answers.lan and lan.offer is None:
         notes.append("--lan: no private network was found at the default route; name it in [allow.lan] by hand")
+    if answers.tailscale and beside is None:
+        notes.append("--tailscale: it does not run here; allow it with [allow.tailscale] by hand")
     if answers.ssh and ssh is None:
         notes.append("--ssh: this is no SSH session from outside the tunnel; a service is allowed with [[allow.inbound]]")
     accepted = replace(
         draft,
         lan_accepted=lan.offer is not None and answers.accepts(answers.lan, _lan_question(lan.offer)),
         ssh_accepted=ssh is not None and answers.accepts(answers.ssh, _ssh_question(ssh)),
+        tailscale_accepted=beside is not None and answers.accepts(answers.tailscale, _tailscale_question(beside)),
     )
     return accepted, tuple(notes)
 
@@ -138,6 +146,11 @@ def _lan_question(offer: LanOffer) -> str:
 
 def _ssh_question(offer: SshOffer) -> str:
     return f"Allow SSH (port {int(offer.port)}) from {offer.source}? You are connected that way; without it, arming cuts you off."
+
+
+def _tailscale_question(offer: TailscaleOffer) -> str:
+    why = " You are connected that way; without it, arming cuts you off." if offer.is_in_use else ""
+    return f"Allow Tailscale beside the tunnel?{why}"
 
 
 def _checked(text: str, target: str, session: Session) -> tuple[Finding, ...]:
@@ -175,6 +188,9 @@ def _pending(draft: Draft) -> list[str]:
         pending.append(
             f"not allowed: SSH from {draft.ssh.source}, the session you are in: arming would cut it off (--ssh allows it)"
         )
+    if draft.tailscale and not draft.tailscale_accepted:
+        why = ", the session you are in comes by it: arming would cut it off" if draft.tailscale.is_in_use else ""
+        pending.append(f"not allowed: Tailscale{why} (--tailscale allows it)")
     return pending
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from failshut.cli.session import Session, refuse, report
-from failshut.host.sources import load_policy
+from dataclasses import dataclass
+
+from failshut.cli.session import Failure, Session, refuse, report
+from failshut.config.declaration import Unreadable
+from failshut.config.policy_file import parse
+from failshut.host.sources import load_policy, read_limited
+from failshut.model.exits import Exit
 from failshut.model.policy import Policy
+from failshut.model.units import Address
 
 
 def load_policy_or_leave(session: Session, verb: str) -> Policy:
@@ -15,3 +21,28 @@ def load_policy_or_leave(session: Session, verb: str) -> Policy:
     if not session.json:
         report(checked.findings, session)
     return checked.policy
+
+
+_OUTSIDE = "write [outside] into it, look with `failshut plan`, then `failshut arm`"
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """[outside] of a policy file, as it is declared."""
+
+    slice: str
+    dns: tuple[Address, ...] = ()
+
+
+def load_outside_or_leave(session: Session, verb: str) -> Outside:
+    """Return the policy's [outside]; leave when there is none. Looks nothing up: it must work while the tunnel is down."""
+    raw = read_limited(session.policy)
+    if isinstance(raw, Unreadable):
+        raise Failure(f"{session.policy} can't be read: {raw.why}", help=raw.help, exit_code=Exit.USAGE)
+    declaration = parse(raw, session.policy)
+    if isinstance(declaration, list):
+        refuse(declaration, session, verb)
+    table = declaration.document.outside
+    if table is None:
+        raise Failure(f"{session.policy} lets no program outside the tunnel", help=_OUTSIDE, exit_code=Exit.USAGE)
+    return Outside(table.slice, tuple(dict.fromkeys(table.dns)))

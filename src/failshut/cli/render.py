@@ -76,7 +76,7 @@ def _facts(policy: Policy, devices: tuple[str, ...]) -> HostFacts:
 def _named(devices: tuple[str, ...], policy: Policy) -> tuple[InterfaceName, ...]:
     """Return the devices that --device named; guarding loopback or a tunnel would cut them off."""
     for device in devices:
-        if device == "lo" or device in {tunnel.interface for tunnel in policy.tunnels}:
+        if device == "lo" or device in policy.interfaces:
             raise Failure(f"{device} is no underlay device", help="name the device under the tunnel", exit_code=Exit.USAGE)
     try:
         return tuple(InterfaceName(each) for each in devices)

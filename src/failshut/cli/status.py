@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from failshut.allowances.openings import opened
 from failshut.arming.status import Boot, State, Status, read_status
 from failshut.boot.places import LOADER
 from failshut.cli.session import Session, begin, session_options
@@ -53,6 +54,7 @@ def status_json(status: Status) -> dict[str, Any]:
         "held": str(status.held),
         "reverts_in": status.reverts_in,
         "guard": status.guarded_by,
+        "open": [{"what": str(each.what), "seconds": each.seconds} for each in opened(status.listing.json_texts)],
         "boot": _boot_json(status.boot),
         "refused": {
             "local": status.counts.local,
@@ -94,6 +96,7 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
     yield f"guard      {_guard_words(status)}"
     if status.boot:
         yield f"at boot    {_boot_words(status.boot)}"
+    yield from _open(status, session)
     yield f"refused    {status.counts.total} packets" + _split(status)
     for line in status.counts.blocked[:_SHOWN_DESTINATIONS]:
         port = f" port {line.port}" if line.port else ""
@@ -110,6 +113,12 @@ def _drift(status: Status) -> Iterator[str]:
     if status.routing:
         yield f"routing    not as armed; `sh {LOADER} routing` puts it right"
         yield from (f"           {line}" for line in status.routing)
+
+
+def _open(status: Status, session: Session) -> Iterator[str]:
+    for number, each in enumerate(opened(status.listing.json_texts)):
+        left = session.style(f"{each.seconds // 60} min {each.seconds % 60} s left", fg="yellow")
+        yield f"{'' if number else 'open':<10} {each.what}, {left}"
 
 
 def _guard_words(status: Status) -> str:

@@ -34,6 +34,13 @@ class SshOffer:
 
 
 @dataclass(frozen=True, slots=True)
+class TailscaleOffer:
+    """Tailscale runs here; `is_in_use` when the session the policy is written from came by it."""
+
+    is_in_use: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """Everything a new policy says. `endpoints`, `fwmark` and `addresses` are only said where the config does not.
 
@@ -50,11 +57,13 @@ class Draft:
     lan_accepted: bool = False
     ssh: SshOffer | None = None
     ssh_accepted: bool = False
+    tailscale: TailscaleOffer | None = None
+    tailscale_accepted: bool = False
 
 
 def write(draft: Draft) -> str:
     """Return the policy's text."""
-    return "\n".join((*_head(draft), *_tunnel(draft), *_allow(), *_lan(draft), *_ssh(draft), *_more())) + "\n"
+    return "\n".join((*_head(draft), *_tunnel(draft), *_allow(), *_lan(draft), *_ssh(draft), *_tailscale(draft), *_more())) + "\n"
 
 
 def _head(draft: Draft) -> list[str]:
@@ -126,6 +135,13 @@ def _ssh(draft: Draft) -> list[str]:
         draft.ssh_accepted,
         lines,
     )
+
+
+def _tailscale(draft: Draft) -> list[str]:
+    if draft.tailscale is None:
+        return []
+    reason = "Tailscale beside the tunnel: tailscaled's own packets, and whatever leaves by tailscale0."
+    return _offered(reason, draft.tailscale_accepted, ["[allow.tailscale]"])
 
 
 def _offered(reason: str, accepted: bool, lines: list[str]) -> list[str]:

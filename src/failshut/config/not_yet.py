@@ -21,14 +21,7 @@ class NotYet:
     value: Any = _ANY
 
 
-NOT_YET: tuple[NotYet, ...] = (
-    NotYet(
-        ("allow", "tailscale"),
-        "Tailscale's own traffic ([allow.tailscale])",
-        "remove the table; tailscaled stays blocked on the underlay",
-    ),
-    NotYet(("backend", "use"), "the iptables backend", 'use = "nftables"', "iptables"),
-)
+NOT_YET: tuple[NotYet, ...] = (NotYet(("backend", "use"), "the iptables backend", 'use = "nftables"', "iptables"),)
 
 
 def refused(tree: dict[str, Any]) -> Iterator[tuple[Path, NotYet]]:

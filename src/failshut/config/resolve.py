@@ -7,9 +7,9 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
 from failshut.config.checks import CHECKS, View
 from failshut.config.declaration import Checked, Declaration, Sources
-from failshut.config.schema import ForwardTable, InboundTable, LanTable, OutboundTable, OutsideTable
+from failshut.config.schema import ForwardTable, InboundTable, LanTable, OutboundTable, OutsideTable, TailscaleTable
 from failshut.config.tunnels import Built, build
-from failshut.model.policy import Forward, Inbound, Lan, Outbound, Outside, Pin, Policy
+from failshut.model.policy import Forward, Inbound, Lan, Outbound, Outside, Pin, Policy, Tailscale
 from failshut.model.units import Prefix
 
 
@@ -38,6 +38,7 @@ def resolve(declaration: Declaration, sources: Sources) -> Checked:
         lan=_lan(document.allow.lan) if document.allow.lan else None,
         inbound=tuple(_inbound(each) for each in document.allow.inbound),
         outbound=tuple(_outbound(each, sources) for each in document.allow.outbound),
+        tailscale=_tailscale(document.allow.tailscale) if document.allow.tailscale else None,
         outside=_outside(document.outside) if document.outside else None,
         forward=_forward(document.forward),
         log=document.log.blocked,
@@ -90,6 +91,10 @@ def _lan(table: LanTable) -> Lan:
 
 def _inbound(table: InboundTable) -> Inbound:
     return Inbound(table.name, table.protocol, table.port, merged(table.sources), table.on_demand)
+
+
+def _tailscale(table: TailscaleTable) -> Tailscale:
+    return Tailscale(table.port, tuple(dict.fromkeys(table.tcp)), merged(table.servers))
 
 
 def _outbound(table: OutboundTable, sources: Sources) -> Outbound:

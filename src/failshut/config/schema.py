@@ -8,7 +8,17 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from failshut.config import values
-from failshut.model.policy import LOCAL_BRIDGES, BackendName, BlockedLog, ForwardMode, MulticastName, Resolver, Service
+from failshut.model.policy import (
+    HTTPS,
+    LOCAL_BRIDGES,
+    TAILSCALED_PORT,
+    BackendName,
+    BlockedLog,
+    ForwardMode,
+    MulticastName,
+    Resolver,
+    Service,
+)
 from failshut.model.units import Address, Endpoint, InterfaceAddress, InterfaceName, Mark, NamedEndpoint, Port, Prefix, Protocol
 
 
@@ -116,7 +126,13 @@ class OutboundTable(Table):
 class TailscaleTable(Table):
     """[allow.tailscale]: tailscaled's own traffic."""
 
-    port: Annotated[Port, *_PORT] = Field(default=Port(41641), description="tailscaled's UDP port.")
+    port: Annotated[Port, *_PORT] = Field(default=TAILSCALED_PORT, description="tailscaled's UDP port.")
+    tcp: list[Annotated[Port, *_PORT]] = Field(
+        default=[HTTPS], description="Ports of the control and relay servers. Empty: they are reached through the tunnel."
+    )
+    servers: list[Annotated[Prefix, *_PREFIX]] = Field(
+        default=[], description="Only to these control and relay servers. Empty: anywhere."
+    )
 
 
 class AllowTable(Table):

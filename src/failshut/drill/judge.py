@@ -51,6 +51,7 @@ BPDU_LLC, SLOW_SUBTYPES = b"\x42\x42\x03", (1, 2)
 DNS_PORTS = frozenset({53, 853})
 # mDNS and LLMNR answer a question that is sent to one host, too (RFC 6762 §5.5, RFC 4795 §2.4).
 MULTICAST_DNS_PORTS = frozenset({5353, 5355})
+FIRST_HIGH_PORT = 1024
 WITH_PORTS = frozenset({TCP, UDP, UDPLITE, SCTP, DCCP})
 # mDNS (RFC 6762), LLMNR (RFC 4795) and SSDP (UPnP 2.0): address and port.
 MULTICAST_NAMES = {
@@ -78,7 +79,8 @@ class Connection:
 class Case:
     """What the judge must know: the policy, and of the client its own addresses and the on-link prefixes by device.
 
-    Nor can a frame say who sent it: `connections` are those that the lab opened, `eapol` the payloads that its supplicant sent.
+    Nor can a frame say who sent it: `connections` are those that the lab opened, `eapol` the payloads that its supplicant sent,
+    `tailscaled` the sockets of its tailscaled.
     """
 
     policy: Policy
@@ -86,6 +88,8 @@ class Case:
     connections: frozenset[Connection] = frozenset()
     links: dict[str, frozenset[Prefix]] = field(default_factory=dict)
     eapol: frozenset[bytes] = frozenset()
+    # tailscaled's own sockets, by protocol and port.
+    tailscaled: frozenset[tuple[int, int]] = frozenset()
 
     @property
     def tunnel_addresses(self) -> frozenset[Address]:
@@ -281,6 +285,20 @@ def _inbound(packet: Packet, device: str, case: Case) -> str | None:
     return None
 
 
+def _tailscale(packet: Packet, device: str, case: Case) -> str | None:
+    """Explain tailscaled's own: from its UDP port to a peer's high port that asks for no names, or to a server by TCP."""
+    tailscale = case.policy.tailscale
+    if tailscale is None or packet.protocol is None or packet.source_port is None or packet.target_port is None:
+        return None
+    if (packet.protocol, packet.source_port) not in case.tailscaled or not _is_own(packet, device, case):
+        return None
+    if packet.protocol == UDP and packet.source_port == tailscale.port:
+        return "tailscale" if packet.target_port >= FIRST_HIGH_PORT and packet.target_port not in MULTICAST_DNS_PORTS else None
+    if packet.protocol == TCP and packet.target_port in tailscale.tcp:
+        return "tailscale" if not tailscale.servers or _within(packet.target, tailscale.servers) else None
+    return None
+
+
 def _outbound(packet: Packet, device: str, case: Case) -> str | None:
     """Explain a pinned exception."""
     if not _is_own(packet, device, case):
@@ -300,6 +318,7 @@ _RULES: tuple[Callable[[Packet, str, Case], str | None], ...] = (
     _ndp,
     _mld,
     _inbound,
+    _tailscale,
     _outbound,
     _lan,
 )

@@ -76,6 +76,7 @@ class Lab:
     sessions: dict[str, socket.socket | None] = field(default_factory=dict)
     connections: set[Connection] = field(default_factory=set)
     eapol: set[bytes] = field(default_factory=set)
+    tailscaled: set[tuple[int, int]] = field(default_factory=set)
     own: dict[str, set[Address]] = field(default_factory=dict)
     extra_sent: int = 0
     attack_began: float = 0.0
@@ -160,6 +161,7 @@ class Lab:
             frozenset(self.connections),
             {str(each.device): frozenset({each.client4.network, each.client6.network}) for each in self.plan.cables},
             frozenset(self.eapol),
+            frozenset(self.tailscaled),
         )
 
     @contextlib.contextmanager

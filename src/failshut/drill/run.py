@@ -162,4 +162,5 @@ _HAVE: dict[Need, Callable[[Plan, Rehearsal], bool]] = {
     Need.SECOND_DEVICE: lambda plan, _: len(plan.cables) > 1,
     Need.MACVLAN: lambda _, __: _device_kind("macvlan"),
     Need.FLOWTABLE: _flowtable,
+    Need.TAILSCALE: lambda _, rehearsal: rehearsal.policy.tailscale is not None,
 }

@@ -32,6 +32,7 @@ class Need(StrEnum):
     SECOND_DEVICE = "a second underlay device"
     MACVLAN = "macvlan devices in the kernel"
     FLOWTABLE = "flow tables in the kernel"
+    TAILSCALE = "Tailscale in the policy ([allow.tailscale])"
 
 
 class Status(StrEnum):

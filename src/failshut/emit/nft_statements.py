@@ -80,7 +80,7 @@ def statement_text(statement: Statement) -> str:  # noqa: C901, PLR0911, PLR0912
         case Limit():
             return _limit(statement)
         case Quota():
-            return f"quota {_over(statement.over)}{statement.size} {statement.unit}"
+            return f"quota {_over(statement.over)}{statement.size} bytes"
         case ConnectionLimit():
             return f"ct count {_over(statement.over)}{statement.count}"
         case ObjectRef():

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 # nft looks paths up below this, whatever is mounted there.
 NFT_ROOT = Path("/sys/fs/cgroup")
@@ -33,19 +33,14 @@ class Hierarchy:
         return str((self.root / group).relative_to(NFT_ROOT))
 
 
-def slice_path(unit: str) -> str:
-    """Return the path of a slice's group: `a-b.slice` lies in `a.slice` (systemd.slice(5))."""
-    words = unit.removesuffix(".slice").split("-")
-    return str(PurePosixPath(*(f"{'-'.join(words[: n + 1])}.slice" for n in range(len(words)))))
-
-
 def hierarchy() -> Hierarchy:
     """Return this machine's cgroup v2. Raises `NoControlGroupsError`."""
     try:
         mounts = _MOUNTS.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise NoControlGroupsError(f"{_MOUNTS} can't be read: {error.strerror}") from error
-    places = list(cgroup2_mounts(mounts))
+    # A mount that another one covers is listed all the same.
+    places = [each for each in cgroup2_mounts(mounts) if (each / "cgroup.procs").exists()]
     usable = [each for each in places if each == NFT_ROOT or NFT_ROOT in each.parents]
     if usable:
         return Hierarchy(usable[0])
@@ -55,7 +50,7 @@ def hierarchy() -> Hierarchy:
 
 
 def cgroup2_mounts(mountinfo: str) -> Iterator[Path]:
-    """Yield where cgroup v2 is mounted, by /proc/self/mountinfo (proc(5)); the shortest path first."""
+    """Yield where cgroup v2 is mounted, by /proc/self/mountinfo (proc(5): the fifth field); the shortest path first."""
     found = []
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")

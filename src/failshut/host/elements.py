@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from failshut.host.nft import LOCK_NAME, load
+from failshut.host import programs
 from failshut.host.run import Result
 from failshut.lower.sets import CANDIDATES, PROBE
 from failshut.model.units import Endpoint
-
-_TABLE = f"inet {LOCK_NAME}"
 
 
 class RefusedError(Exception):
@@ -33,18 +31,16 @@ def probed(server: Endpoint, *, seconds: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened(name: str, to: Endpoint, seconds: int) -> Iterator[None]:
-    where = f"{_TABLE} {name}{to.address.version}"
-    key = f"{to.address} . {to.protocol} . {int(to.port)}"
-    # Added and deleted first: `add` alone leaves an earlier deadline as it was before Linux 6.12.
-    renewed = f"add element {where} {{ {key} }}\ndelete element {where} {{ {key} }}\n"
-    result = load(f"{renewed}add element {where} {{ {key} timeout {seconds}s }}\n")
+    pair = (f"{name}{to.address.version}", f"{to.address} . {to.protocol} . {int(to.port)}")
+    result = programs.admit([pair], seconds=seconds)
     if not result.ok:
         raise RefusedError(_first_line(result))
     try:
         yield
     finally:
-        # Added first: the kernel may have been quicker, and to delete what is not there is an error.
-        load(renewed)
+        # Renewed first: the kernel may have been quicker, and to delete what is not there is an error.
+        where = programs.place(pair[0])
+        programs.transaction([*programs.renewal([pair]), f"delete element {where} {{ {pair[1]} }}"])
 
 
 def _first_line(result: Result) -> str:

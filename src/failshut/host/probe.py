@@ -29,7 +29,7 @@ _PRIVATE_KEY = re.compile(rb"^[ \t]*PrivateKey[ \t]*=[ \t]*(\S+)", re.IGNORECASE
 def probe(policy: Policy) -> HostFacts:
     """Ask the machine what `lower` must know. Needs no privilege; what can't be learnt without it is left out."""
     links = all_links()
-    tunnels = {tunnel.interface for tunnel in policy.tunnels}
+    tunnels = set(policy.interfaces)
     return HostFacts(
         underlay=underlay_devices(links, tunnels, policy.forward.bridges),
         dhcp_uids=_dhcp_uids(),

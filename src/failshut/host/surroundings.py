@@ -10,8 +10,9 @@ from ipaddress import IPv6Address, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
-from failshut.config.draft import LanOffer, SshOffer
+from failshut.config.draft import LanOffer, SshOffer, TailscaleOffer
 from failshut.host.run import run
+from failshut.model.policy import TAILSCALE_INTERFACE
 from failshut.model.units import Address, InterfaceAddress, Port, Prefix
 
 # RFC 1918 and ULA. Not 100.64.0.0/10: that is the provider's side of a carrier's NAT.
@@ -83,6 +84,15 @@ def ssh_session(inside: Iterable[Address]) -> SshOffer | None:
     except (IndexError, ValueError):
         return None
     return None if server in set(inside) else SshOffer(port, _client_network(client))
+
+
+def tailscale_here(inside: Iterable[Address]) -> TailscaleOffer | None:
+    """Return whether Tailscale runs here, and carries the session this program runs in. `inside` are the tunnel's own addresses."""
+    own = tuple(each.ip for each in interface_addresses(TAILSCALE_INTERFACE))
+    if not own:
+        return None
+    known = tuple(inside)
+    return TailscaleOffer(ssh_session(known) is not None and ssh_session((*known, *own)) is None)
 
 
 def is_over_ssh() -> bool:

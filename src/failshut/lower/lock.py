@@ -16,6 +16,7 @@ from failshut.lower.outside import (
     outside_rules,
     outside_underlay_rules,
     timed_underlay_rules,
+    zone_rules,
 )
 from failshut.lower.rules import IIFNAME, L4PROTO, META_MARK, OIFNAME, any_of, is_, is_not, rule
 from failshut.lower.services import (
@@ -29,6 +30,13 @@ from failshut.lower.services import (
     stray_rules,
 )
 from failshut.lower.sets import timed_sets
+from failshut.lower.tailscale import (
+    marked,
+    tailnet_address_rules,
+    tailscale_arrival_rules,
+    tailscale_input_rules,
+    tailscale_rules,
+)
 from failshut.lower.transport import mark_of, transit_rules, transport_input_rules, transport_rules
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy
@@ -75,6 +83,7 @@ def inet_table(policy: Policy, facts: HostFacts) -> Table:
         *_prerouting(policy, facts),
         Chain("input", tuple(_input(policy, facts)), _base(Hook.INPUT, _FILTER, Verdict.DROP)),
         Chain("forward", (*forward_rules(policy, facts), _TERMINAL_DROP), _base(Hook.FORWARD, _FILTER, Verdict.DROP)),
+        *_zone(policy),
         *_reroute(policy, facts),
         Chain("outside", tuple(outside_rules(policy, facts)), _base(Hook.OUTPUT, LAST - 1, Verdict.ACCEPT, ChainType.ROUTE)),
         *outside_chains(policy, facts),
@@ -108,8 +117,8 @@ def tunnel_addresses(policy: Policy, facts: HostFacts) -> tuple[Address, ...]:
     """Return the tunnels' own addresses: the config's, and those that the running interface has besides."""
     declared = [each for tunnel in policy.tunnels for each in tunnel.addresses]
     live: list[InterfaceAddress] = []
-    for tunnel in policy.tunnels:
-        running = facts.tunnels.get(tunnel.interface)
+    for interface in policy.interfaces:
+        running = facts.tunnels.get(interface)
         # fe80:: is of every interface: refusing it elsewhere would end neighbour discovery.
         live += [each for each in (running.addresses if running else ()) if not each.ip.is_link_local]
     return tuple(dict.fromkeys(each.ip for each in (*declared, *live)))
@@ -120,11 +129,11 @@ def _base(hook: Hook, priority: int, policy: Verdict, kind: ChainType = ChainTyp
 
 
 def _tunnels(policy: Policy) -> Right:
-    return any_of(str(tunnel.interface) for tunnel in policy.tunnels)
+    return any_of(str(each) for each in policy.interfaces)
 
 
 def _open_tunnels(policy: Policy) -> Right:
-    return any_of(str(tunnel.interface) for tunnel in policy.open_tunnels)
+    return any_of(str(each) for each in policy.open_interfaces)
 
 
 def _masquerade(policy: Policy, facts: HostFacts) -> Chain:
@@ -142,7 +151,7 @@ def _prerouting(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
     spoof = tuple(_spoof_rules(policy, facts))
     if spoof:
         yield Chain("prerouting", spoof, _base(Hook.PREROUTING, _RAW, Verdict.ACCEPT))
-    arrival = (*outside_return_rules(facts), *arrival_rules(policy, facts))
+    arrival = (*outside_return_rules(facts), *tailscale_arrival_rules(policy), *arrival_rules(policy, facts))
     yield Chain("arrival", arrival, _base(Hook.PREROUTING, _AFTER_MANGLE, Verdict.ACCEPT))
     if policy.inbound and facts.underlay:
         yield Chain("arrived", tuple(arrived_rules(policy, facts)))
@@ -150,12 +159,13 @@ def _prerouting(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
 
 def _spoof_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     """Nobody but the tunnel may talk to the tunnel's address (CVE-2019-14899)."""
-    elsewhere = is_not(IIFNAME, AnySet(("lo", *(str(tunnel.interface) for tunnel in policy.tunnels))))
+    elsewhere = is_not(IIFNAME, AnySet(("lo", *(str(each) for each in policy.interfaces))))
     for version, family in ((4, "ip"), (6, "ip6")):
         own = [each for each in tunnel_addresses(policy, facts) if each.version == version]
         if own:
             from_outside = is_not(Fib(("saddr",), "type"), "local")
             yield rule("tunnel-address", elsewhere, is_(Payload(family, "daddr"), any_of(own)), from_outside, Verdict.DROP)
+    yield from tailnet_address_rules(policy)
 
 
 def _input(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
@@ -163,6 +173,7 @@ def _input(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield rule("tunnel", is_(IIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     yield rule("replies", Match(Ct("state"), AnySet(("established", "related")), Op.IN), Verdict.ACCEPT)
     yield from transport_input_rules(policy)
+    yield from tailscale_input_rules(policy)
     yield from bridge_rules(policy, facts, IIFNAME)
     yield from input_rules(policy)
     if policy.dhcp:
@@ -181,6 +192,12 @@ def _input(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
         yield rule("allow:mld", is_(Payload("icmpv6", "type"), "mld-listener-query"), Verdict.ACCEPT)
     yield from multicast_input_rules(policy)
     yield _TERMINAL_DROP
+
+
+def _zone(policy: Policy) -> Iterator[Chain]:
+    rules = tuple(zone_rules(policy))
+    if rules:
+        yield Chain("outside-zone", rules, _base(Hook.OUTPUT, _RAW, Verdict.ACCEPT))
 
 
 def _reroute(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
@@ -202,6 +219,9 @@ def _output(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield rule("tunnel", is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     for mark in dict.fromkeys((*(mark_of(tunnel, facts) for tunnel in policy.tunnels), facts.outside, facts.probe)):
         yield rule("choke-point-decides", is_(META_MARK, mark), Verdict.ACCEPT)
+    # Stamped here, it would lose the mark by which the choke point knows it.
+    for matches in marked(policy):
+        yield rule("choke-point-decides", *matches, Verdict.ACCEPT)
     yield from bridge_rules(policy, facts, OIFNAME)
     yield rule("allow", Jump("underlay"))
     yield rule("blocked", Jump("count-blocked"))
@@ -230,6 +250,7 @@ def _underlay(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield from client_rules(policy)
     yield from source_rules()
     yield from reply_rules(policy, facts)
+    yield from tailscale_rules(policy)
     yield from outbound_rules(policy)
     yield from outside_underlay_rules(policy, facts)
     yield from lan_rules(policy)

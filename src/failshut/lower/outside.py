@@ -26,7 +26,7 @@ from failshut.lower.sets import (
     site,
 )
 from failshut.model.host import HostFacts
-from failshut.model.marks import ARRIVAL, ARRIVED_OUTSIDE
+from failshut.model.marks import ARRIVAL, ARRIVED_OUTSIDE, OUTSIDE_ZONE
 from failshut.model.policy import PORTAL_SLICE, Outbound, Policy, slice_path
 from failshut.model.ruleset import (
     AnySet,
@@ -74,6 +74,24 @@ def outside_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
                 yield rule(f"outbound:{pin.name}", *gate(pin.name, on_demand=pin.on_demand), *_of_programs(pin), *matches, _MARKED)
 
 
+def zone_rules(policy: Policy) -> Iterator[Rule]:
+    """Yield the rules before connection tracking, by which a program outside never shares a connection with one inside."""
+    programs = tuple(_all_programs(policy))
+    if programs:
+        yield rule("loopback", is_(Meta("oif"), "lo"), Verdict.ACCEPT)
+    for match in programs:
+        yield rule("outside:zone", match, Assign(Ct("zone", "original"), OUTSIDE_ZONE), Verdict.ACCEPT)
+
+
+def _all_programs(policy: Policy) -> Iterator[Match]:
+    if policy.outside:
+        yield _programs(policy.outside.cgroup, OUTSIDE_PROGRAMS)
+    if policy.portal:
+        yield _programs(slice_path(PORTAL_SLICE), PORTAL_PROGRAMS)
+    for pin in policy.outbound:
+        yield from _of_programs(pin)
+
+
 def outside_chains(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
     """Yield the chains that the route chain jumps to."""
     yield Chain("timed", tuple(_timed()))
@@ -94,7 +112,7 @@ def outside_return_rules(facts: HostFacts) -> Iterator[Rule]:
 
 def outside_masquerade_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     """Yield the nat rule that gives a marked packet the address of the device it leaves by."""
-    elsewhere = is_not(OIFNAME, AnySet(("lo", *(str(tunnel.interface) for tunnel in policy.tunnels))))
+    elsewhere = is_not(OIFNAME, AnySet(("lo", *(str(each) for each in policy.interfaces))))
     yield rule("outside", is_(META_MARK, facts.outside), elsewhere, Nat(NatKind.MASQUERADE))
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_network
 
+from failshut.lower.tailscale import TAILNET
 from failshut.lower.transport import mark_of
 from failshut.model.host import HostFacts
+from failshut.model.marks import TAILSCALE as TAILSCALE_MARK
+from failshut.model.marks import TAILSCALE_MASK
 from failshut.model.policy import MulticastName, Policy, Tunnel
 from failshut.model.routing import (
     MAIN,
@@ -35,26 +38,24 @@ _MULTICAST_NAMES = {
     MulticastName.LLMNR: ip_network("224.0.0.252/32"),
     MulticastName.SSDP: ip_network("239.255.255.250/32"),
 }
-# tailscaled's own packets, and the networks it makes (tailscale.com/kb/1015, 1033).
-_TAILSCALE_MARK, _TAILSCALE_MASK = Mark(0x80000), Mark(0xFF0000)
-_TAILSCALE_NETWORKS = (ip_network("100.64.0.0/10"), ip_network("fd7a:115c:a1e0::/48"))
+_DNS = Port(53)
 
 
-def lower_routing(policy: Policy, facts: HostFacts, *, tailscale: bool = False) -> Routing:
+def lower_routing(policy: Policy, facts: HostFacts) -> Routing:
     """Return the routing that `policy` means on this machine. Law: it opens nothing; with and without it the lock is the same."""
     return Routing(
-        rules=tuple(each for family in IpVersion for each in _rules(policy, facts, family, tailscale=tailscale)),
+        rules=tuple(each for family in IpVersion for each in _rules(policy, facts, family)),
         routes=tuple(_routes(policy, facts)),
-        tunnels=tuple(each.interface for each in policy.tunnels if each.interface not in policy.transit),
+        tunnels=policy.open_interfaces,
     )
 
 
-def _rules(policy: Policy, facts: HostFacts, family: IpVersion, *, tailscale: bool) -> Iterator[RoutingRule]:
+def _rules(policy: Policy, facts: HostFacts, family: IpVersion) -> Iterator[RoutingRule]:
     yield from _local(policy, family)
     yield from _allowances(policy, family)
     yield from (RoutingRule(family, mark=each) for each in (facts.outside, facts.probe))
-    if tailscale:
-        yield from _tailscale(family)
+    if policy.tailscale:
+        yield from _tailscale(policy, facts, family)
     yield from _transports(policy, facts, family)
     # Bridges of containers and virtual machines, routes of other tunnels: every device that does not lead off the machine.
     yield RoutingRule(family, suppress_prefix=NO_DEFAULT, suppress_group=UNDERLAY_GROUP)
@@ -98,9 +99,18 @@ def _allowances(policy: Policy, family: IpVersion) -> Iterator[RoutingRule]:
             yield RoutingRule(family, to=source, protocol=Protocol.UDP, source_port=service.port)
 
 
-def _tailscale(family: IpVersion) -> Iterator[RoutingRule]:
-    yield RoutingRule(family, mark=_TAILSCALE_MARK, mask=_TAILSCALE_MASK)
-    yield from (RoutingRule(family, TAILSCALE, to=each) for each in _of(family, _TAILSCALE_NETWORKS))
+def _tailscale(policy: Policy, facts: HostFacts, family: IpVersion) -> Iterator[RoutingRule]:
+    """Yield how tailscaled's own packets go, and those for its tailnet, whether it started before wg-quick or after.
+
+    It asks resolvers for every program, by sockets with its mark: those questions belong into the tunnel, where they may be asked.
+    """
+    for tunnel in policy.open_tunnels:
+        for protocol in Protocol:
+            yield RoutingRule(
+                family, table_of(tunnel, facts), mark=TAILSCALE_MARK, mask=TAILSCALE_MASK, protocol=protocol, port=_DNS
+            )
+    yield RoutingRule(family, mark=TAILSCALE_MARK, mask=TAILSCALE_MASK)
+    yield from (RoutingRule(family, TAILSCALE, to=each) for each in _of(family, tuple(prefix for _, prefix in TAILNET)))
 
 
 def _transports(policy: Policy, facts: HostFacts, family: IpVersion) -> Iterator[RoutingRule]:

@@ -75,7 +75,7 @@ def stray_rules(policy: Policy) -> Iterator[Rule]:
     The packet has the underlay's address and its connection is unknown. Sent into the tunnel it would be lost, and written down as
     a connection of our own making; refused, it is sent again after the client's next packet has told where the session belongs.
     """
-    tunnels = any_of(str(tunnel.interface) for tunnel in policy.tunnels)
+    tunnels = any_of(str(each) for each in policy.interfaces)
     for service in policy.inbound:
         for matches in _variants(service, "sport", "daddr"):
             elsewhere = is_not(Fib(("saddr", "oif"), "type"), "local")

@@ -49,7 +49,8 @@ def timed_sets(policy: Policy) -> Iterator[NamedSet]:
     for version, (_, address) in FAMILIES.items():
         yield _timed(f"{TIMED_LAN}{version}", (address,), interval=True)
         yield _timed(f"{TIMED_TO}{version}", (address, *_SITE), interval=True)
-        yield _timed(f"{TIMED_USER}{version}", (address, *_SITE, "uid"), interval=True)
+        # No intervals: nft 1.0.6 writes a user's number into one with its bytes turned round, and never finds it again.
+        yield _timed(f"{TIMED_USER}{version}", (address, *_SITE, "uid"))
         yield _timed(f"{CANDIDATES}{version}", (address, *_SITE))
         yield _timed(f"{PROBE}{version}", (address, *_SITE))
     for name in gated(policy):
@@ -63,6 +64,12 @@ def timed_sets(policy: Policy) -> Iterator[NamedSet]:
     for pin in policy.outbound:
         if pin.cgroup:
             yield NamedSet(programs_of(pin), ("cgroupsv2",))
+
+
+def known_programs(policy: Policy) -> tuple[tuple[str, str], ...]:
+    """Return what is put into the sets of programs as soon as it is there: pairs of a set and a control group's path."""
+    outside = ((OUTSIDE_PROGRAMS, policy.outside.cgroup),) if policy.outside else ()
+    return (*outside, *((programs_of(pin), pin.cgroup) for pin in policy.outbound if pin.cgroup))
 
 
 def gated(policy: Policy) -> tuple[str, ...]:

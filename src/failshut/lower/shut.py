@@ -38,7 +38,7 @@ def guard(policy: Policy, facts: HostFacts) -> Ruleset:
     They pass what the lock stamped and what is bound for a tunnel. While the lock stands they change nothing; when it is flushed
     nothing is stamped, and they hold until it is back.
     """
-    tunnels = any_of(str(tunnel.interface) for tunnel in policy.open_tunnels)
+    tunnels = any_of(str(each) for each in policy.open_interfaces)
     stamped = rule("stamped", is_(META_MARK, facts.stamp), Verdict.ACCEPT)
     postrouting = Chain(
         "postrouting",

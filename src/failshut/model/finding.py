@@ -56,6 +56,8 @@ class Code(StrEnum):
     RULES_LOOP = "R005"
     RULES_ELSEWHERE = "R006"
     RULES_COMMAND = "R007"
+    RULES_OTHER_FAMILY = "R008"
+    RULES_UNCLEAR = "R009"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,9 @@ from failshut.model.units import Address, Endpoint, InterfaceAddress, InterfaceN
 
 # What wg-quick(8) takes for its routing table and fwmark when the config sets none: 51820.
 DEFAULT_FWMARK = Mark(0xCA6C)
+# tailscaled's interface, unless it was told another.
+TAILSCALE_INTERFACE = InterfaceName("tailscale0")
+TAILSCALED_PORT, HTTPS = Port(41641), Port(443)
 
 
 class ForwardMode(StrEnum):
@@ -198,6 +201,18 @@ class Resolver:
 
 
 @dataclass(frozen=True, slots=True)
+class Tailscale:
+    """Tailscale beside the tunnel: tailscaled's own packets by its mark, and `TAILSCALE_INTERFACE` as one more tunnel.
+
+    `port` is tailscaled's UDP port, `tcp` the ports of its control and relay servers, `servers` their addresses; empty: anywhere.
+    """
+
+    port: Port = TAILSCALED_PORT
+    tcp: tuple[Port, ...] = (HTTPS,)
+    servers: tuple[Prefix, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """Everything the lock enforces."""
 
@@ -209,6 +224,7 @@ class Policy:
     lan: Lan | None = None
     inbound: tuple[Inbound, ...] = ()
     outbound: tuple[Outbound, ...] = ()
+    tailscale: Tailscale | None = None
     outside: Outside | None = None
     forward: Forward = Forward()
     log: BlockedLog = BlockedLog.COUNT
@@ -221,6 +237,17 @@ class Policy:
     path: str = field(default="", compare=False)
 
     @property
+    def beside(self) -> tuple[InterfaceName, ...]:
+        """The interfaces that may be left by as the tunnels may, and are none of `tunnels`."""
+        named = {tunnel.interface for tunnel in self.tunnels}
+        return (TAILSCALE_INTERFACE,) if self.tailscale and TAILSCALE_INTERFACE not in named else ()
+
+    @property
+    def interfaces(self) -> tuple[InterfaceName, ...]:
+        """Every interface that may be left by: the tunnels', and Tailscale's."""
+        return (*(tunnel.interface for tunnel in self.tunnels), *self.beside)
+
+    @property
     def transit(self) -> frozenset[InterfaceName]:
         """The tunnels that carry another tunnel's transport, and nothing else."""
         return frozenset(tunnel.through for tunnel in self.tunnels if tunnel.through is not None)
@@ -229,3 +256,8 @@ class Policy:
     def open_tunnels(self) -> tuple[Tunnel, ...]:
         """The tunnels that every program may use."""
         return tuple(tunnel for tunnel in self.tunnels if tunnel.interface not in self.transit)
+
+    @property
+    def open_interfaces(self) -> tuple[InterfaceName, ...]:
+        """The interfaces that every program may leave by: the open tunnels, and Tailscale's."""
+        return (*(tunnel.interface for tunnel in self.open_tunnels), *self.beside)

@@ -48,5 +48,5 @@ def gather() -> Evidence:
         lines=parse_journal(journal.out) if journal.ok else (),
         state=str(status.state),
         reason=status.reason,
-        inside=frozenset(status.record.tunnels) if status.record else frozenset(),
+        inside=frozenset((*status.record.tunnels, *status.record.beside)) if status.record else frozenset(),
     )

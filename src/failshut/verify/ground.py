@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface, ip_network
@@ -11,9 +12,12 @@ from typing import Any
 from failshut.drill.judge import Case, Connection, explain
 from failshut.host.links import all_links, underlay_devices
 from failshut.host.run import run
-from failshut.model.packet import ETHERTYPE_EAPOL, Packet
-from failshut.model.policy import Policy
+from failshut.model.marks import TAILSCALE, TAILSCALE_MASK
+from failshut.model.packet import ETHERTYPE_EAPOL, TCP, UDP, Packet
+from failshut.model.policy import TAILSCALE_INTERFACE, Policy
 from failshut.model.units import Address, Prefix
+
+_MARKED = re.compile(r"\bfwmark:(0x[0-9a-f]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class Ground:
     links: dict[str, frozenset[Prefix]] = field(default_factory=dict)
     above: dict[str, tuple[str, ...]] = field(default_factory=dict)
     gateways: tuple[tuple[Address, str], ...] = ()
+    # tailscaled's sockets, by protocol and port.
+    tailscaled: frozenset[tuple[int, int]] = frozenset()
 
     def device(self, name: str) -> Device | None:
         """Return the device of that name, or None."""
@@ -43,7 +49,7 @@ class Ground:
 
 def survey(policy: Policy) -> Ground:
     """Ask the machine which of its devices are underlay for that policy, and what lies on them."""
-    inside = {str(each.interface) for each in policy.tunnels}
+    inside = {str(each) for each in policy.interfaces}
     links = all_links()
     names = [str(each) for each in underlay_devices(links, inside, policy.forward.bridges)]
     by_name = {link["ifname"]: link for link in links}
@@ -53,6 +59,7 @@ def survey(policy: Policy) -> Ground:
         links={name: frozenset({each.network for each in _addresses(name)} | set(_on_link(name))) for name in names},
         above=stacked(links),
         gateways=tuple(dict.fromkeys(each for version in (4, 6) for each in _gateways(version, inside))),
+        tailscaled=_tailscaled() if TAILSCALE_INTERFACE in inside else frozenset(),
     )
 
 
@@ -61,7 +68,7 @@ def joined(before: Ground, after: Ground) -> Ground:
     names = {*before.own, *after.own}
     own = {name: before.own.get(name, frozenset()) | after.own.get(name, frozenset()) for name in names}
     links = {name: before.links.get(name, frozenset()) | after.links.get(name, frozenset()) for name in names}
-    return replace(after, own=own, links=links)
+    return replace(after, own=own, links=links, tailscaled=before.tailscaled | after.tailscaled)
 
 
 def stacked(links: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
@@ -96,7 +103,7 @@ def explain_here(
     """
     if packet.ethertype in ETHERTYPE_EAPOL and not packet.vlans and not packet.malformed:
         return "eapol"
-    case = Case(policy, ground.own, connections, ground.links)
+    case = Case(policy, ground.own, connections, ground.links, tailscaled=ground.tailscaled)
     name = explain(packet, device, case)
     if name is not None:
         return name
@@ -133,6 +140,18 @@ def _on_link(name: str) -> list[Prefix]:
 def _gateways(version: int, inside: set[str]) -> list[tuple[Address, str]]:
     routes = [each for each in _json("route", "show", "default", version=version) if each.get("dev") not in inside]
     return [(ip_address(each["gateway"]), each["dev"]) for each in routes if "gateway" in each and "dev" in each]
+
+
+def _tailscaled() -> frozenset[tuple[int, int]]:
+    """Return protocol and local port of root's sockets that bear tailscaled's mark; only root is told of marks."""
+    found = set()
+    for protocol, flag in ((TCP, "-t"), (UDP, "-u")):
+        for line in run(["ss", "-Hane", flag]).out.splitlines():
+            mark = _MARKED.search(line)
+            local = line.split()[3].rpartition(":")[2] if mark else ""
+            if mark and int(mark[1], 16) & TAILSCALE_MASK == TAILSCALE and " uid:" not in line and local.isdigit():
+                found.add((protocol, int(local)))
+    return frozenset(found)
 
 
 def _json(*words: str, version: int | None = None) -> list[dict[str, Any]]:

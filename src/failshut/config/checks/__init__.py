@@ -20,6 +20,7 @@ from failshut.config.checks.services import (
     services_are_unique,
     services_say_whom_they_serve,
 )
+from failshut.config.checks.tailscale import tailscale_is_apart
 from failshut.config.checks.tunnels import endpoints_are_elsewhere, hops_lead_out, marks_are_free, some_tunnel
 from failshut.config.checks.view import View, is_local
 from failshut.model.finding import Finding
@@ -43,6 +44,7 @@ CHECKS: tuple[Callable[[View], Iterator[Finding]], ...] = (
     outside_is_narrow,
     outside_is_not_the_lan,
     forwarding_is_between_others,
+    tailscale_is_apart,
 )
 
 __all__ = ["CHECKS", "View", "is_local"]

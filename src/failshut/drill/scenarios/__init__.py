@@ -17,10 +17,14 @@ from failshut.drill.scenarios import (
     reload,
     routing,
     sockets,
+    tailscale,
     works,
 )
 
-_MODULES = (guide, routing, flows, dns, lan, endpoint, sockets, below_ip, forwarding, coexistence, reload, works, dhcp, limits)
+_MODULES = (
+    *(guide, routing, flows, dns, lan, endpoint, sockets, below_ip, forwarding, coexistence, reload, works, dhcp, tailscale),
+    limits,
+)
 
 # Run by the tests only.
 AT_LENGTH: dict[str, Scenario] = {reload.AT_LENGTH.name: reload.AT_LENGTH}

@@ -13,6 +13,7 @@ class Meta:
     """A property of the packet that is not in its bytes (`oifname`, `mark`, `skuid`, `l4proto`, `nfproto`).
 
     A device that there is none of has the empty name and the index 0; the other keys are lacking where they make no sense.
+    `skuid` compared with `missing` holds for a packet that no program sends; nft can't say it, and iptables' `! --uid-owner` does.
     """
 
     key: str

@@ -58,7 +58,8 @@ class VerdictMap:
 class Reject:
     """Drop, and tell the sender: `tcp reset`, or an ICMP code (`icmp`, `icmpv6`, or `icmpx` for both families).
 
-    Without a kind it is the family's port-unreachable.
+    Without a kind it is the family's port-unreachable. A kind ends the rule for a packet that it does not fit: `tcp reset` for
+    other protocols, `icmp` for IPv6, `icmpv6` for IPv4.
     """
 
     kind: str = ""
@@ -89,10 +90,9 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The rule goes on until `size` units (`bytes`, `kbytes`, `mbytes`) have passed; with `over`, only after."""
+    """The rule goes on until `size` bytes have passed; with `over`, only after."""
 
     size: int
-    unit: str
     over: bool = False
 
 

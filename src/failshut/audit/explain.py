@@ -1,0 +1,126 @@
+"""A witness in words: the packet in one line, the rule that let it go, and why, in one plain sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from failshut.audit.evaluate import Step
+from failshut.audit.prove import Result, Witness
+from failshut.audit.route import Way
+from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, TCP, UDP, UNTRACKED
+from failshut.model.packet import PROTOCOL_NAMES
+from failshut.model.ruleset import Ct, Match, Meta, Payload
+
+_STATES = {NEW: "new", ESTABLISHED: "established", RELATED: "related", INVALID: "invalid", UNTRACKED: "untracked"}
+_WITH_PORTS = (TCP, UDP, 33, 132, 136)
+_NO_CHAIN = "nothing filters {what}: no chain of this ruleset sees it"
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """`packet` in one line; `rule` as `file:line: text`, or what stands for it; `why` in a sentence."""
+
+    packet: str
+    rule: str
+    why: str
+
+
+def explain(result: Result, witness: Witness) -> Explained:
+    """Return a witness in words."""
+    return Explained(packet_line(witness), rule_line(witness.culprit), _why(result, witness))
+
+
+def packet_line(witness: Witness) -> str:
+    """Return the packet in one line: state, protocol, from, to, by which device, whose."""
+    packet, end = witness.packet, witness.fate.end
+    device = _text(end.get("oifname")) or _text(packet.get("oifname")) or _text(packet.get("iifname"))
+    if witness.way is Way.FRAME:
+        kind = {4: "an IPv4 frame", 6: "an IPv6 frame"}.get(
+            witness.family, f"a frame of EtherType {_number(packet, 'ethertype'):#06x}"
+        )
+        return f"{kind} written below IP leaves {device}"
+    words = [_STATES.get(_number(packet, "ct state"), "any"), _protocol(packet), f"{_ends(witness)}"]
+    passes = {Way.OUTPUT: f"leaves {device}", Way.INPUT: f"comes in by {_text(packet.get('iifname'))}"}
+    through = f"from {_text(packet.get('iifname'))} leaves {device}"
+    return " ".join([*words, passes.get(witness.way, through), *_owner(packet, witness.way)])
+
+
+def _protocol(packet: dict[str, int | str]) -> str:
+    number = _number(packet, "l4proto")
+    name = PROTOCOL_NAMES.get(number, f"protocol {number}")
+    if number in (ICMP, ICMPV6):
+        return f"{name} type {_number(packet, 'icmp type')}"
+    return name.upper() if number in (TCP, UDP) else name
+
+
+def _ends(witness: Witness) -> str:
+    start, end = witness.packet, witness.fate.end
+    name, kind = ("ip", IPv4Address) if witness.family == 4 else ("ip6", IPv6Address)
+    ports = _number(start, "l4proto") in _WITH_PORTS and not _number(start, "later fragment")
+    source, target = (_host(str(kind(_number(end, f"{name} {each}")))) for each in ("saddr", "daddr"))
+    if not ports:
+        return f"{source} → {target}"
+    return f"{source}:{_number(end, 'sport')} → {target}:{_number(end, 'dport')}"
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _owner(packet: dict[str, int | str], way: Way) -> Iterable[str]:
+    details = []
+    if way is Way.OUTPUT:
+        details.append(f"uid {_number(packet, 'skuid')}" if _number(packet, "socket") else "no program's own")
+        if "skgid" in packet and _number(packet, "skgid") != _number(packet, "skuid"):
+            details.append(f"gid {_number(packet, 'skgid')}")
+    marks = ("mark", "ct mark", "cgroup")
+    details += [f"{name} {_number(packet, name):#x}" for name in marks if _number(packet, name)]
+    return [f"({', '.join(details)})"] if details else []
+
+
+def _number(packet: object, name: str) -> int:
+    value = packet.get(name, 0) if hasattr(packet, "get") else 0
+    return value if isinstance(value, int) else 0
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def rule_line(step: Step | None) -> str:
+    """Return where a step's rule stands, and its text."""
+    if step is None:
+        return "no chain"
+    table = f"{step.stop.table.family} {step.stop.table.name}"
+    if step.rule is None:
+        return f"{_place(step)}policy accept of chain {step.stop.chain.name} (table {table})"
+    if step.rule.origin is not None and step.rule.origin.text:
+        return f"{step.rule.origin}: {step.rule.origin.text}"
+    return f"rule {step.index + 1} of chain {step.chain} (table {table})"
+
+
+def _place(step: Step) -> str:
+    return f"{step.stop.chain.origin}: " if step.stop.chain.origin else ""
+
+
+def _why(result: Result, witness: Witness) -> str:
+    step = witness.culprit
+    family = {4: "IPv4", 6: "IPv6"}.get(witness.family, "such frames")
+    if step is None:
+        what = {Way.FRAME: "what is sent below IP", Way.FORWARD: f"forwarded {family}"}.get(witness.way, f"outgoing {family}")
+        return _NO_CHAIN.format(what=what)
+    if step.rule is None:
+        return f"no rule refuses it, and {step.stop.chain.name} accepts what reaches its end; {result.question.because}"
+    if witness.packet.get("ct state") == ESTABLISHED and _asks_only_state(step):
+        return "a flow that was opened through the tunnel goes on in the clear when its route is lost: the rule asks for no device"
+    return result.question.because
+
+
+def _asks_only_state(step: Step) -> bool:
+    matches = [each for each in step.rule.statements if isinstance(each, Match)] if step.rule else []
+    asked = [each.left for each in matches]
+    return any(each == Ct("state") for each in asked) and not any(
+        isinstance(each, Payload) or each == Meta("oifname") for each in asked
+    )

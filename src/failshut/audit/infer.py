@@ -1,0 +1,124 @@
+"""Tunnels, endpoints and the local network, guessed from a foreign ruleset's own rules. Whoever knows better says it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+
+from failshut.audit.world import LOOPBACK, NEAR, World, patterns
+from failshut.model.ruleset import (
+    AnySet,
+    Hook,
+    Jump,
+    Match,
+    Meta,
+    Op,
+    Payload,
+    Range,
+    Rule,
+    Ruleset,
+    SetRef,
+    Statement,
+    Table,
+    Verdict,
+)
+from failshut.model.units import Endpoint, Port, Prefix, Protocol
+
+_TUNNEL = re.compile(
+    r"(wg|tun|tap|ppp|ipsec|vti|xfrm|utun|tailscale|proton|pvpn|nordlynx|nordtun|mullvad|wgivpn|ivpn|azirevpn|airvpn|zt|nebula|vpn|CloudflareWARP)",
+)
+_UNDERLAY = re.compile(r"(eth|en|wl|ww|usb|bond|team)")
+# Where VPN servers usually listen: WireGuard, OpenVPN, IKE, and what providers add.
+_VPN_PORTS = frozenset({51820, 1194, 1195, 1196, 1197, 1198, 1301, 1302, 500, 4500, 1637, 51821, 41641})
+# A prefix of more hosts than this is a network, not a server that the rules pin.
+_PINNED = {4: 16, 6: 48}
+
+
+def infer(ruleset: Ruleset) -> World:
+    """Return the world that the rules seem to assume."""
+    names = patterns(ruleset, World(underlay=()))
+    tunnels = tuple(sorted(each for each in names if _TUNNEL.match(each)))
+    underlay = tuple(sorted(each for each in names if _UNDERLAY.match(each) and not each.endswith("*")))
+    endpoints: dict[Endpoint, None] = {}
+    lan: dict[Prefix, None] = {}
+    named: dict[Prefix, None] = {}
+    for rule in _accepting(ruleset):
+        hosts = list(_destinations(rule))
+        ports = set(_ports(rule))
+        for host in hosts:
+            near = any(host.version == each.version and host.subnet_of(each) for each in NEAR[host.version])  # type: ignore[arg-type]
+            if near:
+                if (
+                    not host.is_multicast
+                    and not host.is_loopback
+                    and not host.is_link_local
+                    and host.prefixlen < host.max_prefixlen
+                ):
+                    lan[host] = None
+            elif host.prefixlen >= _PINNED[host.version]:
+                named[host] = None
+                if host.prefixlen == host.max_prefixlen:
+                    endpoints.update((each, None) for each in _endpoints(rule, host, ports))
+    found = World(tunnels or ("wg0", "tun0"), tuple(endpoints), tuple(lan), tuple(named))
+    return World(found.tunnels, found.endpoints, found.lan, found.named, underlay or ("eth0",))
+
+
+def _accepting(ruleset: Ruleset) -> Iterator[Rule]:
+    for table in ruleset.tables:
+        for chain in table.chains:
+            if chain.base and chain.base.hook in (Hook.INPUT, Hook.PREROUTING, Hook.INGRESS):
+                continue
+            for rule in chain.rules:
+                if any(each is Verdict.ACCEPT or isinstance(each, Jump) for each in rule.statements):
+                    yield _resolved(table, rule)
+
+
+def _resolved(table: Table, rule: Rule) -> Rule:
+    """Return the rule with named sets replaced by what is in them."""
+    contents = {each.name: each.contents for each in table.sets}
+    out: list[Statement] = []
+    for each in rule.statements:
+        if isinstance(each, Match) and isinstance(each.right, SetRef) and contents.get(each.right.name):
+            out.append(Match(each.left, AnySet(contents[each.right.name] or ()), each.op))
+        else:
+            out.append(each)
+    return Rule(tuple(out))
+
+
+def _values(rule: Rule, lefts: tuple[tuple[str, str], ...]) -> Iterator[object]:
+    for each in rule.statements:
+        if not isinstance(each, Match) or each.op is not Op.EQ or not isinstance(each.left, Payload):
+            continue
+        if (each.left.protocol, each.left.field) in lefts:
+            yield from each.right.elements if isinstance(each.right, AnySet) else (each.right,)
+
+
+def _destinations(rule: Rule) -> Iterator[Prefix]:
+    for value in _values(rule, (("ip", "daddr"), ("ip6", "daddr"))):
+        if isinstance(value, IPv4Address | IPv6Address):
+            yield ip_network(str(value))
+        elif isinstance(value, IPv4Network | IPv6Network):
+            yield value
+
+
+def _ports(rule: Rule) -> Iterator[tuple[str, int]]:
+    for protocol in ("udp", "tcp", "th"):
+        for value in _values(rule, ((protocol, "dport"),)):
+            if isinstance(value, int):
+                yield protocol, value
+            elif isinstance(value, Range) and isinstance(value.low, int):
+                yield protocol, value.low
+
+
+def _endpoints(rule: Rule, host: Prefix, ports: set[tuple[str, int]]) -> Iterator[Endpoint]:
+    """Yield the endpoints that a rule pins: an address with a port that VPN servers have, or one marked as a tunnel's own."""
+    marked = any(isinstance(each, Match) and each.left == Meta("mark") for each in rule.statements)
+    for protocol, port in sorted(ports):
+        if port and (port in _VPN_PORTS or marked or (protocol == "udp" and port not in (53, 123))):
+            yield Endpoint(host.network_address, Port(port), Protocol.TCP if protocol == "tcp" else Protocol.UDP)
+
+
+def is_tunnel(name: str) -> bool:
+    """Whether a device's name is one that VPN programs give."""
+    return name != LOOPBACK and _TUNNEL.match(name) is not None

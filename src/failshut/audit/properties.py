@@ -1,0 +1,339 @@
+"""The questions that an audit asks: the packets in question, and whether such a packet is a leak or is needed.
+
+With a policy (`World.is_strict`) every packet on the underlay that it does not allow is a leak, whoever sent it. Without one the
+questions are about a program that nothing was promised to, and what a ruleset's author pinned on purpose is a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_address
+
+from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When, among, both, either, equals
+from failshut.audit.route import Way
+from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, TCP, UNTRACKED
+from failshut.audit.world import DADDR, IIF, LOOPBACK, NEAR, OIF, SADDR, World, endpoint_hosts, on_underlay, to_any
+from failshut.model.ruleset import Match, Meta, Op, Payload, Range
+
+DNS_PORTS = (53, 853)
+_PROTO = Meta("l4proto")
+_WITH_PORTS = ("tcp", "udp", "udplite", "sctp", "dccp")
+
+
+class Sense(StrEnum):
+    """What it means that such a packet exists: a leak; something to know; or that what must work does."""
+
+    LEAK = "leak"
+    NOTE = "note"
+    NEED = "need"
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """One question: `asks` returns the packets in question for a family, or None where it makes no sense."""
+
+    name: str
+    title: str
+    way: Way
+    sense: Sense
+    asks: Callable[[World, int], Predicate | None]
+    # What makes a leak of this kind possible, in half a sentence after the packet.
+    because: str = ""
+    families: tuple[int, ...] = (4, 6)
+
+
+def state(*states: int) -> Predicate:
+    """Return that the connection is in one of these states."""
+    return FieldIn("ct state", 32, states)
+
+
+OPENING = both(state(NEW), FieldIn("first", 1, (1,)))
+ORDINARY_FIELDS = ("mark", "ct mark", "cgroup")
+
+
+def ordinary(world: World) -> Predicate:
+    """Return that nothing tells the sender from any other program: no mark, no group, no control group that rules may name."""
+    plain = (FieldIn(name, 32, (0,)) for name in ORDINARY_FIELDS)
+    return both(*plain, FieldIn("socket", 1, (1,)), *(FieldIn(each, 32, (world.uid,)) for each in ("skuid", "skgid")))
+
+
+def _port(field: str, values: tuple[int, ...]) -> Predicate:
+    return both(among(_PROTO, _WITH_PORTS), among(Payload("th", field), values))
+
+
+DNS = _port("dport", DNS_PORTS)
+_DHCP = either(
+    both(equals(Payload("udp", "sport"), 68), equals(Payload("udp", "dport"), 67)),
+    both(equals(Payload("udp", "sport"), 546), equals(Payload("udp", "dport"), 547)),
+)
+_ICMP = FieldIn("l4proto", 8, (ICMP, ICMPV6))
+_LINK_ICMP = among(Payload("icmpv6", "type"), (Range(130, 137), 143))
+
+
+def _internet(world: World, family: int) -> Predicate:
+    near = (*NEAR[family], *world.lan, *endpoint_hosts(world), *world.named)
+    return Not(to_any(near, family))
+
+
+def _local(world: World, family: int) -> Predicate:
+    near = to_any((*NEAR[family], *world.lan), family)
+    return both(near, Not(to_any((*endpoint_hosts(world), *world.named), family)))
+
+
+def _shut(
+    which: Predicate, reach: Callable[[World, int], Predicate], plain: bool = True
+) -> Callable[[World, int], Predicate | None]:
+    """Return a question: packets of a kind that leave on the underlay, to where nothing may go."""
+
+    def asks(world: World, family: int) -> Predicate | None:
+        if world.allowed is not None:
+            return both(on_underlay(world), which, Not(world.allowed[family]))
+        return both(on_underlay(world), which, reach(world, family), ordinary(world) if plain else All())
+
+    return asks
+
+
+def _exempt(world: World, family: int) -> Predicate | None:
+    if world.is_strict:
+        return None
+    return both(on_underlay(world), _internet(world, family), Not(ordinary(world)), DeviceIs("via", ("",)))
+
+
+def _named(world: World, family: int) -> Predicate | None:
+    if world.is_strict or not any(each.version == family for each in world.named):
+        return None
+    pinned = both(to_any(world.named, family), Not(to_any(endpoint_hosts(world), family)))
+    return both(on_underlay(world), pinned, OPENING, ordinary(world))
+
+
+def _at_endpoint(world: World, family: int) -> Predicate:
+    """Return that the packet goes to an endpoint's address, protocol and port."""
+    return Some(
+        tuple(
+            both(equals(DADDR[family], each.address), equals(Payload(each.protocol, "dport"), int(each.port)))
+            for each in world.endpoints
+            if each.address.version == family
+        )
+    )
+
+
+def _other_port(world: World, family: int) -> Predicate | None:
+    if not any(each.address.version == family for each in world.endpoints):
+        return None
+    there = both(to_any(endpoint_hosts(world), family), Not(_at_endpoint(world, family)))
+    return _shut(both(there, OPENING), lambda *_: All())(world, family)
+
+
+def _other_program(world: World, family: int) -> Predicate | None:
+    if not any(each.address.version == family for each in world.endpoints):
+        return None
+    return _shut(both(_at_endpoint(world, family), OPENING), lambda *_: All())(world, family)
+
+
+def _forwarded(world: World, family: int) -> Predicate | None:
+    if world.allowed is not None:
+        return on_underlay(world)
+    return both(on_underlay(world), _internet(world, family), FieldIn("mark", 32, (0,)), FieldIn("ct mark", 32, (0,)))
+
+
+def _frame(world: World, family: int) -> Predicate | None:
+    del family
+    # A device that is not there yet has no chain of its own; when it comes, arming gives it one.
+    device = among(OIF, world.underlay) if world.is_strict else on_underlay(world)
+    return both(device, FieldIn("mark", 32, (0,)), Not(world.frames))
+
+
+def _handshake(world: World, family: int) -> Predicate | None:
+    if not any(each.address.version == family for each in world.endpoints):
+        return None
+    return both(on_underlay(world), _at_endpoint(world, family), OPENING)
+
+
+def _answer(world: World, family: int) -> Predicate | None:
+    there = tuple(
+        both(
+            equals(SADDR[family], each.address, When.START),
+            equals(Payload(each.protocol, "sport"), int(each.port), When.START),
+        )
+        for each in world.endpoints
+        if each.address.version == family
+    )
+    arrives = Not(among(IIF, (LOOPBACK, *world.tunnels), When.START))
+    return both(arrives, Some(there), state(ESTABLISHED), FieldIn("ct direction", 8, (1,))) if there else None
+
+
+def _web(port: int) -> Predicate:
+    return both(equals(Payload("tcp", "dport"), port, When.START), OPENING)
+
+
+def _loopback_out(world: World, family: int) -> Predicate | None:
+    del family
+    return both(equals(OIF, LOOPBACK), equals(OIF, LOOPBACK, When.START), _web(8123), ordinary(world))
+
+
+def _loopback_in(world: World, family: int) -> Predicate | None:
+    del world, family
+    return both(equals(IIF, LOOPBACK, When.START), _web(8123))
+
+
+def _tunnel_out(world: World, family: int) -> Predicate | None:
+    return both(among(OIF, world.tunnels), _web(443), ordinary(world), _internet(world, family))
+
+
+def _tunnel_in(world: World, family: int) -> Predicate | None:
+    del family
+    reply = both(state(ESTABLISHED), FieldIn("ct direction", 8, (1,)), equals(Payload("tcp", "sport"), 443, When.START))
+    return both(among(IIF, world.tunnels, When.START), reply)
+
+
+PROPERTIES: tuple[Property, ...] = (
+    Property(
+        "new-flow",
+        "no new flow leaves on the underlay",
+        Way.OUTPUT,
+        Sense.LEAK,
+        _shut(both(OPENING, Not(DNS), Not(_ICMP)), _internet),
+        "any program may open a connection past the tunnel",
+    ),
+    Property(
+        "established",
+        "no established flow goes on over the underlay",
+        Way.OUTPUT,
+        Sense.LEAK,
+        _shut(both(state(ESTABLISHED), Not(_ICMP)), _internet),
+        "a flow that was opened through the tunnel goes on in the clear when its route is lost",
+    ),
+    Property(
+        "odd-state",
+        "nothing leaves for being related, invalid or untracked",
+        Way.OUTPUT,
+        Sense.LEAK,
+        _shut(both(state(RELATED, INVALID, UNTRACKED), Not(_ICMP)), _internet),
+        "what conntrack does not call new is let through all the same",
+    ),
+    Property(
+        "dns",
+        "no name is looked up past the tunnel",
+        Way.OUTPUT,
+        Sense.LEAK,
+        _shut(both(OPENING, DNS), lambda world, family: Not(to_any(endpoint_hosts(world), family))),
+        "the resolver, and who is on the way to it, sees every name that is looked up",
+    ),
+    Property(
+        "icmp",
+        "no ICMP leaves on the underlay",
+        Way.OUTPUT,
+        Sense.LEAK,
+        _shut(both(_ICMP, Not(_LINK_ICMP)), _internet),
+        "a ping shows the real address, and carries whatever data one puts into it",
+    ),
+    Property(
+        "lan",
+        "nothing reaches the local network",
+        Way.OUTPUT,
+        Sense.NOTE,
+        _shut(both(OPENING, Not(DNS), Not(_DHCP), Not(_LINK_ICMP)), _local),
+        "who controls the local network's addresses (a hostile access point) receives what is sent there",
+    ),
+    Property(
+        "endpoint-port",
+        "no other port of the endpoint's host is reached",
+        Way.OUTPUT,
+        Sense.LEAK,
+        _other_port,
+        "whatever else listens on the server's address is reached in the clear",
+    ),
+    Property(
+        "endpoint-program",
+        "no program but the tunnel talks to the endpoint",
+        Way.OUTPUT,
+        Sense.NOTE,
+        _other_program,
+        "any program may send to the endpoint what it likes",
+    ),
+    Property(
+        "exempt",
+        "no user, group, mark or control group is exempt",
+        Way.OUTPUT,
+        Sense.NOTE,
+        _exempt,
+        "who has this mark or runs as this user is outside of the tunnel",
+    ),
+    Property(
+        "named",
+        "no address that the rules name is reached",
+        Way.OUTPUT,
+        Sense.NOTE,
+        _named,
+        "the rules name this address and let every program talk to it",
+    ),
+    Property(
+        "forwarded",
+        "nothing forwarded leaves on the underlay",
+        Way.FORWARD,
+        Sense.LEAK,
+        _forwarded,
+        "containers, virtual machines and routed clients go past the tunnel",
+    ),
+    Property(
+        "below-ip",
+        "nothing sent below IP leaves on the underlay",
+        Way.FRAME,
+        Sense.NOTE,
+        _frame,
+        "a program with CAP_NET_RAW writes frames that no rule for IP sees",
+        (4, 6, 0),
+    ),
+    Property("handshake-out", "the tunnel can be opened anew", Way.OUTPUT, Sense.NEED, _handshake),
+    Property("handshake-in", "the endpoint's answer is let in", Way.INPUT, Sense.NEED, _answer),
+    Property("loopback-out", "loopback works: out", Way.OUTPUT, Sense.NEED, _loopback_out),
+    Property("loopback-in", "loopback works: in", Way.INPUT, Sense.NEED, _loopback_in),
+    Property("tunnel-out", "the tunnel may be used", Way.OUTPUT, Sense.NEED, _tunnel_out),
+    Property("tunnel-in", "replies come in through the tunnel", Way.INPUT, Sense.NEED, _tunnel_in),
+)
+
+# What a proof over rules can't speak of; said with every one.
+ASSUMPTIONS: tuple[str, ...] = (
+    "nobody with CAP_NET_ADMIN or root changes the rules, the routes or the tunnel",
+    "AF_XDP sockets, tc and eBPF programs and offloaded flows pass no hook that a rule hangs on",
+    "bridged guests, macvlan children and containers with a device of their own do not come through this machine's hooks",
+    "nothing left before the rules were loaded, nor while another ruleset was being replaced by this one",
+    "a packet that the rules send into a tunnel stays in it: what the tunnel's server does with it is not asked",
+    "a device whose name begins with lo is loopback; a local address is reached by it",
+)
+
+
+def wishes(world: World, family: int) -> tuple[Predicate, ...]:
+    """Return what makes a witness easy to read and to send, the more important first."""
+    host = "198.51.100.80" if family == 4 else "2001:db8:beef::80"
+    own = "192.168.1.100" if family == 4 else "2001:db8:1::100"
+    return (
+        (
+            *(equals(OIF, each) for each in world.underlay[:1]),
+            *(equals(OIF, each, When.START) for each in world.underlay[:1]),
+            FieldIn("later fragment", 1, (0,)),
+            DeviceIs("via", ("",)),
+            FieldIn("mark", 32, (0,)),
+            FieldIn("ct mark", 32, (0,)),
+            FieldIn("socket", 1, (1,)),
+            FieldIn("skuid", 32, (world.uid,)),
+            FieldIn("skgid", 32, (world.uid,)),
+            FieldIn("cgroup", 32, (0,)),
+            FieldIn("ct direction", 8, (0,)),
+            state(ESTABLISHED, NEW),
+            either(Not(DNS), Is(Match(Payload("udp", "dport"), 53))),
+            FieldIn("l4proto", 8, (TCP,)),
+            Is(Match(Payload("tcp", "dport"), 443)),
+            FieldIn("icmp type", 8, (8 if family == 4 else 128,)),
+            equals(DADDR[family], ip_address(host)),
+            equals(SADDR[family], ip_address(own)),
+            Is(Match(Payload("th", "sport"), 40000)),
+            Is(Match(Payload("th", "sport"), Range(1024, 65535))),
+            Is(Match(Payload("th", "dport"), 0, Op.NE)),
+            FieldIn("hop limit", 8, (64,)),
+        )
+        if family
+        else ()
+    )

@@ -1,0 +1,216 @@
+"""The audit: every question to every family, each answered by a proof, by a packet, or by what it depends on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from failshut.audit.evaluate import Fate, Step, evaluate, holds
+from failshut.audit.predicate import Predicate
+from failshut.audit.properties import PROPERTIES, Property, Sense, wishes
+from failshut.audit.route import Way, routes
+from failshut.audit.symbolic.chains import rule_key
+from failshut.audit.symbolic.solve import Found, Solver, solver
+from failshut.audit.symbolic.space import Approximation, device_names
+from failshut.audit.symbolic.ways import encode
+from failshut.audit.words import NotUnderstoodError
+from failshut.audit.world import World, facts, patterns
+from failshut.model.ruleset import ChainType, Hook, Reject, Rule, Ruleset, Verdict
+
+MOST_WITNESSES = 5
+Progress = Callable[[str, int, int], None]
+
+
+class Answer(StrEnum):
+    """`PROVED`: no such packet. `LEAK`: there is one. `POSSIBLE`: it depends. `WORKS` and `BROKEN` answer for what is needed."""
+
+    PROVED = "proved"
+    LEAK = "leak"
+    POSSIBLE = "possible"
+    WORKS = "works"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """A packet that passes: its fields, what became of it, and the rule that let it (None: a policy, or no chain at all)."""
+
+    way: Way
+    family: int
+    packet: dict[str, int | str]
+    fate: Fate
+    culprit: Step | None
+    certain: bool
+    depends: tuple[Approximation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One question for one address family. `approximations` are all that were made on the way, whether or not they mattered."""
+
+    question: Property
+    family: int
+    answer: Answer
+    witnesses: tuple[Witness, ...] = ()
+    approximations: tuple[Approximation, ...] = ()
+
+    @property
+    def is_leak(self) -> bool:
+        """Whether this is a packet that leaves and must not."""
+        return self.answer is Answer.LEAK and self.question.sense is Sense.LEAK
+
+    @property
+    def is_doubt(self) -> bool:
+        """Whether a leak could be neither shown nor excluded."""
+        return self.answer is Answer.POSSIBLE and self.question.sense is Sense.LEAK
+
+
+@dataclass(slots=True)
+class Auditor:
+    """A ruleset with its ways, each worked out when the first question about it comes."""
+
+    ruleset: Ruleset
+    world: World
+    _solvers: dict[tuple[Way, int], list[Solver]] = field(default_factory=dict)
+    _names: tuple[str, ...] = ()
+    _wishes: dict[int, tuple[Predicate, ...]] = field(default_factory=dict)
+
+    def ways(self, way: Way, family: int) -> list[Solver]:
+        """Return the solvers of a way, one for each order in which the kernel may call the chains."""
+        if not self._names:
+            self._names = device_names(patterns(self.ruleset, self.world))
+        key = (way, family)
+        if key not in self._solvers:
+            said = facts(way, family)
+            self._solvers[key] = [solver(encode(each, self._names), said) for each in routes(self.ruleset, way, family)]
+        return self._solvers[key]
+
+    def ask(self, question: Property, family: int) -> Result | None:
+        """Answer one question, or return None where it makes no sense."""
+        asked = question.asks(self.world, family)
+        if asked is None:
+            return None
+        ways = self.ways(question.way, family)
+        wanted = self._wishes.setdefault(family, wishes(self.world, family))
+        witnesses: list[Witness] = []
+        for each in ways:
+            most = 1 if question.sense is Sense.NEED else MOST_WITNESSES
+            witnesses += _witnesses(each, asked, wanted, most)
+        approximations = [
+            made
+            for each in ways
+            for made in (*each.encoding.space.approximations.values(), *_too_many_orders(each))
+            if not made.benign
+        ]
+        unique = tuple(dict.fromkeys(approximations))
+        return Result(question, family, _answer(question, witnesses), _distinct(witnesses, MOST_WITNESSES), unique)
+
+
+def _too_many_orders(asked: Solver) -> Iterable[Approximation]:
+    if not asked.encoding.route.exact:
+        yield Approximation("", "chains of one priority have more orders than were tried", "")
+
+
+def audit(ruleset: Ruleset, world: World, progress: Progress = lambda *_: None) -> tuple[Result, ...]:
+    """Ask every question. `progress` hears of each: its name, how many are done, and of how many."""
+    auditor = Auditor(ruleset, world)
+    asked = [(each, family) for each in PROPERTIES for family in each.families]
+    results = []
+    for done, (each, family) in enumerate(asked):
+        progress(each.name, done, len(asked))
+        if (result := auditor.ask(each, family)) is not None:
+            results.append(result)
+    progress("", len(asked), len(asked))
+    return tuple(results)
+
+
+def _answer(question: Property, witnesses: list[Witness]) -> Answer:
+    certain = any(each.certain for each in witnesses)
+    if question.sense is Sense.NEED:
+        return Answer.WORKS if certain else Answer.POSSIBLE if witnesses else Answer.BROKEN
+    return Answer.LEAK if certain else Answer.POSSIBLE if witnesses else Answer.PROVED
+
+
+def _witnesses(asked: Solver, question: Predicate, wanted: Iterable[Predicate], most: int) -> list[Witness]:
+    """Return packets that pass, each by another rule."""
+    found: list[Witness] = []
+    wanted = [each for each in wanted if _is_sayable(asked, each)]
+    try:
+        while len(found) < most:
+            packet = asked.packets(question, wanted)
+            if packet is None:
+                break
+            witness = _witness(asked, question, packet)
+            found.append(witness)
+            step = witness.culprit
+            if step is None or step.rule is None or not asked.block(rule_key(step.stop.table, step.chain, step.index)):
+                break
+    finally:
+        asked.unblock()
+    return found
+
+
+def _is_sayable(asked: Solver, wish: Predicate) -> bool:
+    try:
+        asked.says(wish)
+    except NotUnderstoodError:
+        return False
+    return True
+
+
+def _witness(asked: Solver, question: Predicate, found: Found) -> Witness:
+    """Send the packet alone, as the check of the other evaluator."""
+    route, space = asked.encoding.route, asked.encoding.space
+    consulted: list[str] = []
+
+    def oracle(place: str) -> bool:
+        consulted.append(place)
+        return found.answers.get(place, False)
+
+    fate = evaluate(route, found.packet, oracle)
+    agreed = fate.leaves and holds(question, fate)
+    depends = tuple(
+        made for place in dict.fromkeys(consulted) if (made := space.approximations.get(place)) is not None and not made.benign
+    )
+    if not agreed:
+        depends = (*depends, Approximation("", "the two evaluators do not agree on this packet", ""))
+    certain = found.certain and agreed
+    return Witness(route.way, route.family, found.packet, fate, culprit(fate), certain, () if certain else depends)
+
+
+def culprit(fate: Fate) -> Step | None:
+    """Return the step that let the packet go: where others are refused, not where everything passes anyway."""
+    accepted = [each for each in fate.steps if each.accepted]
+    filters = [each for each in accepted if each.stop.base.type is not ChainType.NAT and each.stop.hook is not Hook.PREROUTING]
+    refusing = [each for each in filters if _refuses(each)]
+    for candidates in (
+        [each for each in refusing if each.rule is not None],
+        refusing,
+        [each for each in filters if each.rule is not None],
+        filters,
+        accepted,
+    ):
+        if candidates:
+            return candidates[0]
+    return None
+
+
+def _refuses(step: Step) -> bool:
+    if step.stop.base.policy is Verdict.DROP:
+        return True
+    return any(_is_refusal(rule) for chain in step.stop.table.chains for rule in chain.rules if chain.name == step.stop.chain.name)
+
+
+def _is_refusal(rule: Rule) -> bool:
+    return any(each is Verdict.DROP or isinstance(each, Reject) for each in rule.statements)
+
+
+def _distinct(witnesses: list[Witness], most: int) -> tuple[Witness, ...]:
+    """Return one witness for each rule, the certain ones first."""
+    kept: dict[tuple[object, ...], Witness] = {}
+    for each in sorted(witnesses, key=lambda witness: not witness.certain):
+        step = each.culprit
+        key = (step.stop.table.name, step.stop.table.family, step.chain, step.index) if step else ()
+        kept.setdefault(key, each)
+    return tuple(kept.values())[:most]

@@ -1,0 +1,191 @@
+"""Which base chains a packet meets, in the kernel's order: hooks, priorities, families, devices, dormant tables.
+
+Source: linux/netfilter_ipv4.h (priorities), net/netfilter/core.c; nat chains hang behind one hook of their own at a fixed priority
+(net/netfilter/nf_nat_core.c), whatever theirs is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import groupby, permutations, product
+from math import factorial, prod
+
+from failshut.model.ruleset import (
+    Assign,
+    Base,
+    Chain,
+    ChainType,
+    Family,
+    Hook,
+    Jump,
+    Nat,
+    Notrack,
+    Rule,
+    Ruleset,
+    Table,
+    Unknown,
+    VerdictMap,
+)
+
+CONNTRACK_PRIORITY = -200
+_NAT_PRIORITY = {Hook.PREROUTING: -100, Hook.OUTPUT: -100, Hook.POSTROUTING: 100, Hook.INPUT: 100}
+MOST_ORDERS = 24
+
+
+class Way(StrEnum):
+    """How a packet goes through the machine. A frame is handed to a device below IP (AF_PACKET, ARP)."""
+
+    OUTPUT = "output"
+    FORWARD = "forward"
+    INPUT = "input"
+    FRAME = "frame"
+
+
+HOOKS: dict[Way, tuple[Hook, ...]] = {
+    Way.OUTPUT: (Hook.OUTPUT, Hook.POSTROUTING, Hook.EGRESS),
+    Way.FORWARD: (Hook.INGRESS, Hook.PREROUTING, Hook.FORWARD, Hook.POSTROUTING, Hook.EGRESS),
+    Way.INPUT: (Hook.INGRESS, Hook.PREROUTING, Hook.INPUT),
+    Way.FRAME: (Hook.EGRESS,),
+}
+_LAYER3 = {4: (Family.INET, Family.IP), 6: (Family.INET, Family.IP6), 0: ()}
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """One base chain on the way. `early`: the packet's connection is not looked up yet."""
+
+    hook: Hook
+    table: Table
+    chain: Chain
+    base: Base
+
+    @property
+    def early(self) -> bool:
+        """Whether connection tracking has not seen the packet at this hook yet."""
+        return self.hook in (Hook.PREROUTING, Hook.OUTPUT) and self.base.priority < CONNTRACK_PRIORITY
+
+    @property
+    def is_nat(self) -> bool:
+        """Whether the chain is only asked about the first packet of a connection."""
+        return self.base.type is ChainType.NAT
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The hooks of a way with the base chains of each, in one possible order. `exact` is False when there were too many orders."""
+
+    way: Way
+    family: int
+    hooks: tuple[tuple[Hook, tuple[Stop, ...]], ...]
+    exact: bool = True
+
+
+def routes(ruleset: Ruleset, way: Way, family: int) -> tuple[Route, ...]:
+    """Return every order in which the kernel may call the chains: one, unless chains of one priority write what others read.
+
+    `family` is 4, 6, or 0 for a frame that carries neither.
+    """
+    groups = [_groups(_stops(ruleset, hook, family)) for hook in HOOKS[way]]
+    count = prod(factorial(len(group)) for hook in groups for group in hook if _order_matters(group))
+    exact = count <= MOST_ORDERS
+    choices = [[sum(order, ()) for order in product(*(_orders(group) if exact else (group,) for group in hook))] for hook in groups]
+    return tuple(Route(way, family, tuple(zip(HOOKS[way], each, strict=True)), exact) for each in product(*choices))
+
+
+def _stops(ruleset: Ruleset, hook: Hook, family: int) -> list[Stop]:
+    found = []
+    for table in ruleset.tables:
+        if "dormant" in table.flags or not _concerns(table.family, hook, family):
+            continue
+        found += [Stop(hook, table, each, each.base) for each in table.chains if each.base and each.base.hook is hook]
+    return sorted(found, key=_order)
+
+
+def _concerns(table: Family, hook: Hook, family: int) -> bool:
+    if hook in (Hook.INGRESS, Hook.EGRESS):
+        return table is Family.NETDEV or (table is Family.INET and hook is Hook.INGRESS)
+    return table in _LAYER3[family]
+
+
+def _order(stop: Stop) -> tuple[int, int]:
+    if stop.is_nat:
+        return _NAT_PRIORITY.get(stop.hook, stop.base.priority), stop.base.priority
+    return stop.base.priority, 0
+
+
+def _groups(stops: list[Stop]) -> list[tuple[Stop, ...]]:
+    return [tuple(group) for _, group in groupby(stops, key=_order)]
+
+
+def _orders(group: tuple[Stop, ...]) -> tuple[tuple[Stop, ...], ...]:
+    return tuple(permutations(group)) if _order_matters(group) else (group,)
+
+
+def _order_matters(group: tuple[Stop, ...]) -> bool:
+    return len(group) > 1 and not _apart(group) and any(writes(each.table, each.chain) for each in group)
+
+
+def _apart(group: tuple[Stop, ...]) -> bool:
+    """Whether no packet meets two of these chains: each hangs on devices of its own."""
+    devices = [device for each in group for device in each.base.device.split(",")]
+    return "" not in devices and len(set(devices)) == len(devices)
+
+
+def writes(table: Table, chain: Chain) -> bool:
+    """Whether a chain, or one that it may call, changes something that another rule can ask for."""
+    return any(isinstance(each, Assign | Nat | Notrack | Unknown) for rule in reachable(table, chain) for each in rule.statements)
+
+
+def reachable(table: Table, chain: Chain) -> list[Rule]:
+    """Return the rules of a chain and of every chain that it may call."""
+    by_name = {each.name: each for each in table.chains}
+    seen: dict[str, Chain] = {}
+    waiting = [chain]
+    while waiting:
+        current = waiting.pop()
+        if current.name in seen:
+            continue
+        seen[current.name] = current
+        waiting += [by_name[each] for rule in current.rules for each in _targets(table, rule) if each in by_name]
+    return [rule for each in seen.values() for rule in each.rules]
+
+
+def _targets(table: Table, rule: Rule) -> list[str]:
+    found = []
+    for statement in rule.statements:
+        if isinstance(statement, Jump):
+            found.append(statement.target)
+        elif isinstance(statement, VerdictMap):
+            found += [each.target for _, each in map_elements(table, statement.map) or () if isinstance(each, Jump)]
+    return found
+
+
+def set_elements(table: Table, name: str) -> tuple[object, ...] | None:
+    """Return what is in a named set, or None when it can't be known."""
+    return next((each.contents for each in table.sets if each.name == name), None)
+
+
+def map_elements(table: Table, source: object) -> tuple[tuple[object, object], ...] | None:
+    """Return the entries of an anonymous or named map, or None when they can't be known."""
+    elements = getattr(source, "elements", None)
+    if elements is not None:
+        return tuple(elements)
+    name = getattr(source, "name", "")
+    return next((each.contents for each in table.maps if each.name == name), None)
+
+
+def device_listed(devices: str, name: str) -> bool:
+    """Whether a netdev base chain hangs on this device."""
+    return name in devices.split(",")
+
+
+def translates(route_stops: tuple[Stop, ...], kinds: frozenset[str]) -> bool:
+    """Whether a nat chain among these may translate in one of these ways: then packets of known connections may be translated."""
+    return any(
+        isinstance(each, Nat) and each.kind.value in kinds
+        for stop in route_stops
+        if stop.is_nat
+        for rule in reachable(stop.table, stop.chain)
+        for each in rule.statements
+    )

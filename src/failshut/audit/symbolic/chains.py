@@ -1,0 +1,343 @@
+"""A chain as formulas: when it accepts, when it drops, when it falls through, and what it wrote by then.
+
+All of it is relative to the chain's entry, so that a chain without anything unknown is worked out once, however often it is called.
+Rules with one verdict in a row become one disjunction; a long ruleset stays flat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from failshut.audit.fields import Load, load_of
+from failshut.audit.route import Stop, map_elements
+from failshut.audit.symbolic.formula import Bool, Number, as_bits, choose, conj, disj, neg
+from failshut.audit.symbolic.space import Space
+from failshut.audit.symbolic.terms import Env, Scope, entry_conditions, matches, term
+from failshut.audit.words import NotUnderstoodError, number
+from failshut.model.ruleset import (
+    Assign,
+    ConnectionLimit,
+    Counter,
+    Duplicate,
+    Forward,
+    Jump,
+    Limit,
+    Log,
+    Match,
+    Nat,
+    NatKind,
+    Notrack,
+    ObjectRef,
+    Offload,
+    Queue,
+    Quota,
+    Reject,
+    Rule,
+    Statement,
+    Synproxy,
+    Table,
+    Tproxy,
+    Unknown,
+    UnknownMatch,
+    Update,
+    Verdict,
+    VerdictMap,
+)
+
+DEEPEST = 16
+# Beyond so many rules looked at (chains with something unknown are looked at once a call), a call may do anything.
+MOST_VISITS = 300_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a chain does with a packet that enters it."""
+
+    accept: Bool
+    drop: Bool
+    fall: Bool
+    copied: Bool
+    env: Env
+
+
+@dataclass(slots=True)
+class Chains:
+    """The chains of one way, worked out as they are asked for. `hits` keeps when each rule matches, by table, chain and index."""
+
+    space: Space
+    memo: dict[tuple[int, str, int, bool], Outcome] = field(default_factory=dict)
+    atoms: dict[tuple[Match, int, int, bool], Bool] = field(default_factory=dict)
+    hits: dict[tuple[str, str, int], list[Bool]] = field(default_factory=dict)
+    versions: int = 0
+    visits: int = 0
+
+    def next_version(self, written: dict[str, Number], stage: str) -> Env:
+        """Return a new environment."""
+        self.versions += 1
+        return Env(written, self.versions, stage)
+
+    def outcome(self, stop: Stop, name: str, env: Env, place: str) -> Outcome:
+        """Return what a chain does, from one call's place (which names everything unknown in it)."""
+        key = (id(stop.table), name, env.version, stop.early)
+        if key in self.memo:
+            return self.memo[key]
+        chain = stop.table.chain(name)
+        if chain is None or place.count("/") > DEEPEST or self.visits > MOST_VISITS:
+            return self._anything(stop, place, env)
+        before = len(self.space.unknown)
+        walk = _Walk(self, stop, name, env, place)
+        for index, rule in enumerate(chain.rules):
+            self.visits += 1
+            walk.rule(index, rule)
+            if walk.over:
+                break
+        result = walk.result()
+        if len(self.space.unknown) == before:
+            self.memo[key] = result
+        return result
+
+    def _anything(self, stop: Stop, place: str, env: Env) -> Outcome:
+        where = prefix(stop) + place
+        text = "a call that was not followed"
+        accept = self.space.anything(where + "?accept", text, place)
+        drop = self.space.anything(where + "?drop", text, place)
+        return Outcome(accept, conj([neg(accept), drop]), conj([neg(accept), neg(drop)]), False, env)
+
+
+def prefix(stop: Stop) -> str:
+    """Return what begins the name of every place in a base chain."""
+    return f"{stop.table.engine}/{stop.table.family}/{stop.table.name}/{stop.hook}/"
+
+
+def rule_key(table: Table, chain: str, index: int) -> tuple[str, str, int]:
+    """Return how a rule is told from all others."""
+    return f"{table.engine} {table.family} {table.name}", chain, index
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One chain, rule by rule. `reach`: the packets that came so far, but for those that the `row` of like verdicts takes."""
+
+    chains: Chains
+    stop: Stop
+    name: str
+    env: Env
+    place: str
+    reach: Bool = True
+    row: list[Bool] = field(default_factory=list)
+    row_verdict: Verdict = Verdict.CONTINUE
+    ends: dict[Verdict, list[Bool]] = field(default_factory=dict)
+    copied: list[Bool] = field(default_factory=list)
+    over: bool = False
+
+    def rule(self, index: int, rule: Rule) -> None:
+        """Take one rule into account."""
+        condition: Bool = True
+        for position, statement in enumerate(rule.statements):
+            place = f"{prefix(self.stop)}{self.place}:{index}.{position}"
+            before = condition
+            condition, ended = self._statement(statement, condition, place, rule)
+            if ended or condition is False:
+                if ended:
+                    key = rule_key(self.stop.table, self.name, index)
+                    self.chains.hits.setdefault(key, []).append(before)
+                return
+
+    def result(self) -> Outcome:
+        """Return the chain's outcome, after its last rule."""
+        self._close()
+        back = [*self.ends.get(Verdict.RETURN, []), self.reach]
+        accept, drop = (disj(self.ends.get(each, [])) for each in (Verdict.ACCEPT, Verdict.DROP))
+        return Outcome(accept, drop, disj(back), disj(self.copied), self.env)
+
+    def _close(self) -> None:
+        """Let the packets of the row go."""
+        if self.row:
+            taken = disj(self.row)
+            self.ends.setdefault(self.row_verdict, []).append(conj([self.reach, taken]))
+            self.reach = conj([self.reach, neg(taken)])
+            self.row = []
+        self.over = self.reach is False
+
+    def _take(self, verdict: Verdict, condition: Bool) -> None:
+        if self.row_verdict is not verdict:
+            self._close()
+        self.row_verdict = verdict
+        self.row.append(condition)
+        if condition is True:
+            self._close()
+
+    def _scope(self) -> Scope:
+        return Scope(self.chains.space, self.env, self.stop.table, self.stop.early)
+
+    def _statement(self, statement: Statement, condition: Bool, place: str, rule: Rule) -> tuple[Bool, bool]:  # noqa: C901, PLR0911, PLR0912 - one line a kind
+        """Return the rule's condition so far, and whether a verdict ended the rule."""
+        match statement:
+            case Match():
+                return conj([condition, self._match(statement, place, rule)]), False
+            case UnknownMatch(text):
+                return conj([condition, self._guess(place, text, rule)]), False
+            case Limit() | Quota() | ConnectionLimit() | Update():
+                return conj([condition, self._guess(place, type(statement).__name__.lower(), rule, benign=True)]), False
+            case ObjectRef(kind) if kind in ("limit", "quota", "ct count"):
+                return conj([condition, self._guess(place, kind, rule, benign=True)]), False
+            case Verdict.CONTINUE:
+                return condition, True
+            case Verdict():
+                self._take(statement, condition)
+                return condition, True
+            case Reject():
+                self._take(Verdict.DROP, condition)
+                return condition, True
+            case Jump():
+                self._jump(statement, condition, place)
+                return condition, True
+            case VerdictMap():
+                return self._verdict_map(statement, condition, place, rule)
+            case Assign():
+                return self._assign(statement, condition, place, rule), False
+            case Nat():
+                self._nat(statement, condition)
+                self._take(Verdict.ACCEPT, condition)
+                return condition, True
+            case Notrack():
+                if self.stop.early:
+                    self._write("ct state", 32, condition, 64)
+                return condition, False
+            case Duplicate() | Forward():
+                return self._copy(statement, condition)
+            case Queue() | Synproxy():
+                accept = self._guess(place + "?accept", type(statement).__name__.lower(), rule)
+                self._take(Verdict.ACCEPT, conj([condition, accept]))
+                self._take(Verdict.DROP, condition)
+                return condition, True
+            case Unknown(text):
+                return self._unknown(text, condition, place, rule), False
+            case Counter() | Log() | ObjectRef() | Offload() | Tproxy():
+                return condition, False
+
+    def _guess(self, place: str, text: str, rule: Rule, benign: bool = False) -> Bool:
+        where = str(rule.origin) if rule.origin else place
+        return self.chains.space.anything(place, text, where, benign)
+
+    def _match(self, match: Match, place: str, rule: Rule) -> Bool:
+        key = (match, id(self.stop.table), self.env.version, self.stop.early)
+        if key not in self.chains.atoms:
+            try:
+                self.chains.atoms[key] = matches(self._scope(), match)
+            except NotUnderstoodError as reason:
+                return self._guess(place, str(reason), rule)
+        return self.chains.atoms[key]
+
+    def _write(self, name: str, width: int, condition: Bool, new: Number) -> None:
+        """Write a field for the packets that reach this statement."""
+        self._close()
+        old = self._scope().read(name, width)
+        value = choose(conj([self.reach, condition]), new, old, width)
+        if value is not old:
+            self.env = self.chains.next_version({**self.env.written, name: value}, self.env.stage)
+
+    def _jump(self, jump: Jump, condition: Bool, place: str) -> None:
+        self._close()
+        here = conj([self.reach, condition])
+        if here is False:
+            return
+        inner = place.removeprefix(prefix(self.stop))
+        called = self.chains.outcome(self.stop, jump.target, self.env, f"{inner}/{jump.target}")
+        self.ends.setdefault(Verdict.ACCEPT, []).append(conj([here, called.accept]))
+        self.ends.setdefault(Verdict.DROP, []).append(conj([here, called.drop]))
+        self.copied.append(conj([here, called.copied]))
+        if called.env.version != self.env.version:
+            self.env = self._merge(here, called.env)
+        if jump.goto:
+            self.ends.setdefault(Verdict.RETURN, []).append(conj([here, called.fall]))
+            self.reach = conj([self.reach, neg(condition)])
+        else:
+            self.reach = conj([self.reach, disj([neg(condition), called.fall])])
+        self.over = self.reach is False
+
+    def _merge(self, here: Bool, other: Env) -> Env:
+        """Return the environment after a call that only some packets made."""
+        written = dict(self.env.written)
+        for name, new in other.written.items():
+            if new is not self.env.written.get(name):
+                width = new.size() if not isinstance(new, int) else 128 if name.startswith("ip6 ") else 32
+                old = self._old(name, width)
+                written[name] = choose(here, new, old, width if isinstance(old, int) else old.size())
+        return self.chains.next_version(written, self.env.stage)
+
+    def _old(self, name: str, width: int) -> Number:
+        return self.env.written[name] if name in self.env.written else self.chains.space.variable(name, width)
+
+    def _verdict_map(self, statement: VerdictMap, condition: Bool, place: str, rule: Rule) -> tuple[Bool, bool]:
+        elements = map_elements(self.stop.table, statement.map)
+        scope = self._scope()
+        if elements is None:
+            return self._unknown("the map's elements are not known", condition, place, rule), True
+        try:
+            key = term(scope, statement.key)
+            conditions = entry_conditions(scope, key, elements)
+        except NotUnderstoodError as reason:
+            return self._unknown(str(reason), condition, place, rule), True
+        for found, (_, verdict) in zip(conditions, elements, strict=True):
+            here = conj([condition, key.present, found])
+            if isinstance(verdict, Jump):
+                self._jump(verdict, here, place)
+            elif isinstance(verdict, Verdict) and verdict is not Verdict.CONTINUE:
+                self._take(verdict, here)
+        return condition, True
+
+    def _assign(self, assign: Assign, condition: Bool, place: str, rule: Rule) -> Bool:
+        try:
+            load = load_of(assign.target)
+        except NotUnderstoodError:
+            # Nothing that the audit computes with: a later match on it is not understood either.
+            return condition
+        if self.stop.early and load.name.startswith("ct "):
+            return condition
+        scope = self._scope()
+        condition = conj([condition, scope.has(load.requires)])
+        try:
+            present, new = self._value(scope, assign, load)
+        except NotUnderstoodError as reason:
+            self._guess(place, f"what is written: {reason}", rule)
+            present, new = True, self.chains.space.variable(f"written {place}", load.width)
+        condition = conj([condition, present])
+        self._write(load.name, load.width, condition, new)
+        return condition
+
+    def _value(self, scope: Scope, assign: Assign, load: Load) -> tuple[Bool, Number]:
+        value = assign.value
+        if isinstance(value, int) or type(value).__module__.endswith("ruleset.expressions"):
+            found = term(scope, value)
+            if isinstance(found.value, tuple):
+                raise NotUnderstoodError("a concatenation can't be written")
+            full = (1 << load.width) - 1
+            return found.present, found.value & full if isinstance(found.value, int) else as_bits(found.value, load.width)
+        return True, number(value, load.kind)  # type: ignore[arg-type] # what is no number is refused there
+
+    def _nat(self, nat: Nat, condition: Bool) -> None:
+        end = "d" if nat.kind in (NatKind.DNAT, NatKind.REDIRECT) else "s"
+        space = self.chains.space
+        if nat.address is not None or nat.kind in (NatKind.MASQUERADE, NatKind.REDIRECT):
+            for name, width in ((f"ip {end}addr", 32), (f"ip6 {end}addr", 128)):
+                self._write(name, width, condition, space.variable(f"nat {name}", width))
+        if nat.port is not None or end == "s":
+            self._write(f"{end}port", 16, condition, space.variable(f"nat {end}port", 16))
+
+    def _copy(self, statement: Statement, condition: Bool) -> tuple[Bool, bool]:
+        self._close()
+        self.copied.append(conj([self.reach, condition]))
+        if isinstance(statement, Forward):
+            self._take(Verdict.DROP, condition)
+            return condition, True
+        return condition, False
+
+    def _unknown(self, text: str, condition: Bool, place: str, rule: Rule) -> Bool:
+        """Let a statement that was not understood write the marks, and accept, drop, end the rule or go on."""
+        accept, drop, goes_on = (self._guess(place + each, text, rule) for each in ("?accept", "?drop", ""))
+        for name in ("mark", "ct mark"):
+            self._write(name, 32, condition, self.chains.space.variable(f"{name} at {place}", 32))
+        self._take(Verdict.ACCEPT, conj([condition, accept]))
+        self._take(Verdict.DROP, conj([condition, drop]))
+        return conj([condition, neg(accept), neg(drop), goes_on])

@@ -1,0 +1,152 @@
+"""The question to the solver: whether there is such a packet, and whether it is one whatever the unknown turns out to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import z3
+
+from failshut.audit.fields import IFNAME
+from failshut.audit.predicate import Predicate
+from failshut.audit.symbolic.formula import Bool, conj, neg
+from failshut.audit.symbolic.ways import Encoding, condition
+
+# Rounds in which a witness is asked to hold for one more of the unknown's answers.
+ROUNDS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A packet: its fields, the unknown's answers by place, and whether it passes whatever these are."""
+
+    packet: dict[str, int | str]
+    answers: dict[str, bool]
+    certain: bool
+
+
+@dataclass(slots=True)
+class Solver:
+    """One way with the facts that every packet has; questions come and go."""
+
+    encoding: Encoding
+    solver: z3.Solver
+    blocked: list[Bool] = field(default_factory=list)
+    # Conditions that were said before: a predicate is told by its identity, and kept so that no other gets the same.
+    said: dict[int, tuple[Predicate, Bool]] = field(default_factory=dict)
+
+    def packets(self, question: Predicate, wishes: Iterable[Predicate] = ()) -> Found | None:
+        """Return a packet that leaves and fits the question, as many of the wishes as it can, or None: a proof."""
+        goal = conj([self.encoding.leaves, self.says(question)])
+        return self._search(goal, [self.says(each) for each in wishes])
+
+    def says(self, predicate: Predicate) -> Bool:
+        """Return a condition as this way's formula. Raises NotUnderstoodError."""
+        if id(predicate) not in self.said:
+            self.said[id(predicate)] = (predicate, condition(self.encoding, predicate))
+        return self.said[id(predicate)][1]
+
+    def block(self, key: tuple[str, str, int]) -> bool:
+        """Ask from now on only for packets that a rule does not match. False: the rule was never looked at."""
+        hits = self.encoding.chains.hits.get(key)
+        if not hits:
+            return False
+        self.blocked += [neg(each) for each in hits]
+        return True
+
+    def unblock(self) -> None:
+        """Ask for all packets again."""
+        self.blocked.clear()
+
+    def _search(self, goal: Bool, wishes: list[Bool]) -> Found | None:
+        goal = conj([goal, *self.blocked])
+        if goal is False:
+            return None
+        self.solver.push()
+        try:
+            self._add(goal)
+            self._limits()
+            if self.solver.check() != z3.sat:
+                return None
+            self._wish(wishes)
+            model = self.solver.model()
+            unknown = self._adversarial()
+            if not unknown or self._is_certain(goal, model, unknown):
+                return self._found(model, certain=True)
+            return self._insist(goal, model, unknown)
+        finally:
+            self.solver.pop()
+
+    def _add(self, part: Bool) -> None:
+        self.solver.add(z3.BoolVal(part) if isinstance(part, bool) else part)
+
+    def _limits(self) -> None:
+        # Variables are made while conditions are built; their limits are few and may be said again.
+        for each in self.encoding.space.limits:
+            self.solver.add(each)
+
+    def _wish(self, wishes: list[Bool]) -> None:
+        """Keep each wish that can be had beside the ones before it; leave the solver with a model."""
+        for each in wishes:
+            self.solver.push()
+            self._add(each)
+            if self.solver.check() == z3.sat:
+                self.solver.pop()
+                self._add(each)
+            else:
+                self.solver.pop()
+        self.solver.check()
+
+    def _adversarial(self) -> list[z3.BoolRef]:
+        space = self.encoding.space
+        return [each for place, each in space.unknown.items() if not space.approximations[place].benign]
+
+    def _is_certain(self, goal: Bool, model: z3.ModelRef, unknown: list[z3.BoolRef]) -> bool:
+        return self._refutation(goal, model, unknown) is None
+
+    def _refutation(self, goal: Bool, model: z3.ModelRef, unknown: list[z3.BoolRef]) -> z3.ModelRef | None:
+        """Return answers of the unknown with which this packet does not pass, or None."""
+        if isinstance(goal, bool):
+            return None
+        known = {each.get_id() for each in unknown}
+        space = self.encoding.space
+        pairs: list[tuple[z3.ExprRef, z3.ExprRef]] = [
+            (each, model.eval(each, model_completion=True)) for each, _ in space.variables.values()
+        ]
+        pairs += [(each, model.eval(each, model_completion=True)) for each in space.unknown.values() if each.get_id() not in known]
+        other = z3.Solver()
+        other.add(z3.Not(z3.substitute(goal, *pairs)))
+        return other.model() if other.check() == z3.sat else None
+
+    def _insist(self, goal: Bool, model: z3.ModelRef, unknown: list[z3.BoolRef]) -> Found:
+        """Look for a packet that passes whatever the unknown answers; failing that, return the first, which depends on it."""
+        first = self._found(model, certain=False)
+        assert not isinstance(goal, bool)  # noqa: S101 - a constant goal has no unknown in it
+        for _ in range(ROUNDS):
+            counter = self._refutation(goal, model, unknown)
+            if counter is None:
+                return self._found(model, certain=True)
+            answers = [(each, counter.eval(each, model_completion=True)) for each in unknown]
+            self.solver.add(z3.substitute(goal, *answers))
+            if self.solver.check() != z3.sat:
+                return first
+            model = self.solver.model()
+        return first
+
+    def _found(self, model: z3.ModelRef, certain: bool) -> Found:
+        space = self.encoding.space
+        packet: dict[str, int | str] = {}
+        for name, (variable, kind) in space.variables.items():
+            value = model.eval(variable, model_completion=True)
+            number = value.as_long() if isinstance(value, z3.BitVecNumRef) else 0
+            packet[name] = space.names[number] if kind == IFNAME else number
+        answers = {place: z3.is_true(model.eval(each, model_completion=True)) for place, each in space.unknown.items()}
+        return Found(packet, answers, certain)
+
+
+def solver(encoding: Encoding, facts: Predicate) -> Solver:
+    """Begin to ask about a way; `facts` hold for every packet."""
+    made = z3.SolverFor("QF_FD")
+    fact = condition(encoding, facts)
+    made.add(z3.BoolVal(fact) if isinstance(fact, bool) else fact)
+    return Solver(encoding, made)

@@ -1,0 +1,72 @@
+"""The packets of one question: a variable for every field, made when somebody asks for it, and one for everything unknown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import z3
+
+from failshut.audit.fields import IFNAME
+from failshut.audit.words import ETHERTYPE, NFPROTO, names_match
+
+
+@dataclass(frozen=True, slots=True)
+class Approximation:
+    """Something that was allowed to be anything. `benign`: a limiter, which some packet passes and some does not."""
+
+    place: str
+    text: str
+    where: str
+    benign: bool = False
+
+
+@dataclass(slots=True)
+class Space:
+    """`names` are the devices that there may be: index 0 is none, and each pattern of the rules has one more that only it fits."""
+
+    family: int
+    names: tuple[str, ...]
+    variables: dict[str, tuple[z3.BitVecRef, str]] = field(default_factory=dict)
+    unknown: dict[str, z3.BoolRef] = field(default_factory=dict)
+    approximations: dict[str, Approximation] = field(default_factory=dict)
+    limits: list[z3.BoolRef] = field(default_factory=list)
+
+    def variable(self, name: str, width: int, kind: str = "number") -> z3.BitVecRef | int:
+        """Return a field's value in the packet as it began."""
+        if name == "nfproto":
+            return NFPROTO.get(self.family, 0)
+        if name == "ethertype" and self.family:
+            return ETHERTYPE[self.family]
+        if name not in self.variables:
+            made = z3.BitVec(name, width)
+            self.variables[name] = (made, kind)
+            if kind == IFNAME:
+                self.limits.append(z3.ULT(made, len(self.names)))
+        return self.variables[name][0]
+
+    def anything(self, place: str, text: str, where: str, benign: bool = False) -> z3.BoolRef:
+        """Return a fresh truth value for a place that was not understood."""
+        if place not in self.unknown:
+            self.unknown[place] = z3.Bool(f"? {place}")
+            self.approximations[place] = Approximation(place, text, where, benign)
+        return self.unknown[place]
+
+    def indices(self, pattern: str) -> list[tuple[int, int]]:
+        """Return which of the devices a constant name stands for."""
+        return [(index, index) for index, name in enumerate(self.names) if names_match(pattern, name)]
+
+
+def device_names(patterns: frozenset[str]) -> tuple[str, ...]:
+    """Return one device for every way in which these patterns can tell devices apart; the first is the name of no device."""
+    plain = sorted(each for each in patterns if not each.endswith("*") and each)
+    # `lo*` (iptables' `lo+`) is meant for lo, and no other device's name begins so.
+    wild = [each for each in sorted(patterns) if each.endswith("*") and not each.endswith("\\*") and each != "lo*"]
+    fresh = [_unlike(each[:-1], patterns) for each in wild]
+    return ("", *dict.fromkeys([*plain, *fresh, _unlike("other", patterns)]))
+
+
+def _unlike(prefix: str, patterns: frozenset[str]) -> str:
+    """Return a name with this prefix that fits no pattern but those that the prefix itself fits."""
+    longer = [each for each in patterns if each.rstrip("*").startswith(prefix) and each.rstrip("*") != prefix]
+    candidates = (f"{prefix}{number}" for number in range(7, 10_000))
+    return next(each for each in candidates if not any(names_match(pattern, each) for pattern in longer))

@@ -1,0 +1,63 @@
+"""The numbers behind nft's words, by data type, and a constant as a closed interval of numbers.
+
+Source: linux/netfilter/nf_conntrack_common.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from failshut.model.ruleset import Range, Scalar
+from failshut.model.symbols import WORDS
+
+NEW, ESTABLISHED, RELATED, INVALID, UNTRACKED = 8, 2, 4, 1, 64
+ORIGINAL, REPLY = 0, 1
+NFPROTO = {4: 2, 6: 10}
+ETHERTYPE = {4: 0x0800, 6: 0x86DD}
+ICMP, TCP, UDP, DCCP, ICMPV6, SCTP, UDPLITE = 1, 6, 17, 33, 58, 132, 136
+
+# Words that nft lists under another name, and the one user that has the same number everywhere.
+_MORE: Mapping[str, Mapping[str, int]] = {
+    "inet_proto": {"icmpv6": ICMPV6, "esp": 50, "ah": 51, "comp": 108, "gre": 47, "igmp": 2, "ipv6": 41, "ipencap": 4},
+    "uid": {"root": 0},
+    "gid": {"root": 0},
+}
+
+
+class NotUnderstoodError(ValueError):
+    """A constant or an expression that the audit can't compute with; whoever meets it must let it be anything."""
+
+
+def number(value: Scalar, kind: str) -> int:
+    """Return a single constant as a number. Raises NotUnderstoodError for a prefix, a range or an unknown word."""
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, IPv4Address | IPv6Address):
+        return int(value)
+    if isinstance(value, str):
+        for table in (WORDS, _MORE):
+            if value in table.get(kind, {}):
+                return table[kind][value]
+        if kind == "ether_addr" and value.count(":") == 5:
+            return int(value.replace(":", ""), 16)
+        if value.isdecimal():
+            return int(value)
+    raise NotUnderstoodError(f"{value} is no {kind}")
+
+
+def interval(value: Scalar, kind: str) -> tuple[int, int]:
+    """Return a constant as the lowest and the highest number that it stands for. Raises NotUnderstoodError."""
+    if isinstance(value, IPv4Network | IPv6Network):
+        return int(value.network_address), int(value.broadcast_address)
+    if isinstance(value, Range):
+        return number(value.low, kind), number(value.high, kind)
+    single = number(value, kind)
+    return single, single
+
+
+def names_match(pattern: str, name: str) -> bool:
+    """Whether a constant interface name (a last `*` is any ending, unless escaped) stands for this device."""
+    if pattern.endswith("\\*"):
+        return name == pattern[:-2] + "*"
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern

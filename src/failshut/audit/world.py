@@ -1,0 +1,179 @@
+"""What a question takes for granted: which devices are tunnels, where the endpoints are, what the local network is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+
+from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When, among, both, either, equals
+from failshut.audit.route import Way
+from failshut.audit.words import ESTABLISHED, INVALID, NEW, RELATED, UNTRACKED
+from failshut.model.ruleset import Binary, BitOp, Match, Meta, Payload, Ruleset, Scalar
+from failshut.model.units import Endpoint, Prefix
+
+LOOPBACK = "lo"
+IIF, OIF = Meta("iifname"), Meta("oifname")
+SADDR = {4: Payload("ip", "saddr"), 6: Payload("ip6", "saddr")}
+DADDR = {4: Payload("ip", "daddr"), 6: Payload("ip6", "daddr")}
+
+# Addresses that are not the internet (RFC 6890): this link, this site, this machine, groups.
+NEAR: dict[int, tuple[Prefix, ...]] = {
+    4: tuple(
+        ip_network(each)
+        for each in (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"),
+            *("224.0.0.0/4", "240.0.0.0/4"),
+        )
+    ),
+    6: tuple(ip_network(each) for each in ("::/127", "fc00::/7", "fe80::/10", "ff00::/8")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the rules are judged against.
+
+    `tunnels` are names as nft takes them (a last `*` is any ending). `named` are the addresses that the rules name and let packets
+    out to: pinned exceptions of the ruleset's author. `allowed`, by family, is what a policy allows to leave on the underlay; with
+    one the audit is strict: every other packet is a leak, whoever sent it.
+    """
+
+    tunnels: tuple[str, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    lan: tuple[Prefix, ...] = ()
+    named: tuple[Prefix, ...] = ()
+    underlay: tuple[str, ...] = ("eth0",)
+    allowed: dict[int, Predicate] | None = None
+    # Who a program is that nothing was promised to.
+    uid: int = 1000
+    frames: Predicate = field(default_factory=Some)
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether a policy says what may leave."""
+        return self.allowed is not None
+
+
+def on_underlay(world: World) -> Predicate:
+    """Return that the packet leaves on a device that is neither loopback nor a tunnel."""
+    return Not(among(OIF, (LOOPBACK, *world.tunnels)))
+
+
+def to_any(prefixes: tuple[Prefix, ...], family: int) -> Predicate:
+    """Return that the packet's last destination lies in one of these."""
+    fitting: tuple[Scalar, ...] = tuple(each for each in prefixes if each.version == family)
+    return among(DADDR[family], fitting)
+
+
+def endpoint_hosts(world: World) -> tuple[Prefix, ...]:
+    """Return the endpoints' addresses as prefixes."""
+    return tuple(dict.fromkeys(ip_network(str(each.address)) for each in world.endpoints))
+
+
+def facts(way: Way, family: int) -> Predicate:
+    """Return what is true of every packet that goes this way, whatever the rules: what conntrack and the sockets make sure of."""
+    if way is Way.FRAME and not family:
+        return both(Not(FieldIn("ethertype", 16, (0x0800, 0x86DD))), *_by_way(way))
+    parts: list[Predicate] = [
+        FieldIn("ct state", 32, (NEW, ESTABLISHED, RELATED, INVALID, UNTRACKED)),
+        FieldIn("ct direction", 8, (0, 1)),
+        # The first packet of a connection opens it, in the original direction, and nobody has marked the connection yet.
+        either(FieldIn("first", 1, (0,)), both(FieldIn("ct state", 32, (NEW, RELATED)), FieldIn("ct mark", 32, (0,)))),
+        either(Not(FieldIn("ct state", 32, (NEW,))), FieldIn("ct direction", 8, (0,))),
+    ]
+    if family == 4:
+        offset = Match(Binary(BitOp.AND, Payload("ip", "frag-off"), 0x1FFF), 0)
+        parts.append(either(both(FieldIn("later fragment", 1, (0,)), Is(offset, When.START)), _later(offset)))
+    if family == 6:
+        # Beside the upper protocol the next header may be an extension header's number.
+        extensions = (0, 43, 44, 50, 51, 60, 135, 139, 140)
+        parts.append(either(among(Payload("ip6", "nexthdr"), extensions, When.START), _same_protocol()))
+    parts += _by_way(way)
+    return All(tuple(parts))
+
+
+def _later(offset: Match) -> Predicate:
+    return both(FieldIn("later fragment", 1, (1,)), Not(Is(offset, When.START)))
+
+
+def _same_protocol() -> Predicate:
+    """Return that the next header is the protocol that it was read as: said for those that rules name."""
+    numbers = (1, 2, 6, 17, 33, 41, 47, 58, 89, 103, 112, 115, 132, 136)
+    pairs = (both(FieldIn("ip6 nexthdr", 8, (each,)), FieldIn("l4proto", 8, (each,))) for each in numbers)
+    others = both(Not(FieldIn("ip6 nexthdr", 8, numbers)), Not(FieldIn("l4proto", 8, numbers)))
+    return either(*pairs, others)
+
+
+def _by_way(way: Way) -> list[Predicate]:
+    no_input, no_output, no_socket = DeviceIs("iifname", ("",)), DeviceIs("oifname", ("",)), FieldIn("socket", 1, (0,))
+    match way:
+        case Way.OUTPUT:
+            return [
+                Not(no_output),
+                Not(DeviceIs("oifname rerouted", ("",))),
+                # What a kernel tunnel sends comes from the tunnel's device, and no program's packet does.
+                either(DeviceIs("via", ("",)), no_socket),
+                # A local address is reached by loopback.
+                either(
+                    Not(FieldIn("fib daddr type @output", 32, (2,))),
+                    equals(OIF, LOOPBACK, When.START),
+                ),
+            ]
+        case Way.FORWARD:
+            lo = among(IIF, (LOOPBACK,), When.START)
+            return [Not(no_input), Not(no_output), no_socket, Not(lo), Not(equals(OIF, LOOPBACK, When.START))]
+        case Way.INPUT:
+            return [Not(no_input)]
+        case Way.FRAME:
+            return [Not(no_output)]
+
+
+def patterns(ruleset: Ruleset, world: World) -> frozenset[str]:
+    """Return every device name and pattern that the rules or the question tell apart."""
+    found = {LOOPBACK, *world.tunnels, *world.underlay}
+    for table in ruleset.tables:
+        for chain in table.chains:
+            if chain.base and chain.base.device:
+                found.update(chain.base.device.split(","))
+            for rule in chain.rules:
+                for statement in rule.statements:
+                    _names(statement, found)
+        for each in table.sets:
+            _keyed(each.key, each.elements, found)
+        for entry in table.maps:
+            _keyed(entry.key, entry.elements, found)
+    return frozenset(each for each in found if each)
+
+
+def _keyed(key: tuple[str, ...], elements: object, found: set[str]) -> None:
+    if "ifname" in key or "iface_index" in key:
+        _strings(elements, found)
+
+
+_NAME_KEYS = frozenset({"iifname", "oifname", "iif", "oif", "ibrname", "obrname", "sdifname"})
+
+
+def _names(node: object, found: set[str]) -> None:
+    """Collect the strings that stand beside a load of a device's name, however deep."""
+    if _loads_name(node):
+        _strings(node, found)
+
+
+def _loads_name(node: object) -> bool:
+    if isinstance(node, Meta):
+        return node.key in _NAME_KEYS
+    if isinstance(node, tuple):
+        return any(_loads_name(each) for each in node)
+    return any(_loads_name(getattr(node, each)) for each in getattr(node, "__dataclass_fields__", ()))
+
+
+def _strings(node: object, found: set[str]) -> None:
+    if type(node) is str:
+        if 0 < len(node.encode()) <= 16:
+            found.add(node)
+    elif isinstance(node, tuple):
+        for each in node:
+            _strings(each, found)
+    elif not isinstance(node, Meta):
+        for each in getattr(node, "__dataclass_fields__", ()):
+            _strings(getattr(node, each), found)

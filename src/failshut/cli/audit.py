@@ -1,0 +1,205 @@
+"""`failshut audit`: prove that a ruleset leaks no packet, or show one that does."""
+
+from __future__ import annotations
+
+import sys
+import time
+from ipaddress import ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from failshut.cli.session import Failure, Session, begin, report, session_options
+from failshut.model.exits import Exit
+
+if TYPE_CHECKING:
+    from failshut.audit.world import World
+    from failshut.model.ruleset import Ruleset
+    from failshut.model.units import Endpoint
+    from failshut.read.reading import Reading
+
+# Longer than this, and whoever waits is told how far it is.
+PATIENCE = 2.0
+_MOST = 64 * 1024 * 1024
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(dir_okay=False))
+@click.option(
+    "--tunnel", "tunnels", multiple=True, metavar="NAME", help="A tunnel's device; wg* is any that begins so. Repeatable."
+)
+@click.option("--endpoint", "endpoints", multiple=True, metavar="ADDRESS:PORT", help="The VPN server; tcp:// for TCP. Repeatable.")
+@click.option("--lan", "lan", multiple=True, metavar="PREFIX", help="The local network. Repeatable.")
+@click.option("--diff", nargs=2, type=click.Path(dir_okay=False), metavar="OLD NEW", help="What NEW lets out and OLD did not.")
+@click.option("--sarif", is_flag=True, help="Answer as SARIF 2.1.0, for code scanning.")
+@session_options
+@click.pass_context
+def command(ctx: click.Context, /, *, sarif: bool, **options: Any) -> None:
+    """Prove that a ruleset lets no packet past the tunnel, or show a packet that it does.
+
+    FILE is the output of iptables-save, ip6tables-save, `nft list ruleset` or `nft -j list ruleset`, or a file for `nft -f`;
+    several are taken as one machine's. Without a FILE: what the running kernel holds, every table of it, judged by the policy
+    when our lock is among them.
+
+    Every question is asked for IPv4 and IPv6, of all packets at once: new and established flows, DNS, ICMP, the endpoint's other
+    ports, forwarded traffic; and whether the tunnel, loopback and replies still work. What the audit does not understand may do
+    anything, so `proved` is a proof; `possible` names what it depends on. A `note` is something that the rules do on purpose.
+
+    Tunnel, endpoint and local network are inferred from the rules unless they are said.
+
+    Exits with 0 when nothing leaks, 12 when a packet does, 4 when that can't be decided or the kernel may not be asked, 2 when a
+    file can't be read whole.
+    """
+    asked = {name: options.pop(name) for name in ("files", "tunnels", "endpoints", "lan", "diff")}
+    session = begin(ctx, options)
+    code = _difference(asked, session) if asked["diff"] else _audit(asked, session, sarif)
+    if code is not Exit.OK:
+        raise click.exceptions.Exit(code)
+
+
+def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
+    from failshut.audit.prove import audit  # noqa: PLC0415 - z3 is for this verb alone
+    from failshut.cli import audit_output as output  # noqa: PLC0415
+
+    reading = _read(asked["files"]) if asked["files"] else _running()
+    world = _world(reading.ruleset, asked, session, running=not asked["files"])
+    results = audit(reading.ruleset, world, _Progress())
+    if as_sarif:
+        session.print_json(output.sarif(results))
+    elif session.json:
+        session.print_json(output.audit_json(results, world, reading.findings))
+    else:
+        report(reading.findings, session)
+        output.show(results, world, session)
+        output.show_rest(reading.approximations, results, session.verbose > 0)
+    if any(each.is_leak for each in results):
+        return Exit.LEAK
+    if not reading.is_whole:
+        return Exit.USAGE
+    return Exit.UNKNOWN if any(each.is_doubt for each in results) else Exit.OK
+
+
+def _difference(asked: dict[str, Any], session: Session) -> Exit:
+    from failshut.audit.difference import difference  # noqa: PLC0415
+    from failshut.audit.explain import explain  # noqa: PLC0415
+    from failshut.cli import audit_output as output  # noqa: PLC0415
+
+    old, new = (_read((each,)) for each in asked["diff"])
+    report((*old.findings, *new.findings), session)
+    found = difference(old.ruleset, new.ruleset, _world(new.ruleset, asked, session, running=False))
+    if session.json:
+        both = {"opened": found.opened, "closed": found.closed}
+        session.print_json({name: [output.result_json(each) for each in results] for name, results in both.items()})
+    else:
+        for word, results in (("only the new lets out", found.opened), ("only the old let out", found.closed)):
+            for result in results:
+                words = explain(result, result.witnesses[0])
+                click.echo(f"{word} ({result.answer}): {words.packet}\n    by {words.rule}")
+        if not found.opened and not found.closed:
+            click.echo("proved: the two let out the same packets")
+    if not (old.is_whole and new.is_whole):
+        return Exit.USAGE
+    return Exit.LEAK if found.opened else Exit.OK
+
+
+def _read(files: tuple[str, ...]) -> Reading:
+    from failshut.read.any import read_any, together  # noqa: PLC0415
+
+    return together(tuple(read_any(_text(each), each) for each in files))
+
+
+def _text(file: str) -> str:
+    try:
+        raw = sys.stdin.buffer.read(_MOST + 1) if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        code = Exit.UNKNOWN if isinstance(error, PermissionError) else Exit.USAGE
+        raise Failure(f"{file}: {error.strerror}", exit_code=code) from error
+    return raw.decode("utf-8", errors="replace")
+
+
+def _running() -> Reading:
+    from failshut.host.rules import RulesError, running_rules  # noqa: PLC0415
+    from failshut.model.ruleset import Engine, Family  # noqa: PLC0415
+    from failshut.read.iptables import read_save  # noqa: PLC0415
+    from failshut.read.joined import joined  # noqa: PLC0415
+    from failshut.read.nft_text import read_text  # noqa: PLC0415
+    from failshut.read.reading import Reading  # noqa: PLC0415
+
+    try:
+        rules = running_rules()
+    except RulesError as error:
+        code = Exit.UNKNOWN if error.permission else Exit.FAILED
+        raise Failure(f"the kernel's rules can't be read: {error}", help="Run it as root.", exit_code=code) from error
+    listed = read_text(rules.nft, "nft list ruleset")
+    saved = [
+        read_save(text, name, Family(family), Engine.IPTABLES_LEGACY if "legacy" in name else Engine.IPTABLES_NFT)
+        for name, family, text in rules.saves
+    ]
+    whole = joined(listed.ruleset, [each.ruleset for each in saved])
+    readings = (listed, *saved)
+    findings = tuple(finding for each in readings for finding in each.findings)
+    return Reading(whole, findings, tuple(made for each in readings for made in each.approximations))
+
+
+def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, *, running: bool) -> World:
+    """Return what the rules are judged against: the policy where our lock runs, else what they seem to assume; and what is said."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    from failshut.audit.infer import infer  # noqa: PLC0415
+
+    world = (_by_policy(ruleset, session) if running else None) or infer(ruleset)
+    said: dict[str, Any] = {}
+    if asked["tunnels"]:
+        said["tunnels"] = tuple(asked["tunnels"])
+    if asked["endpoints"]:
+        said["endpoints"] = tuple(_endpoint(each) for each in asked["endpoints"])
+    if asked["lan"]:
+        said["lan"] = tuple(_prefix(each) for each in asked["lan"])
+    return replace(world, **said)
+
+
+def _by_policy(ruleset: Ruleset, session: Session) -> World | None:
+    if not any(each.name == "failshut" for each in ruleset.tables):
+        return None
+    from failshut.audit.allowed import world_of  # noqa: PLC0415
+    from failshut.host.probe import probe  # noqa: PLC0415
+    from failshut.host.sources import load_policy  # noqa: PLC0415
+
+    policy = load_policy(session.policy).policy
+    if policy is None:
+        click.echo(f"failshut: {session.policy} can't be read; the rules are judged as anybody's.", err=True)
+        return None
+    return world_of(policy, probe(policy), alone=all(each.name == "failshut" for each in ruleset.tables))
+
+
+def _endpoint(text: str) -> Endpoint:
+    from failshut.config.values import endpoint  # noqa: PLC0415
+    from failshut.model.units import Endpoint  # noqa: PLC0415
+
+    try:
+        value = endpoint(text)
+    except ValueError as error:
+        raise click.UsageError(f"--endpoint {text}: {error}") from error
+    if not isinstance(value, Endpoint):
+        raise click.UsageError(f"--endpoint {text}: an address is wanted, not a name")
+    return value
+
+
+def _prefix(text: str) -> Any:
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise click.UsageError(f"--lan {text}: {error}") from error
+
+
+class _Progress:
+    """Says how far an audit is, once it takes long and somebody looks."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        if not sys.stderr.isatty() or time.monotonic() - self.began < PATIENCE:
+            return
+        click.echo(f"\r{done}/{total} {name:<20}" if name else "\r" + " " * 30 + "\r", nl=False, err=True)

@@ -1,0 +1,154 @@
+"""What an audit says: for a person, as JSON, as SARIF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from failshut.audit.explain import explain
+from failshut.audit.properties import ASSUMPTIONS, Sense
+from failshut.audit.prove import Answer, Result, Witness
+from failshut.audit.world import World
+from failshut.cli.session import Session, finding_json
+from failshut.model.finding import Finding
+from failshut.read.reading import Approximation
+
+_COLOURS = {Answer.LEAK: "red", Answer.BROKEN: "red", Answer.POSSIBLE: "yellow", Answer.PROVED: "green", Answer.WORKS: "green"}
+_FAMILIES = {4: "IPv4", 6: "IPv6", 0: "other frames"}
+
+
+def _label(result: Result) -> str:
+    if result.question.sense is Sense.NOTE and result.answer in (Answer.LEAK, Answer.POSSIBLE):
+        return "note"
+    return {Answer.LEAK: "LEAK", Answer.BROKEN: "BROKEN"}.get(result.answer, result.answer.value)
+
+
+def show(results: tuple[Result, ...], world: World, session: Session) -> None:
+    """Print what was found, the worst first, then what was proved."""
+    order = {"LEAK": 0, "possible": 1, "BROKEN": 2, "note": 3}
+    bad = [each for each in results if each.answer not in (Answer.PROVED, Answer.WORKS)]
+    click.echo(_world_line(world))
+    for each in sorted(bad, key=lambda result: order.get(_label(result), 4)):
+        _show_one(each, session)
+    for answer in (Answer.PROVED, Answer.WORKS):
+        for title in dict.fromkeys(each.question.title for each in results if each.answer is answer):
+            families = [_FAMILIES[each.family] for each in results if each.question.title == title and each.answer is answer]
+            click.echo(f"{session.style(answer.value, fg='green')}  {title} ({', '.join(families)})")
+    click.echo(_sum(results))
+
+
+def _world_line(world: World) -> str:
+    parts = [f"tunnel {', '.join(world.tunnels)}"]
+    parts.append(f"endpoint {', '.join(map(str, world.endpoints)) or 'unknown'}")
+    if world.lan:
+        parts.append(f"local network {', '.join(map(str, world.lan))}")
+    source = "by the policy" if world.is_strict else "inferred where not said; --tunnel, --endpoint, --lan say it"
+    return f"{'; '.join(parts)} ({source})"
+
+
+def _show_one(result: Result, session: Session) -> None:
+    label = _label(result)
+    colour = "yellow" if label in ("note", "possible") else _COLOURS[result.answer]
+    heading = (
+        f"not so: {result.question.title}" if result.question.sense is not Sense.NEED else f"does not hold: {result.question.title}"
+    )
+    click.echo(f"\n{session.style(label, fg=colour, bold=True)}  {heading} ({_FAMILIES[result.family]})")
+    for witness in result.witnesses:
+        words = explain(result, witness)
+        click.echo(f"  {words.packet}\n    by {words.rule}\n    {words.why}")
+        for made in witness.depends:
+            click.echo(f"    depends on {made.where}: {made.text}")
+
+
+def _sum(results: tuple[Result, ...]) -> str:
+    leaks, doubts = sum(each.is_leak for each in results), sum(each.is_doubt for each in results)
+    notes = sum(_label(each) == "note" for each in results)
+    good = sum(each.answer in (Answer.PROVED, Answer.WORKS) for each in results)
+    return f"\n{len(results)} questions: {good} hold, {leaks} leak, {doubts} not decided, {notes} notes"
+
+
+def show_rest(made: Iterable[Approximation], results: tuple[Result, ...], verbose: bool) -> None:
+    """Print what was approximated and, when asked, what no proof over rules can speak of."""
+    listed = {f"{each.place}: {each.text}: {each.assumed}": None for each in made}
+    listed |= {f"{each.where}: {each.text}: may be anything": None for result in results for each in result.approximations}
+    for line in listed:
+        click.echo(f"approximated  {line}")
+    for each in ASSUMPTIONS if verbose else ():
+        click.echo(f"assumed  {each}")
+
+
+def witness_json(result: Result, witness: Witness) -> dict[str, Any]:
+    """Return a witness as JSON."""
+    words, step = explain(result, witness), witness.culprit
+    origin = step.rule.origin if step and step.rule else None
+    return {
+        "packet": words.packet,
+        "rule": words.rule,
+        "file": origin.file if origin else "",
+        "line": origin.line if origin else 0,
+        "why": words.why,
+        "certain": witness.certain,
+        "fields": {name: value for name, value in sorted(witness.packet.items()) if " at " not in name},
+        "depends_on": [{"where": each.where, "text": each.text} for each in witness.depends],
+    }
+
+
+def result_json(result: Result) -> dict[str, Any]:
+    """Return one answer as JSON."""
+    return {
+        "property": result.question.name,
+        "title": result.question.title,
+        "family": result.family,
+        "sense": result.question.sense.value,
+        "answer": result.answer.value,
+        "witnesses": [witness_json(result, each) for each in result.witnesses],
+        "approximations": [{"where": each.where, "text": each.text} for each in result.approximations],
+    }
+
+
+def audit_json(results: tuple[Result, ...], world: World, findings: tuple[Finding, ...]) -> dict[str, Any]:
+    """Return the whole audit as JSON."""
+    return {
+        "ok": not any(each.is_leak or each.is_doubt for each in results),
+        "world": {
+            "tunnels": list(world.tunnels),
+            "endpoints": [str(each) for each in world.endpoints],
+            "lan": [str(each) for each in world.lan],
+            "by_policy": world.is_strict,
+        },
+        "properties": [result_json(each) for each in results],
+        "assumptions": list(ASSUMPTIONS),
+        "findings": [finding_json(each) for each in findings],
+    }
+
+
+def sarif(results: tuple[Result, ...]) -> dict[str, Any]:
+    """Return the leaks and the doubts as a SARIF 2.1.0 log, for code scanning."""
+    found = [(each, witness) for each in results if each.is_leak or each.is_doubt for witness in each.witnesses]
+    questions = {each.question.name: each.question for each in results}
+    rules = [
+        {"id": name, "shortDescription": {"text": asked.title}, "fullDescription": {"text": asked.because or asked.title}}
+        for name, asked in questions.items()
+    ]
+    driver = {"name": "failshut", "informationUri": "https://www.netfilter.org/projects/nftables/", "rules": rules}
+    return {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{"tool": {"driver": driver}, "results": [_sarif_result(*each) for each in found]}],
+    }
+
+
+def _sarif_result(result: Result, witness: Witness) -> dict[str, Any]:
+    words, step = explain(result, witness), witness.culprit
+    origin = step.rule.origin if step and step.rule else step.stop.chain.origin if step else None
+    out: dict[str, Any] = {
+        "ruleId": result.question.name,
+        "level": "error" if result.is_leak else "warning",
+        "message": {"text": f"{words.packet}: {words.why}"},
+    }
+    if origin:
+        region = {"startLine": origin.line}
+        out["locations"] = [{"physicalLocation": {"artifactLocation": {"uri": origin.file}, "region": region}}]
+    return out

@@ -1,0 +1,48 @@
+"""Every packet filter rule that the running kernel holds, in the text of the tools that list it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+
+from failshut.host.run import Result, run
+
+# The two engines list apart; plain `iptables-save` is a name for one of them.
+_SAVES = (
+    ("iptables-nft-save", "ip"),
+    ("ip6tables-nft-save", "ip6"),
+    ("iptables-legacy-save", "ip"),
+    ("ip6tables-legacy-save", "ip6"),
+)
+
+
+class RulesError(Exception):
+    """A tool that did not answer."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result.err.strip() or " ".join(result.argv))
+        self.permission = "permitted" in result.err.lower() or "permission" in result.err.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class RunningRules:
+    """`nft` is `nft list ruleset`; `saves` are (command, family, text) of each iptables-save that this machine has."""
+
+    nft: str
+    saves: tuple[tuple[str, str, str], ...]
+
+
+def running_rules() -> RunningRules:
+    """Ask nft, and every iptables-save that is installed. Raises `RulesError`."""
+    listed = run(["nft", "--stateless", "list", "ruleset"])
+    if not listed.ok:
+        raise RulesError(listed)
+    saves = []
+    for command, family in _SAVES:
+        if shutil.which(command) is None:
+            continue
+        saved = run([command])
+        if not saved.ok:
+            raise RulesError(saved)
+        saves.append((command, family, saved.out))
+    return RunningRules(listed.out, tuple(saves))

@@ -1,0 +1,1 @@
+"""One rule of iptables → the model's statements: one subject a file."""

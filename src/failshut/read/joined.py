@@ -1,0 +1,34 @@
+"""One ruleset of several listings of one kernel: nft lists all of nf_tables, iptables-save says what iptables wrote into it.
+
+nft shows iptables' own matches as `xt`, without their parameters; a table is taken from iptables-save where that listed it whole,
+and from nft otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from failshut.model.ruleset import Engine, Ruleset, Table, Unknown
+
+
+def joined(listed: Ruleset, saved: Sequence[Ruleset]) -> Ruleset:
+    """Return the tables of an nft listing and of iptables-save and ip6tables-save of the same kernel, each once."""
+    from_save = [table for each in saved for table in each.tables]
+    whole = [each for each in from_save if each.engine is Engine.IPTABLES_LEGACY or not _is_partial(each)]
+    names = {(each.family, each.name) for each in whole if each.engine is not Engine.IPTABLES_LEGACY}
+    others = [each for each in listed.tables if (each.family, each.name) not in names]
+    known = names | {(each.family, each.name) for each in others}
+    # Partial and in no listing: what was not listed stays unknown.
+    rest = [each for each in from_save if each not in whole and (each.family, each.name) not in known]
+    return Ruleset((*others, *whole, *rest))
+
+
+def _is_partial(table: Table) -> bool:
+    """Whether iptables-save said that it could not list the table: its reader then stands in with chains that may do anything."""
+    return any(
+        isinstance(statement, Unknown)
+        for chain in table.chains
+        if chain.name.endswith("(not listed)")
+        for rule in chain.rules
+        for statement in rule.statements
+    )

@@ -1,0 +1,61 @@
+"""Programs outside the tunnel on a machine with systemd: a scope in the slice, and after a boot the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from boot.living import status
+from boot.machine import Machine
+from boot.router import POLICY
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+
+EXEC = ("failshut", "exec", "--outside")
+SAY = "import socket, sys; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'hello', ('198.51.100.99', int(sys.argv[1])))"
+
+
+def say(machine: Machine, port: int, *before: str) -> None:
+    """Send a datagram to a port by which it is known again on the cable."""
+    done = machine.run(*before, "python3", "-c", SAY, str(port))
+    assert done.ok, done.complaint
+
+
+def test_a_program_outside_is_a_scope_of_the_slice(quiet_machine):
+    """In its group before its first instruction, as the user asked for, with its exit status; it is on the cable, inside is not."""
+    machine = quiet_machine
+    machine.write("/etc/failshut/failshut.toml", POLICY + "\n[outside]\n")
+    armed = machine.run("failshut", "arm")
+    assert armed.ok, armed.complaint
+
+    where = machine.run(*EXEC, "--user", "nobody", "--", "sh", "-c", "grep ^0: /proc/self/cgroup; id -un; exit 42")
+    say(machine, 4001, *EXEC, "--")
+    say(machine, 4002)
+    machine.reboot()
+    assert status(machine)["state"] == "armed", machine.journal()
+    say(machine, 4003, *EXEC, "--")
+    say(machine, 4004)
+    left = str([str(leak) for _, leak in machine.router.wire.stop(machine.router.case).leaks])
+
+    assert where.code == 42, where.err
+    group, user = where.out.split()
+    assert "/failshut.slice/failshut-outside.slice/run-" in group
+    assert group.endswith(".scope")
+    assert user == "nobody"
+    assert [port for port in (4001, 4002, 4003, 4004) if f"198.51.100.99:{port}" in left] == [4001, 4003], left
+
+
+def test_a_service_of_the_slice_is_outside_too(quiet_machine):
+    """A unit that names the slice needs no `exec`: the guard, or a word to the loader, tells the kernel of its group."""
+    machine = quiet_machine
+    machine.write("/etc/failshut/failshut.toml", POLICY + "\n[outside]\n")
+    assert machine.run("failshut", "arm").ok
+    unit = ("systemd-run", "--quiet", "--wait", "--slice=failshut-outside.slice")
+    stays = ("systemd-run", "--quiet", "--slice=failshut-outside.slice", "sleep", "infinity")
+    assert machine.run(*stays).ok
+
+    assert machine.run("/etc/failshut/load", "programs").ok
+    say(machine, 4001, *unit)
+    say(machine, 4002, "systemd-run", "--quiet", "--wait")
+    left = str([str(leak) for _, leak in machine.router.wire.stop(machine.router.case).leaks])
+
+    assert [port for port in (4001, 4002) if f"198.51.100.99:{port}" in left] == [4001], left

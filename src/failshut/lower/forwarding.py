@@ -41,7 +41,10 @@ def to_bridge_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
 def from_bridge_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     """Yield the input rule for the bridges of this machine: their hosts may reach it."""
     if policy.forward.bridges:
-        yield rule("bridge", *_bridges(policy, facts, IIFNAME), Verdict.ACCEPT)
+        bridges = _bridges(policy, facts, IIFNAME)
+        # A guest that calls itself a router would draw the machine's own traffic to itself.
+        yield rule("bridge-router", *bridges, is_(Payload("icmpv6", "type"), "nd-router-advert"), Verdict.DROP)
+        yield rule("bridge", *bridges, Verdict.ACCEPT)
 
 
 def bridge_spoof_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:

@@ -155,9 +155,10 @@ def _transit(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
 
 
 def _prerouting(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
-    spoof = (*_spoof_rules(policy, facts), *bridge_spoof_rules(policy, facts))
-    if spoof:
-        yield Chain("prerouting", spoof, _base(Hook.PREROUTING, _RAW, Verdict.ACCEPT))
+    # The kernel hands the machine a copy of each multicast packet that it sends: by its mark any program could read the stamp.
+    secret = rule("stamp", is_(META_MARK, facts.stamp), Assign(META_MARK, 0))
+    spoof = (secret, *_spoof_rules(policy, facts), *bridge_spoof_rules(policy, facts))
+    yield Chain("prerouting", spoof, _base(Hook.PREROUTING, _RAW, Verdict.ACCEPT))
     arrival = (*outside_return_rules(facts), *tailscale_arrival_rules(policy), *arrival_rules(policy, facts))
     yield Chain("arrival", arrival, _base(Hook.PREROUTING, _AFTER_MANGLE, Verdict.ACCEPT))
     if policy.inbound and facts.underlay:

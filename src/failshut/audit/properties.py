@@ -324,7 +324,7 @@ def wishes(world: World, family: int) -> tuple[Predicate, ...]:
             FieldIn("ct direction", 8, (0,)),
             state(ESTABLISHED, NEW),
             either(Not(DNS), Is(Match(Payload("udp", "dport"), 53))),
-        FieldIn("l4proto", 8, (TCP,)),
+            FieldIn("l4proto", 8, (TCP,)),
             Is(Match(Payload("tcp", "dport"), 443)),
             FieldIn("icmp type", 8, (8 if family == 4 else 128,)),
             equals(DADDR[family], ip_address(host)),

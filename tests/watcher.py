@@ -24,6 +24,9 @@ def packet(data: bytes, device: str) -> dict[str, object] | None:
         protocol, source, target, rest = data[9], data[12:16], data[16:20], data[(data[0] & 15) * 4 :]
     elif version == 6:
         protocol, source, target, rest = data[6], data[8:24], data[24:40], data[40:]
+        # A listener report has a router alert before it (RFC 3810, 5).
+        if protocol == 0 and len(rest) >= 2:
+            protocol, rest = rest[0], rest[(rest[1] + 1) * 8 :]
     else:
         return None
     name = NAMES.get(protocol, str(protocol))

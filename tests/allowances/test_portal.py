@@ -23,7 +23,7 @@ PYTHON = "/usr/bin/python3"
 
 # What a careless program does, over and over: names, the web, anything.
 NOISE = f"""
-import socket, sys
+import os, socket, sys
 n = 0
 while True:
     for host, port in (("{INTERNET4}", 9001), ("{ROUTER4}", 53), ("{ROUTER4}", 443), ("{INTERNET6}", 9001)):
@@ -37,12 +37,13 @@ while True:
                 except OSError:
                     pass
     n += 1
-    open(sys.argv[1], "w").write(str(n))
+    open(sys.argv[1] + ".new", "w").write(str(n))
+    os.replace(sys.argv[1] + ".new", sys.argv[1])
 """
 
 # Signs in as a person would, by name; before that it tries what no sign-in needs. Then it stays open.
 BROWSER = f"""#!{PYTHON}
-import os, socket, sys, time, urllib.request
+import os, signal, socket, sys, urllib.request
 log = open("/run/log/browser", "w")
 own = [open(each).read() for each in ("/proc/self/cgroup", "/etc/resolv.conf")]
 for line in (os.getuid(), os.environ["HOME"], own[0].split()[-1], own[1].strip()):
@@ -59,15 +60,25 @@ print(sys.argv[1], socket.gethostbyname("some.example"), file=log)
 page = sys.argv[1].replace("{ROUTER4}", "some.example")
 print(urllib.request.urlopen(page, data=b"room=7").read().decode(), file=log, flush=True)
 open(os.environ["HOME"] + "/cookie", "w").close()
-while True:
-    time.sleep(1)
+signal.pause()
 """
 
-# Never signs in, and counts what it tries: a connection to the web every time.
+# Never signs in, and counts what it tries: a connection to the web every time, and more on the first that was taken.
 SENDER = f"""#!{PYTHON}
-import socket
+import os, socket
+stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+stream.settimeout(2)
+try:
+    stream.connect(("{INTERNET4}", 443))
+except OSError:
+    pass
+stream.setblocking(False)
 n = 0
 while True:
+    try:
+        stream.send(b"stream")
+    except OSError:
+        pass
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
         sock.settimeout(0.05)
         try:
@@ -75,7 +86,8 @@ while True:
         except OSError:
             pass
     n += 1
-    open("/run/log/tries", "w").write(str(n))
+    open("/run/log/tries.new", "w").write(str(n))
+    os.replace("/run/log/tries.new", "/run/log/tries")
 """
 
 
@@ -105,6 +117,18 @@ def sign_in(machine: Grouped, *options: str) -> tuple[int, dict]:
 def is_shut(machine: Grouped) -> bool:
     """Whether the kernel lets nobody sign in."""
     return all('"elem"' not in machine.must("nft", "-j", "list", "set", "inet", "failshut", each) for each in SETS)
+
+
+WEB = f"""
+import socket, threading
+listening = socket.create_server(("{INTERNET4}", 443), backlog=512)
+print("ready", flush=True)
+def drain(connection):
+    while connection.recv(65536):
+        pass
+while True:
+    threading.Thread(target=drain, args=(listening.accept()[0],), daemon=True).start()
+"""
 
 
 def number(machine: Grouped, path: str) -> int:
@@ -163,16 +187,20 @@ def test_the_browser_is_the_users_and_nothing_of_it_remains(grouped):
 
 
 def test_killed_it_ends_on_time_all_the_same(grouped):
-    """After kill -9 of everything of ours the browser lives and is dark: the kernel keeps the time. Before that it was seen."""
+    """After kill -9 the browser lives, and is dark also on a connection it had: the kernel keeps the time. Before, it is not."""
     with portal(grouped):
-        options = ("--timeout", "4s", "--resolver", ROUTER4, "--browser", "/run/sender")
+        web = grouped.at_server("python3", "-c", WEB)
+        assert web.stdout.readline() == "ready\n"
+        options = ("--timeout", "6s", "--resolver", ROUTER4, "--browser", "/run/sender")
         grouped.watch()
         process = grouped.start(*FAILSHUT, "portal", "--user", "nobody", *options)
         assert until(lambda: number(grouped, "/run/log/tries") > 3, within=30, step=0.05)
         process.kill()
         # Its output stays open: the browser has it too.
         process.wait(30)
-        assert clear(grouped.seen()) >= {("tcp", INTERNET4, 443)}
+        before = grouped.seen()
+        assert clear(before) >= {("tcp", INTERNET4, 443)}
+        assert any(each.payload.startswith("stream") for each in before)
 
         assert until(lambda: is_shut(grouped), within=30, step=0.1)
         grouped.watch()
@@ -180,6 +208,8 @@ def test_killed_it_ends_on_time_all_the_same(grouped):
         assert until(lambda: number(grouped, "/run/log/tries") > tried + 10, within=30, step=0.05)
 
         assert clear(grouped.seen()) == set()
+        web.kill()
+        web.communicate()
 
 
 def test_when_the_time_is_up_it_is_shut(grouped):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+import portal_simulator
 from boot.living import status
 from boot.machine import Machine
-from boot.router import POLICY
+from boot.router import POLICY, ROUTER4
+from failshut.drill.network.wait import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -59,3 +63,40 @@ def test_a_service_of_the_slice_is_outside_too(quiet_machine):
     left = str([str(leak) for _, leak in machine.router.wire.stop(machine.router.case).leaks])
 
     assert [port for port in (4001, 4002) if f"198.51.100.99:{port}" in left] == [4001], left
+
+
+BROWSER = """#!/usr/bin/python3
+import os, signal, sys, urllib.request
+with open("/run/seen", "w") as log:
+    print(os.getuid(), sys.argv[1], file=log)
+    print(open("/proc/self/cgroup").read().split()[-1], file=log)
+    print(urllib.request.urlopen(sys.argv[1], data=b"room=7").read().decode(), file=log)
+signal.pause()
+"""
+
+
+@pytest.mark.scenario(84)
+def test_a_sign_in_on_a_machine_with_systemd(quiet_machine):
+    """Probe and browser are scopes of the sign-in's slice; the tunnel shakes hands, and nothing of it runs on."""
+    machine = quiet_machine
+    machine.write("/etc/failshut/failshut.toml", POLICY.replace("[allow]\n", "[allow]\nportal = true\n"))
+    machine.write("/usr/local/bin/signs-in", BROWSER)
+    machine.run("chmod", "755", "/usr/local/bin/signs-in")
+    assert machine.run("failshut", "arm").ok
+    simulator = machine.room.start("python3", portal_simulator.__file__, ROUTER4, net=machine.router.namespace)
+    table = ("nft", "list", "table", "inet", "portal")
+    assert until(lambda: machine.room.run("ip", "netns", "exec", "router", *table).ok, within=20, step=0.1)
+
+    options = ("--json", "--user", "root", "--resolver", ROUTER4, "--browser", "/usr/local/bin/signs-in")
+    done = machine.run("failshut", "portal", *options, timeout=120)
+    simulator.kill()
+    simulator.wait()
+
+    assert done.ok, done.out + done.err
+    assert json.loads(done.out)["ending"] == "signed-in"
+    who, group, answered = machine.run("cat", "/run/seen").out.splitlines()
+    assert who == f"0 http://{ROUTER4}/login"
+    assert "/failshut.slice/failshut-portal.slice/run-" in group
+    assert answered == "You are connected."
+    assert not machine.run("pgrep", "-f", "signs-in").ok
+    assert '"elem"' not in machine.run("nft", "-j", "list", "set", "inet", "failshut", "portal-programs").out

@@ -1,1 +1,1 @@
-"""Lets out one program, or a sign-in for a while: what is outside the tunnel, and captive portals."""
+"""Lets out one program, a sign-in, or what was asked for, for a while; an endpoint's new address, until a handshake proves it."""

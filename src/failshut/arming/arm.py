@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from failshut import __version__
@@ -213,8 +215,16 @@ def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) ->
         sysctls=tuple(sysctls.values()),
         boot=tuple(seals(plan.boot).items()),
         routing=lines_of(plan.routes) if plan.routes else (),
+        pins=tuple(replace(each, since=each.since or int(time.time())) for each in policy.pins),
+        digest=digest_of(policy),
         directories=tuple(dict.fromkeys((*(earlier.directories if earlier else ()), *missing))),
     )
+
+
+def digest_of(policy: Policy) -> str:
+    """Return a checksum of what a policy says; where the names of its endpoints lead to is part of it, since when is not."""
+    tunnels = tuple(replace(each, config=each.config and str(Path(each.config).absolute())) for each in policy.tunnels)
+    return hashlib.sha256(repr(replace(policy, tunnels=tunnels, pins=(), path="")).encode()).hexdigest()
 
 
 def _tagged(policy: Policy) -> Iterator[EditedConfig]:

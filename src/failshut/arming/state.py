@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-# Under /etc, not /var: a generator reads it before any other file system is mounted.
-ARMED_DIRECTORY = Path("/etc/failshut/armed")
-RECORD_FILE = "armed.json"
+from failshut.boot.places import ARMED_DIRECTORY, PENDING_LINK, RECORD_FILE
+from failshut.host.pins import parse_pins, pins_json
+from failshut.model.policy import Pin
+
+__all__ = ("ARMED_DIRECTORY", "PENDING_LINK", "RECORD_FILE")
+
 # Gone with a reboot, as an arming that nobody confirmed shall be.
 PENDING_FILE = Path("/run/failshut/pending.json")
-# Its generation, for the loader and the guard.
-PENDING_LINK = Path("/run/failshut/pending")
 FORMAT = 3
 
 
@@ -74,10 +75,14 @@ class Record:
     directories: tuple[str, ...] = ()
     # The routing rules, one line each.
     routing: tuple[str, ...] = ()
+    # What the names of endpoints stand for.
+    pins: tuple[Pin, ...] = ()
+    # Of the policy without its pins: whether it still says what was armed.
+    digest: str = ""
 
     def to_json(self) -> str:
         """Return the record as it stands on disk."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, sort_keys=True) + "\n"
+        return json.dumps({"format": FORMAT, **asdict(self), "pins": pins_json(self.pins)}, indent=2, sort_keys=True) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,7 @@ def parse_record(text: str) -> Record:
         raw["marks"] = tuple(MarkedTunnel(**each) for each in raw["marks"])
         raw["sysctls"] = tuple(ChangedSysctl(**each) for each in raw["sysctls"])
         raw["boot"] = tuple((path, digest) for path, digest in raw["boot"])
+        raw["pins"] = tuple(parse_pins(raw.get("pins", ())).values())
         for name in ("listing", "tunnels", "bridges", "guarded", "directories", "routing"):
             raw[name] = tuple(raw.get(name, ()))
         return Record(**raw)

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+# Under /etc, not /var: a generator reads it before any other file system is mounted.
+ARMED_DIRECTORY = Path("/etc/failshut/armed")
+RECORD_FILE = "armed.json"
+# The generation of an arming that waits to be confirmed, for the loader and the guard. Gone with a reboot.
+PENDING_LINK = Path("/run/failshut/pending")
 LOADER = "/etc/failshut/load"
 ROUTER = "/etc/failshut/route"
 GENERATOR = "/etc/systemd/system-generators/failshut"

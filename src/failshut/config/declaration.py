@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from failshut.config.locate import Path, Spot
 from failshut.config.source import SourceText
 from failshut.model.finding import Code, Finding, Severity
-from failshut.model.policy import Policy
+from failshut.model.policy import Pin, Policy
 from failshut.model.units import Address, NamedEndpoint
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class Sources:
     """What `host.sources.fetch` brought for a declaration; a failure is a value.
 
     `users` maps a name to its number, or to None when there is no such user. `pinned` are the host names of /etc/hosts: their
-    lookup needs no DNS. `cgroups` are those of the declared control groups that exist.
+    lookup needs no DNS. `pins` are what the armed lock holds names for; they stand in `names` too. `cgroups` are those of the
+    declared control groups that exist.
     """
 
     files: Mapping[str, bytes | Unreadable] = field(default_factory=dict, repr=False)
@@ -47,6 +48,7 @@ class Sources:
     users: Mapping[str, int | None] = field(default_factory=dict)
     pinned: frozenset[str] = frozenset()
     cgroups: frozenset[str] = frozenset()
+    pins: Mapping[str, Pin] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

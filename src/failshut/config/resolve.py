@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
 from failshut.config.checks import CHECKS, View
 from failshut.config.declaration import Checked, Declaration, Sources
 from failshut.config.schema import ForwardTable, InboundTable, LanTable, OutboundTable, OutsideTable, TailscaleTable
-from failshut.config.tunnels import build
-from failshut.model.policy import Forward, Inbound, Lan, Outbound, Outside, Policy, Tailscale
+from failshut.config.tunnels import Built, build
+from failshut.model.policy import Forward, Inbound, Lan, Outbound, Outside, Pin, Policy, Tailscale
 from failshut.model.units import Prefix
 
 
@@ -43,6 +43,7 @@ def resolve(declaration: Declaration, sources: Sources) -> Checked:
         forward=_forward(document.forward),
         log=document.log.blocked,
         backend=document.backend.use,
+        pins=tuple(_pins(tunnels, sources)),
         resolvers=tuple(dict.fromkeys(document.endpoint.resolvers)),
         path=declaration.path,
     )
@@ -55,6 +56,14 @@ def merged(prefixes: Iterable[Prefix]) -> tuple[Prefix, ...]:
     four = collapse_addresses([each for each in given if isinstance(each, IPv4Network)])
     six = collapse_addresses([each for each in given if isinstance(each, IPv6Network)])
     return (*four, *six)
+
+
+def _pins(tunnels: Iterable[Built], sources: Sources) -> Iterator[Pin]:
+    """Yield what each name of an endpoint stands for now, without those that the user has pinned in /etc/hosts."""
+    for host in dict.fromkeys(each.host for built in tunnels for each in built.names):
+        known, found = sources.pins.get(host), sources.names.get(host)
+        if host not in sources.pinned and isinstance(found, tuple):
+            yield known if known and known.addresses == found else Pin(host, found)
 
 
 def _patterns(patterns: list[str]) -> tuple[str, ...]:

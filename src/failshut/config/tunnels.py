@@ -41,6 +41,7 @@ class Built:
     config: WgQuickConfig | None = None
     endpoints: list[Sited[Endpoint]] = field(default_factory=list)
     addresses: list[Sited[InterfaceAddress]] = field(default_factory=list)
+    names: list[NamedEndpoint] = field(default_factory=list)
     needs_dns: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     # The mark when neither the policy nor the config says one: no other tunnel's.
@@ -66,6 +67,7 @@ class Built:
             named_endpoints=tuple(dict.fromkeys(self.needs_dns)),
             through=self.table.through,
             default_mark=self.default_mark,
+            names=tuple(dict.fromkeys(self.names)),
         )
 
 
@@ -133,6 +135,7 @@ def _take_endpoints(built: Built, declaration: Declaration, sources: Sources) ->
             if isinstance(each, Endpoint):
                 built.endpoints.append(Sited(each, where))
                 continue
+            built.names.append(each)
             addresses = _addresses_of(each.host, sources)
             if isinstance(addresses, str):
                 built.findings.append(declaration.finding((*at, index), *_unresolved(each, addresses)))
@@ -150,6 +153,7 @@ def _take_peer(built: Built, config: WgQuickConfig, peer: Peer, sources: Sources
         case Endpoint():
             built.endpoints.append(Sited(peer.endpoint, where))
         case NamedEndpoint(host, port):
+            built.names.append(peer.endpoint)
             addresses = _addresses_of(host, sources)
             if isinstance(addresses, str):
                 code, message, remedy = _unresolved(peer.endpoint, addresses)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from failshut.host.run import NOT_EXECUTABLE, NOT_FOUND, Result, run
@@ -38,13 +38,14 @@ class Listing:
     json_texts: tuple[str, ...] = ()
 
     def ruleset(self) -> Ruleset:
-        """Return the rules as the model has them."""
+        """Return the rules as the model has them, without what is in the sets: each of the lock's is filled while it stands."""
         # Imported here: `status` compares texts and reads no rule while all is well.
         from failshut.model.ruleset import Ruleset  # noqa: PLC0415
         from failshut.read.nft import read  # noqa: PLC0415
 
         pairs = zip(self.json_texts, self.texts, strict=True)
-        return Ruleset(tuple(table for as_json, text in pairs for table in read(as_json, text).tables))
+        tables = (table for as_json, text in pairs for table in read(as_json, text).tables)
+        return Ruleset(tuple(replace(table, sets=tuple(replace(each, elements=()) for each in table.sets)) for table in tables))
 
 
 def check(text: str) -> Result:

@@ -7,14 +7,16 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from failshut.config.declaration import Checked, Declaration, Sources, Unreadable, Unresolved
 from failshut.host.cgroups import NoControlGroupsError, hierarchy
+from failshut.host.pins import read_pins
 from failshut.model.finding import Code, Finding, Place
+from failshut.model.policy import Pin
 from failshut.model.units import Address
 
 # A policy has a few kilobytes; whatever is larger is another file.
@@ -24,15 +26,18 @@ LOOKUP_DEADLINE = 5.0
 HOSTS = "/etc/hosts"
 
 
-def load_policy(path: str) -> Checked:
-    """Read, fetch and check the policy at `path`: the one way in for every verb. Never raises for bad input."""
+def load_policy(path: str, *, pins: Mapping[str, Pin] | None = None) -> Checked:
+    """Read, fetch and check the policy at `path`: the one way in for every verb. Never raises for bad input.
+
+    `pins` stand in for what the armed lock holds names for.
+    """
     raw = read_limited(path)
     if isinstance(raw, Unreadable):
         return Checked(None, (_unreadable_policy(path, raw),))
-    return check_text(raw, path)
+    return check_text(raw, path, pins=pins)
 
 
-def check_text(text: bytes | str, path: str) -> Checked:
+def check_text(text: bytes | str, path: str, *, pins: Mapping[str, Pin] | None = None) -> Checked:
     """Check a policy's text as if it stood in `path`; what it refers to is fetched."""
     # Imported here: pydantic is a quarter of a second that `read_limited`'s other users need not pay.
     from failshut.config.policy_file import parse  # noqa: PLC0415
@@ -41,20 +46,27 @@ def check_text(text: bytes | str, path: str) -> Checked:
     declaration = parse(text, path)
     if isinstance(declaration, list):
         return Checked(None, tuple(declaration))
-    return resolve(declaration, fetch(declaration))
+    return resolve(declaration, fetch(declaration, pins=read_pins() if pins is None else pins))
 
 
-def fetch(declaration: Declaration, *, deadline: float = LOOKUP_DEADLINE) -> Sources:
-    """Bring what `declaration` refers to. `deadline` is in seconds, for all host names together."""
+def fetch(declaration: Declaration, *, pins: Mapping[str, Pin] | None = None, deadline: float = LOOKUP_DEADLINE) -> Sources:
+    """Bring what `declaration` refers to. `deadline` is in seconds, for all host names together.
+
+    A name is looked up once, and then pinned: `pins` win over what a resolver says now, and the hosts file over them.
+    """
     from failshut.config.tunnels import named_peers  # noqa: PLC0415 - as in check_text
 
     files = {each: read_limited(each) for each in declaration.files}
     hosts = dict.fromkeys((*declaration.names, *named_peers(declaration, files)))
+    by_hand = pinned_names()
+    held = {host: pin for host, pin in (pins or {}).items() if host in hosts and host not in by_hand}
+    found = lookup((each for each in hosts if each not in held), deadline=deadline)
     return Sources(
         files=files,
-        names=lookup(hosts, deadline=deadline),
+        names={**found, **{host: pin.addresses for host, pin in held.items()}},
         users={each: user_number(each) for each in declaration.users},
-        pinned=pinned_names(),
+        pinned=by_hand,
+        pins=held,
         cgroups=existing_groups(declaration.cgroups),
     )
 

@@ -1,4 +1,4 @@
-"""WireGuard as it runs: `wg show all dump`, and the mark of a running tunnel. Keys are read past, never kept."""
+"""WireGuard as it runs: `wg show all dump`, the mark and the endpoints of a running tunnel. Secret keys are read past."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ _INTERFACE_FIELDS = 5
 
 @dataclass(frozen=True, slots=True)
 class RunningPeer:
-    """One peer: its endpoint as wg prints it ("" for none), seconds since the last handshake (None: never), bytes."""
+    """One peer: its endpoint as wg prints it ("" for none), seconds since the last handshake (None: never), bytes.
+
+    `handshake_at` is when that was, in seconds since 1970 (0: never); `key` its public key, `allowed` its AllowedIPs.
+    """
 
     endpoint: str
     handshake_age: int | None
     received: int
     sent: int
+    handshake_at: int = 0
+    key: str = ""
+    allowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +53,24 @@ def parse_dump(text: str, *, now: int) -> dict[str, RunningTunnel]:
             name, _private, _public, port, mark = words
             tunnels[name] = RunningTunnel(name, int(port), None if mark == "off" else Mark(int(mark, 0)), ())
         elif len(words) == _INTERFACE_FIELDS + 4:
-            name, _public, _preshared, endpoint, _allowed, handshake, received, sent, _keepalive = words
+            name, public, _preshared, endpoint, allowed, handshake, received, sent, _keepalive = words
             age = now - int(handshake) if int(handshake) else None
-            peer = RunningPeer("" if endpoint == "(none)" else endpoint, age, int(received), int(sent))
+            peer = RunningPeer(
+                endpoint="" if endpoint == "(none)" else endpoint,
+                handshake_age=age,
+                received=int(received),
+                sent=int(sent),
+                handshake_at=int(handshake),
+                key=public,
+                allowed=tuple(allowed.split(",")) if allowed != "(none)" else (),
+            )
             peers.setdefault(name, []).append(peer)
     return {name: RunningTunnel(name, each.listen_port, each.fwmark, tuple(peers.get(name, ()))) for name, each in tunnels.items()}
+
+
+def set_endpoint(interface: str, key: str, endpoint: str) -> Result:
+    """Point a peer of a running tunnel, by its public key, at another endpoint: `203.0.113.10:51820`, `[2001:db8::1]:51820`."""
+    return run(["wg", "set", interface, "peer", key, "endpoint", endpoint])
 
 
 def fwmark_of(interface: str) -> Mark | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from failshut.model.units import Address, Endpoint, InterfaceAddress, InterfaceName, Mark, Port, Prefix, Protocol
+from failshut.model.units import Address, Endpoint, InterfaceAddress, InterfaceName, Mark, NamedEndpoint, Port, Prefix, Protocol
 
 # What wg-quick(8) takes for its routing table and fwmark when the config sets none: 51820.
 DEFAULT_FWMARK = Mark(0xCA6C)
@@ -69,6 +69,20 @@ class Tunnel:
     default_mark: Mark = DEFAULT_FWMARK
     # Double hop: the transport of this tunnel may leave by that one alone, and nothing else may use that one.
     through: InterfaceName | None = None
+    # Those of the endpoints that were written by name, wherever that was: `failshut refresh` asks for their addresses again.
+    names: tuple[NamedEndpoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What the host name of an endpoint stands for until a handshake has proven something else.
+
+    `since` is when that became so, in seconds since 1970; 0 for what was looked up just now.
+    """
+
+    host: str
+    addresses: tuple[Address, ...]
+    since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +231,8 @@ class Policy:
     backend: BackendName = BackendName.NFTABLES
     # Resolvers that are asked over TLS for a tunnel's endpoint while the tunnel is down, and the name in their certificate.
     resolvers: tuple[Resolver, ...] = ()
+    # The addresses of every endpoint's name, but not of those in /etc/hosts: these are the user's own pins.
+    pins: tuple[Pin, ...] = ()
     # Where it was read from, for messages only: two policies that say the same are equal.
     path: str = field(default="", compare=False)
 

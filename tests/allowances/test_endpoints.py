@@ -46,7 +46,9 @@ def test_a_server_that_moved_is_found_by_one_query_over_tls_and_pinned(machine):
     assert machine.endpoint() == f"{MOVED}:51820"
     assert machine.pins() == [MOVED]
     assert machine.is_shut(within=0)
-    assert machine.failshut("status").returncode == 0
+    status = machine.failshut("status")
+    assert status.returncode == 0
+    assert f"{NAME} at {MOVED} since" in status.stdout
     quiet = machine.refresh("-q")
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
 

@@ -262,13 +262,13 @@ def test_a_policy_that_loses_a_service_loses_its_chains(sandbox):
     plain = sandbox.read("/etc/failshut/failshut.toml")
     sandbox.write("/etc/failshut/failshut.toml", plain + '[[allow.inbound]]\nname = "ssh"\nprotocol = "tcp"\nport = 22\n')
     sandbox.failshut("arm")
-    assert "chain arrival" in sandbox.run("nft", "list", "ruleset").stdout
+    assert "chain arrived" in sandbox.run("nft", "list", "ruleset").stdout
     sandbox.write("/etc/failshut/failshut.toml", plain)
 
     done = sandbox.failshut("arm")
 
     assert done.returncode == 0, done.stderr
-    assert "chain arrival" not in sandbox.run("nft", "list", "ruleset").stdout
+    assert "chain arrived" not in sandbox.run("nft", "list", "ruleset").stdout
     assert state(sandbox) == ("armed", 0)
 
 
@@ -337,7 +337,7 @@ def test_a_device_that_is_gone_takes_its_chain_along_at_the_next_arming(sandbox)
     done = sandbox.failshut("arm")
 
     assert done.returncode == 0, done.stderr
-    assert "usb" not in sandbox.run("nft", "list", "ruleset").stdout
+    assert '"usb' not in sandbox.run("nft", "list", "ruleset").stdout
     assert state(sandbox) == ("armed", 0)
 
 

@@ -14,7 +14,7 @@ from connected import INNER, SINK_PORT, Connected
 from failshut.emit.routing import emit_rules
 from failshut.lower.routing import lower_routing
 from failshut.model.host import HostFacts
-from failshut.model.policy import Inbound, Lan, MulticastName, Outbound, Policy, Tailscale, Tunnel
+from failshut.model.policy import Forward, ForwardMode, Inbound, Lan, MulticastName, Outbound, Policy, Tailscale, Tunnel
 from failshut.model.routing import IpVersion
 from failshut.model.units import Endpoint, InterfaceName, Mark, Port, Protocol
 from failshut.read.routing import parse_rules
@@ -193,20 +193,22 @@ def test_a_udp_service_that_is_bound_to_no_address_answers_beyond_the_link(machi
 
 
 def test_containers_bridges_are_reached_and_a_bridge_to_the_outside_is_underlay(machine):
-    """The route to a bridge without a port to the outside wins over the tunnel, one over a bridge with such a port does not."""
-    for bridge, port in (("docker0", "veth"), ("br0", "ifb")):
+    """The route over a bridge that the policy names wins over the tunnel, unless it has a port to the outside."""
+    for bridge, port in (("docker0", "veth"), ("br-1", "ifb"), ("other", "veth")):
         peer = ("peer", "name", f"{bridge}-g") if port == "veth" else ()
         machine.must("ip", "link", "add", bridge, "type", "bridge")
         machine.must("ip", "link", "add", f"{bridge}-p", "type", port, *peer)
         machine.must("ip", "link", "set", f"{bridge}-p", "master", bridge)
         machine.must("ip", "link", "set", bridge, "up")
     machine.must("ip", "addr", "add", "172.17.0.1/16", "dev", "docker0")
-    machine.must("ip", "addr", "add", "172.18.0.1/16", "dev", "br0")
-    assert (way(machine, "172.17.0.9"), way(machine, "172.18.0.9")) == ("docker0", "br0"), "the control: stock rules"
+    machine.must("ip", "addr", "add", "172.18.0.1/16", "dev", "br-1")
+    machine.must("ip", "addr", "add", "172.19.0.1/16", "dev", "other")
+    hosts = ("172.17.0.9", "172.18.0.9", "172.19.0.9")
+    assert [way(machine, each) for each in hosts] == ["docker0", "br-1", "other"], "the control: stock rules"
 
     arm(machine)
 
-    assert (way(machine, "172.17.0.9"), way(machine, "172.18.0.9")) == ("docker0", "wg0")
+    assert [way(machine, each) for each in hosts] == ["docker0", "wg0", "wg0"]
 
 
 @pytest.mark.parametrize("cycles", [0, 2])
@@ -349,6 +351,7 @@ def test_every_kind_of_rule_is_read_back_as_it_was_compiled(sandbox):
         lan=Lan(network, multicast=tuple(MulticastName), routed=(ip_network("10.0.0.0/8"),)),
         inbound=(Inbound("any", Protocol.UDP, Port(53)), Inbound("some", Protocol.UDP, Port(54), network)),
         outbound=(Outbound("u", Protocol.UDP, network, Port(123)), Outbound("t", Protocol.TCP, network, Port(80), uid=1000)),
+        forward=Forward(ForwardMode.TUNNEL, clients=(InterfaceName("eth1"),)),
         tailscale=Tailscale(),
     )
     wanted = lower_routing(policy, HostFacts())

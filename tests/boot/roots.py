@@ -82,6 +82,8 @@ class Root:
 
 BOOKWORM, TRIXIE = Root("bookworm", "bookworm", "3.11"), Root("trixie", "trixie", "3.13")
 CROWDED = Root("crowded", "bookworm", "3.11", ("network-manager", "ufw", "firewalld", "docker.io"))
+# netavark is podman's network, aardvark-dns its names; Debian only recommends them.
+CONTAINERS = Root("containers", "bookworm", "3.11", ("docker.io", "podman", "netavark", "aardvark-dns", "crun"))
 
 
 def obtain(root: Root, say: Callable[[str], None]) -> Path:

@@ -13,7 +13,7 @@ from failshut.arming.routing import lines_of, routing_difference
 from failshut.emit.routing import emit_routes, emit_rules, rule_text
 from failshut.lower.routing import lower_routing
 from failshut.model.host import HostFacts
-from failshut.model.policy import Inbound, Lan, Outbound, Outside, Policy, Tailscale, Tunnel
+from failshut.model.policy import Forward, ForwardMode, Inbound, Lan, Outbound, Outside, Policy, Tailscale, Tunnel
 from failshut.model.routing import MAIN, OUR_PROTOCOL, IpVersion, RoutingRule, Table
 from failshut.model.units import Endpoint, InterfaceName, Mark, Port, Protocol
 from failshut.read.routing import KernelRule, parse_rules
@@ -82,6 +82,17 @@ def test_every_allowance_stands_before_the_tunnel():
     ]
 
 
+def test_answers_find_routed_clients_where_the_policy_has_some():
+    """Their devices lead off the machine, and the rule for its bridges does not show them; in block mode nothing is looked up."""
+    clients = (InterfaceName("eth1"),)
+    rule = "iif wg0 lookup main suppress_prefixlength 1"
+
+    for version in IpVersion:
+        assert rule in texts(Policy((TUNNEL,), forward=Forward(ForwardMode.TUNNEL, clients=clients)), version)
+        assert rule not in texts(Policy((TUNNEL,), forward=Forward(ForwardMode.TUNNEL)), version)
+        assert rule not in texts(Policy((TUNNEL,), forward=Forward(ForwardMode.BLOCK, clients=clients)), version)
+
+
 def test_many_prefixes_are_routes_and_not_rules():
     """Every packet is held against each rule in turn: thousands of them would cost each packet thousands of comparisons."""
     many = tuple(ip_network((0x0A000000 + number * 512, 24)) for number in range(1000))
@@ -99,11 +110,12 @@ def test_no_rule_is_one_that_wg_quick_would_take_for_its_own():
 
 
 def test_the_devices_without_a_group_stand_in_the_text():
-    """The tunnels that programs use, and not the one that only carries another."""
+    """The tunnels that programs use, and not the one that only carries another; the policy's bridges."""
     inner = Tunnel(InterfaceName("wg2"), (ENDPOINT,), Mark(7), through=TUNNEL.interface)
-    text = emit_rules(lower_routing(Policy((inner, TUNNEL)), HostFacts()))
+    policy = Policy((inner, TUNNEL), forward=Forward(bridges=("br-*", "virbr0")))
+    text = emit_rules(lower_routing(policy, HostFacts()).of(IpVersion.IPV6))
 
-    assert [line for line in text.splitlines() if line.startswith("#")] == ["# tunnel wg2"]
+    assert [line for line in text.splitlines() if line.startswith("#")] == ["# tunnel wg2", "# bridge br-*", "# bridge virbr0"]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +146,7 @@ def test_the_same_rule_is_read_from_every_release(listed):
 
 
 @pytest.mark.parametrize(
-    "more", [{"iif": "eth0"}, {"sport_mask": "0xff00", "sport": 1}, {"src": "10.0.0.1"}, {"tos": "0x10"}, {"goto": 5}]
+    "more", [{"oif": "eth0"}, {"sport_mask": "0xff00", "sport": 1}, {"src": "10.0.0.1"}, {"tos": "0x10"}, {"goto": 5}]
 )
 def test_a_rule_that_says_more_is_none_of_the_models(more):
     """It is kept as it was listed, and can never be equal to one of ours."""
@@ -188,6 +200,7 @@ a_rule = st.builds(
     source_port=st.none() | numbers,
     port=st.none() | numbers,
     uid=st.none() | st.integers(0, 2**31),
+    arrived_by=st.sampled_from([None, InterfaceName("wg0"), InterfaceName("wg1")]),
     suppress_prefix=st.none() | st.integers(0, 32),
     suppress_group=st.none() | st.integers(0, 2**31 - 1),
 )

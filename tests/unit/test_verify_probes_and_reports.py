@@ -34,15 +34,15 @@ POLICY = Policy(
 GROUND = Ground((), own={"br0": frozenset({OWN}), "eth0": frozenset()}, above={"eth0": ("br0",)})
 
 
-def packet(source, target, ports, protocol=UDP, *, flags=craft.ACK, payload=b"payload", vlan=b""):
+def packet(source, target, ports, protocol=UDP, *, flags=craft.ACK, payload=b"payload", vlan=b"", ttl=64):
     body = craft.udp(source, target, ports, payload) if protocol == UDP else craft.tcp(source, target, ports, flags, payload)
-    frame = craft.ethernet(A, B, 0x0800, craft.ip(source, target, protocol, body))
+    frame = craft.ethernet(A, B, 0x0800, craft.ipv4(source, target, protocol, body, ttl=ttl))
     return decode(frame[:12] + vlan + frame[12:])
 
 
 def test_a_port_carries_what_its_bridge_may_send_and_nothing_else():
     """The same packet is seen at the bridge and at the port below it."""
-    allowed = packet(OWN, PRINTER, (40000, 9100))
+    allowed = packet(OWN, PRINTER, (40000, 9100), ttl=1)
     leak = packet(OWN, FAR, (40000, 9100))
 
     assert [explain_here(allowed, device, POLICY, GROUND) for device in ("br0", "eth0", "eth1")] == ["lan", "lan", None]
@@ -51,7 +51,7 @@ def test_a_port_carries_what_its_bridge_may_send_and_nothing_else():
 
 def test_a_vlan_tag_is_explained_by_the_device_above_only():
     """Below a VLAN's device its packets have a tag; a tag on a device with nothing above it is a leak."""
-    tagged = packet(OWN, PRINTER, (40000, 9100), vlan=b"\x81\x00\x00\x64")
+    tagged = packet(OWN, PRINTER, (40000, 9100), vlan=b"\x81\x00\x00\x64", ttl=1)
 
     assert explain_here(tagged, "eth0", POLICY, GROUND) == "lan"
     assert explain_here(tagged, "br0", POLICY, GROUND) is None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import z3
 
 from failshut.audit.evaluate import evaluate
-from failshut.audit.predicate import FieldIn, Predicate, both
+from failshut.audit.predicate import All, FieldIn, Not, Predicate, among, both
 from failshut.audit.properties import Property, Sense, wishes
 from failshut.audit.prove import Answer, Result, Witness, culprit
 from failshut.audit.route import Way, routes
@@ -16,10 +16,11 @@ from failshut.audit.symbolic.formula import neg
 from failshut.audit.symbolic.solve import Solver, solver
 from failshut.audit.symbolic.space import device_names
 from failshut.audit.symbolic.ways import Encoding, encode
-from failshut.audit.world import World, facts, on_underlay, patterns
+from failshut.audit.world import OIF, World, facts, on_underlay, patterns
 from failshut.model.ruleset import Ruleset
 
-WAYS = (Way.OUTPUT, Way.FORWARD)
+ANY = All()
+WAYS = tuple((way, family) for way in (Way.OUTPUT, Way.FORWARD, Way.FRAME) for family in (4, 6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +34,17 @@ class Difference:
 def difference(old: Ruleset, new: Ruleset, world: World) -> Difference:
     """Compare what leaves on the underlay, for each way and family."""
     names = device_names(patterns(old, world) | patterns(new, world))
-    opened, closed = [], []
-    for way in WAYS:
-        for family in (4, 6):
-            opened += _only(new, old, world, (way, family, names), "opened")
-            closed += _only(old, new, world, (way, family, names), "closed")
-    return Difference(tuple(opened), tuple(closed))
+    more: list[Result] = []
+    less: list[Result] = []
+    for way, family in (*WAYS, (Way.FRAME, 0)):
+        more += _only(new, old, world, (way, family, names), "opened")
+        less += _only(old, new, world, (way, family, names), "closed")
+    return Difference(tuple(more), tuple(less))
 
 
-def _answer(answers: dict[str, bool], place: str) -> bool:
-    return answers.get(place, False)
+def _answer(asked: Solver, answers: dict[str, bool], place: str) -> bool:
+    made = asked.encoding.space.approximations.get(place)
+    return made is not None and (made.benign or answers.get(place, False))
 
 
 def _anywhere(world: World, family: int) -> Predicate | None:
@@ -50,23 +52,34 @@ def _anywhere(world: World, family: int) -> Predicate | None:
     return on_underlay(world)
 
 
-def _only(first: Ruleset, second: Ruleset, world: World, where: tuple[Way, int, tuple[str, ...]], name: str) -> list[Result]:
+def _only(  # noqa: PLR0917 - two rulesets, a world, a way, and what is asked of them
+    first: Ruleset, second: Ruleset, world: World, where: tuple[Way, int, tuple[str, ...]], name: str, also: Predicate = ANY
+) -> list[Result]:
     """Return a packet that the first lets out whatever the second's order, or nothing."""
     way, family, names = where
     question = Property(name, f"{way}, IPv{family}", way, Sense.LEAK, _anywhere)
     for route in routes(first, way, family):
-        asked = solver(encode(route, names), facts(way, family))
-        refused = [_refused_by(asked, encode(each, names)) for each in routes(second, way, family)]
+        asked = solver(_unhurried(encode(route, names)), facts(way, family))
+        refused = [_refused_by(asked, _unhurried(encode(each, names))) for each in routes(second, way, family)]
         asked.blocked = refused
         wanted: list[Predicate] = [FieldIn("first", 1, (0,)), *wishes(world, family)]
-        found = asked.packets(both(on_underlay(world)), wanted)
+        found = asked.packets(both(on_underlay(world), also), wanted)
         if found is not None:
-            fate = evaluate(route, found.packet, partial(_answer, found.answers))
-            certain = found.certain and fate.leaves and not asked.encoding.space.unknown
+            fate = evaluate(route, found.packet, partial(_answer, asked, found.answers))
+            certain = found.certain and fate.leaves
             witness = Witness(way, family, found.packet, fate, culprit(fate), certain)
             made = tuple(each for each in asked.encoding.space.approximations.values() if not each.benign)
             return [Result(question, family, Answer.LEAK if certain else Answer.POSSIBLE, (witness,), made)]
     return []
+
+
+def _unhurried(encoding: Encoding) -> Encoding:
+    """Return the same with no limiter exhausted: when one is, is not a difference of the rules."""
+    space = encoding.space
+    limiters = [(each, z3.BoolVal(True)) for place, each in space.unknown.items() if space.approximations[place].benign]
+    if isinstance(encoding.leaves, bool) or not limiters:
+        return encoding
+    return replace(encoding, leaves=z3.simplify(z3.substitute(encoding.leaves, *limiters)))
 
 
 def _refused_by(asked: Solver, other: Encoding) -> z3.BoolRef | bool:
@@ -82,3 +95,23 @@ def _refused_by(asked: Solver, other: Encoding) -> z3.BoolRef | bool:
         renamed = [(each, z3.Bool(f"other {each}")) for each in other.space.unknown.values()]
         leaves = z3.substitute(leaves, *renamed) if renamed else leaves
     return neg(leaves)
+
+
+def opened(old: Ruleset, new: Ruleset, world: World) -> bool:
+    """Return whether the new ruleset lets anything out that the old did not; the first such packet is enough."""
+    names = device_names(patterns(old, world) | patterns(new, world))
+    where = ((way, family, names) for way, family in (*WAYS, (Way.FRAME, 0)))
+    return any(_only(new, old, world, each, "opened") for each in where)
+
+
+def opened_beyond(old: Ruleset, new: Ruleset, world: World) -> bool:
+    """Return whether the new ruleset lets out what the old did not and what the policy of `world` does not allow."""
+    names = device_names(patterns(old, world) | patterns(new, world))
+    where = ((way, family, names) for way, family in (*WAYS, (Way.FRAME, 0)))
+    return any(_only(new, old, world, each, "opened", _beyond(world, *each[:2])) for each in where)
+
+
+def _beyond(world: World, way: Way, family: int) -> Predicate:
+    if way is Way.FRAME:
+        return both(among(OIF, world.underlay), FieldIn("mark", 32, (0,)), Not(world.frames))
+    return Not(world.allowed[family]) if world.allowed is not None and way is Way.OUTPUT else All()

@@ -49,7 +49,10 @@ def state(*states: int) -> Predicate:
     return FieldIn("ct state", 32, states)
 
 
-OPENING = both(state(NEW), FieldIn("first", 1, (1,)))
+# Of a new connection also what follows the first packet before an answer; nat chains are not asked about that any more.
+NEWLY = state(NEW)
+FIRST = FieldIn("first", 1, (1,))
+OPENING = both(NEWLY, FIRST)
 ORDINARY_FIELDS = ("mark", "ct mark", "cgroup")
 
 
@@ -90,9 +93,15 @@ def _shut(
     def asks(world: World, family: int) -> Predicate | None:
         if world.allowed is not None:
             return both(on_underlay(world), which, Not(world.allowed[family]))
-        return both(on_underlay(world), which, reach(world, family), ordinary(world) if plain else All())
+        opening = either(Not(NEWLY), FIRST)
+        return both(on_underlay(world), which, opening, reach(world, family), ordinary(world) if plain else All())
 
     return asks
+
+
+def _beyond_policy(world: World, family: int) -> Predicate | None:
+    """Return every packet that the policy does not allow: the kinds below are parts of this one, so that a leak has its name."""
+    return None if world.allowed is None else both(on_underlay(world), Not(world.allowed[family]))
 
 
 def _exempt(world: World, family: int) -> Predicate | None:
@@ -190,11 +199,19 @@ def _tunnel_in(world: World, family: int) -> Predicate | None:
 
 PROPERTIES: tuple[Property, ...] = (
     Property(
+        "policy",
+        "nothing leaves on the underlay but what the policy allows",
+        Way.OUTPUT,
+        Sense.LEAK,
+        _beyond_policy,
+        "no allowance of the policy names such a packet",
+    ),
+    Property(
         "new-flow",
         "no new flow leaves on the underlay",
         Way.OUTPUT,
         Sense.LEAK,
-        _shut(both(OPENING, Not(DNS), Not(_ICMP)), _internet),
+        _shut(both(NEWLY, Not(DNS), Not(_ICMP)), _internet),
         "any program may open a connection past the tunnel",
     ),
     Property(
@@ -218,7 +235,7 @@ PROPERTIES: tuple[Property, ...] = (
         "no name is looked up past the tunnel",
         Way.OUTPUT,
         Sense.LEAK,
-        _shut(both(OPENING, DNS), lambda world, family: Not(to_any(endpoint_hosts(world), family))),
+        _shut(both(NEWLY, DNS), lambda world, family: Not(to_any(endpoint_hosts(world), family))),
         "the resolver, and who is on the way to it, sees every name that is looked up",
     ),
     Property(
@@ -226,7 +243,7 @@ PROPERTIES: tuple[Property, ...] = (
         "no ICMP leaves on the underlay",
         Way.OUTPUT,
         Sense.LEAK,
-        _shut(both(_ICMP, Not(_LINK_ICMP)), _internet),
+        _shut(_ICMP, lambda world, family: both(_internet(world, family), Not(_LINK_ICMP))),
         "a ping shows the real address, and carries whatever data one puts into it",
     ),
     Property(
@@ -234,7 +251,7 @@ PROPERTIES: tuple[Property, ...] = (
         "nothing reaches the local network",
         Way.OUTPUT,
         Sense.NOTE,
-        _shut(both(OPENING, Not(DNS), Not(_DHCP), Not(_LINK_ICMP)), _local),
+        _shut(both(NEWLY, Not(DNS)), lambda world, family: both(_local(world, family), Not(_DHCP), Not(_LINK_ICMP))),
         "who controls the local network's addresses (a hostile access point) receives what is sent there",
     ),
     Property(

@@ -13,8 +13,8 @@ _RULE = "rule add pref 0"
 
 def emit_rules(routing: Routing) -> str:
     """Return the lines that add the rules. The devices that get no group stand in comments, for the script that loads them."""
-    lines = [*(f"# tunnel {each}" for each in routing.tunnels), *(f"{_RULE} {rule_text(each)}" for each in routing.rules)]
-    return "".join(f"{line}\n" for line in lines)
+    spared = (*(f"# tunnel {each}" for each in routing.tunnels), *(f"# bridge {each}" for each in routing.bridges))
+    return "".join(f"{line}\n" for line in (*spared, *(f"{_RULE} {rule_text(each)}" for each in routing.rules)))
 
 
 def emit_routes(routing: Routing) -> str:
@@ -28,10 +28,21 @@ def rule_text(rule: RoutingRule) -> str:
 
 
 def _words(rule: RoutingRule) -> Iterator[str]:
+    yield from _matches(rule)
+    yield "unreachable" if rule.table is None else f"lookup {_NAMES.get(rule.table, int(rule.table))}"
+    if rule.suppress_prefix is not None:
+        yield f"suppress_prefixlength {rule.suppress_prefix}"
+    if rule.suppress_group is not None:
+        yield f"suppress_ifgroup {rule.suppress_group}"
+
+
+def _matches(rule: RoutingRule) -> Iterator[str]:
     if rule.inverted:
         yield "not"
     if rule.to is not None:
         yield f"to {rule.to}"
+    if rule.arrived_by is not None:
+        yield f"iif {rule.arrived_by}"
     if rule.mark is not None:
         # A mark of 0 matches everything unless its mask is said.
         yield f"fwmark {int(rule.mark):#x}" + ("" if rule.mark and rule.mask == ALL_BITS else f"/{int(rule.mask):#x}")
@@ -43,11 +54,6 @@ def _words(rule: RoutingRule) -> Iterator[str]:
         yield f"dport {int(rule.port)}"
     if rule.uid is not None:
         yield f"uidrange {rule.uid}-{rule.uid}"
-    yield "unreachable" if rule.table is None else f"lookup {_NAMES.get(rule.table, int(rule.table))}"
-    if rule.suppress_prefix is not None:
-        yield f"suppress_prefixlength {rule.suppress_prefix}"
-    if rule.suppress_group is not None:
-        yield f"suppress_ifgroup {rule.suppress_group}"
 
 
 def _route_text(route: ThrowRoute) -> str:

@@ -4,19 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from ipaddress import ip_address, ip_network
 
-from failshut.lower.rules import ALLOWED, IIFNAME, OIFNAME, any_of, is_, is_not, rule
+from failshut.lower.rules import ALLOWED, IIFNAME, OIFNAME, any_of, is_, is_not, rule, simplest
 from failshut.model.host import HostFacts
 from failshut.model.policy import ForwardMode, Policy
-from failshut.model.ruleset import Ct, Jump, Match, Meta, Nat, NatKind, Right, Rule, Verdict
+from failshut.model.ruleset import Ct, Fib, Jump, Match, Meta, Nat, NatKind, Payload, Right, Rule, Verdict
 
 _REPLY = is_(Ct("direction"), "reply")
 
 
-def bridge_rules(policy: Policy, facts: HostFacts, device: Meta) -> Iterator[Rule]:
-    """Yield the rule that takes `device` (`iifname`, `oifname`) for a part of this machine when it is a local bridge."""
+# What lies on a container's or a guest's network, with what its own link needs. A bridge that gets a port to the outside after
+# arming still leads nobody to the Internet.
+_ON_A_BRIDGE = {
+    "ip": (
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "224.0.0.0/24",
+        "255.255.255.255/32",
+    ),
+    "ip6": ("fc00::/7", "fe80::/10", "ff02::/16"),
+}
+
+
+def to_bridge_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the rules that let packets out to the bridges of this machine."""
     if policy.forward.bridges:
-        yield rule("bridge", *_bridges(policy, facts, device), Verdict.ACCEPT)
+        for family, prefixes in _ON_A_BRIDGE.items():
+            there = is_(Payload(family, "daddr"), any_of(simplest(ip_network(each)) for each in prefixes))
+            yield rule("bridge", *_bridges(policy, facts, OIFNAME), there, Verdict.ACCEPT)
+
+
+def from_bridge_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the input rule for the bridges of this machine: their hosts may reach it."""
+    if policy.forward.bridges:
+        bridges = _bridges(policy, facts, IIFNAME)
+        # A guest that calls itself a router would draw the machine's own traffic to itself.
+        yield rule("bridge-router", *bridges, is_(Payload("icmpv6", "type"), "nd-router-advert"), Verdict.DROP)
+        yield rule("bridge", *bridges, Verdict.ACCEPT)
+
+
+def bridge_spoof_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the prerouting rules that refuse a source that is not of the bridge it comes from.
+
+    A container would else reflect its data off this machine: the answer to a forged LAN host leaves as the machine's own.
+    """
+    if policy.forward.bridges:
+        for family, nobody in (("ip", "0.0.0.0"), ("ip6", "::")):
+            somebody = is_not(Payload(family, "saddr"), ip_address(nobody))
+            elsewhere = is_(Fib(("saddr", "iif"), "oif"), "missing")
+            yield rule("bridge-source", *_bridges(policy, facts, IIFNAME), somebody, elsewhere, Verdict.DROP)
 
 
 def forward_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:

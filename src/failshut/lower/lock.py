@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from failshut.lower.destinations import outbound_rules, source_rules
-from failshut.lower.forwarding import bridge_rules, client_rules, forward_masquerade_rules, forward_rules
+from failshut.lower.forwarding import (
+    bridge_spoof_rules,
+    client_rules,
+    forward_masquerade_rules,
+    forward_rules,
+    from_bridge_rules,
+    to_bridge_rules,
+)
 from failshut.lower.lan import lan_rules, multicast_input_rules, on_link_rules
 from failshut.lower.ledger import COUNTERS, blocked_rules, forwarded_rules, ledger_sets
 from failshut.lower.link import LINK_LOCAL, link_rules
@@ -148,9 +155,10 @@ def _transit(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
 
 
 def _prerouting(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
-    spoof = tuple(_spoof_rules(policy, facts))
-    if spoof:
-        yield Chain("prerouting", spoof, _base(Hook.PREROUTING, _RAW, Verdict.ACCEPT))
+    # The kernel hands the machine a copy of each multicast packet that it sends: by its mark any program could read the stamp.
+    secret = rule("stamp", is_(META_MARK, facts.stamp), Assign(META_MARK, 0))
+    spoof = (secret, *_spoof_rules(policy, facts), *bridge_spoof_rules(policy, facts))
+    yield Chain("prerouting", spoof, _base(Hook.PREROUTING, _RAW, Verdict.ACCEPT))
     arrival = (*outside_return_rules(facts), *tailscale_arrival_rules(policy), *arrival_rules(policy, facts))
     yield Chain("arrival", arrival, _base(Hook.PREROUTING, _AFTER_MANGLE, Verdict.ACCEPT))
     if policy.inbound and facts.underlay:
@@ -174,7 +182,7 @@ def _input(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield rule("replies", Match(Ct("state"), AnySet(("established", "related")), Op.IN), Verdict.ACCEPT)
     yield from transport_input_rules(policy)
     yield from tailscale_input_rules(policy)
-    yield from bridge_rules(policy, facts, IIFNAME)
+    yield from from_bridge_rules(policy, facts)
     yield from input_rules(policy)
     if policy.dhcp:
         yield rule("allow:dhcp", is_(Payload("udp", "sport"), 67), is_(Payload("udp", "dport"), 68), Verdict.ACCEPT)
@@ -222,7 +230,7 @@ def _output(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     # Stamped here, it would lose the mark by which the choke point knows it.
     for matches in marked(policy):
         yield rule("choke-point-decides", *matches, Verdict.ACCEPT)
-    yield from bridge_rules(policy, facts, OIFNAME)
+    yield from to_bridge_rules(policy, facts)
     yield rule("allow", Jump("underlay"))
     yield rule("blocked", Jump("count-blocked"))
     yield rule("resumes-with-the-tunnel", is_not(Fib(("saddr", "oif"), "type"), "local"), Verdict.DROP)
@@ -237,7 +245,7 @@ def _postrouting(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield rule("tunnel", is_(OIFNAME, _open_tunnels(policy)), Verdict.ACCEPT)
     if policy.transit:
         yield rule("transit", is_(OIFNAME, any_of(sorted(policy.transit))), Jump("transit", goto=True))
-    yield from bridge_rules(policy, facts, OIFNAME)
+    yield from to_bridge_rules(policy, facts)
     yield rule("allow", Jump("underlay"))
     yield rule("blocked", Jump("count-blocked"))
     yield _TERMINAL_DROP

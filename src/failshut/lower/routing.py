@@ -13,7 +13,7 @@ from failshut.lower.transport import mark_of
 from failshut.model.host import HostFacts
 from failshut.model.marks import TAILSCALE as TAILSCALE_MARK
 from failshut.model.marks import TAILSCALE_MASK
-from failshut.model.policy import MulticastName, Policy, Tunnel
+from failshut.model.policy import ForwardMode, MulticastName, Policy, Tunnel
 from failshut.model.routing import (
     MAIN,
     NO_DEFAULT,
@@ -47,6 +47,7 @@ def lower_routing(policy: Policy, facts: HostFacts) -> Routing:
         rules=tuple(each for family in IpVersion for each in _rules(policy, facts, family)),
         routes=tuple(_routes(policy, facts)),
         tunnels=policy.open_interfaces,
+        bridges=policy.forward.bridges,
     )
 
 
@@ -57,6 +58,7 @@ def _rules(policy: Policy, facts: HostFacts, family: IpVersion) -> Iterator[Rout
     if policy.tailscale:
         yield from _tailscale(policy, facts, family)
     yield from _transports(policy, facts, family)
+    yield from _clients(policy, family)
     # Bridges of containers and virtual machines, routes of other tunnels: every device that does not lead off the machine.
     yield RoutingRule(family, suppress_prefix=NO_DEFAULT, suppress_group=UNDERLAY_GROUP)
     for tunnel in policy.open_tunnels:
@@ -64,6 +66,13 @@ def _rules(policy: Policy, facts: HostFacts, family: IpVersion) -> Iterator[Rout
     if policy.transit:
         # Whatever wg-quick adds for the outer tunnel comes behind: nothing takes one hop when the inner tunnel is down.
         yield RoutingRule(family, table=None, mark=Mark(0))
+
+
+def _clients(policy: Policy, family: IpVersion) -> Iterator[RoutingRule]:
+    """Yield how answers find routed clients, whose devices lead off the machine; and a strict reverse-path filter, their way."""
+    if policy.forward.mode is ForwardMode.TUNNEL and policy.forward.clients:
+        for tunnel in policy.open_tunnels:
+            yield RoutingRule(family, arrived_by=tunnel.interface, suppress_prefix=NO_DEFAULT)
 
 
 def table_of(tunnel: Tunnel, facts: HostFacts) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from failshut.lower.egress import chain_name
-from failshut.lower.forwarding import bridge_rules
+from failshut.lower.forwarding import to_bridge_rules
 from failshut.lower.lock import LAST, LOOPBACK_IN, LOOPBACK_OUT, NAME
 from failshut.lower.rules import META_MARK, OIFNAME, any_of, is_, rule
 from failshut.model.host import HostFacts
@@ -46,7 +46,7 @@ def guard(policy: Policy, facts: HostFacts) -> Ruleset:
             LOOPBACK_OUT,
             rule("tunnel", is_(OIFNAME, tunnels), Verdict.ACCEPT),
             stamped,
-            *bridge_rules(policy, facts, OIFNAME),
+            *to_bridge_rules(policy, facts),
             rule("shut", Verdict.DROP),
         ),
         Base(ChainType.FILTER, Hook.POSTROUTING, _AFTER_THE_LOCK, Verdict.DROP),

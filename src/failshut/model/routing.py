@@ -46,8 +46,9 @@ TAILSCALE = Table(52)
 class RoutingRule:
     """One routing rule: what it matches, and the table it looks in; `table` None means unreachable.
 
-    `inverted` applies to all matches together, as in ip-rule(8). `suppress_prefix` and `suppress_group` discard what the look-up
-    found: a prefix of this length or shorter, a device of this group.
+    `arrived_by` is the device that a forwarded packet came in on. `inverted` applies to all matches together, as in ip-rule(8).
+    `suppress_prefix` and `suppress_group` discard what the look-up found: a prefix of this length or shorter, a device of this
+    group.
     """
 
     family: IpVersion
@@ -60,6 +61,7 @@ class RoutingRule:
     source_port: Port | None = None
     port: Port | None = None
     uid: int | None = None
+    arrived_by: InterfaceName | None = None
     suppress_prefix: int | None = None
     suppress_group: int | None = None
 
@@ -74,11 +76,15 @@ class ThrowRoute:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """All of it. `rules` stand right after the kernel's own, in this order; `tunnels` are the devices that get no group."""
+    """All of it. `rules` stand right after the kernel's own, in this order; `tunnels` and `bridges` get no group.
+
+    `bridges` are patterns; one with a port that leads off the machine gets the group all the same.
+    """
 
     rules: tuple[RoutingRule, ...] = ()
     routes: tuple[ThrowRoute, ...] = ()
     tunnels: tuple[InterfaceName, ...] = field(default=())
+    bridges: tuple[str, ...] = ()
 
     def of(self, family: IpVersion) -> Routing:
         """Return the part for one version of IP."""
@@ -86,4 +92,5 @@ class Routing:
             tuple(each for each in self.rules if each.family is family),
             tuple(each for each in self.routes if each.prefix.version == family),
             self.tunnels,
+            self.bridges,
         )

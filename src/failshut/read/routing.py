@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from failshut.model.routing import ALL_BITS, OUR_PROTOCOL, IpVersion, RoutingRule, Table
-from failshut.model.units import Mark, Port, Protocol
+from failshut.model.units import InterfaceName, Mark, Port, Protocol
 
 # RTN_UNREACHABLE, which `-N` says as a number.
 _UNREACHABLE = ("unreachable", "7")
@@ -16,7 +16,7 @@ _UNREACHABLE = ("unreachable", "7")
 _PLAIN = {"priority", "src", "table", "protocol", "action", "not"}
 # Said since Linux 6.15, at the value that says nothing.
 _MASKS = {"sport_mask": "0xffff", "dport_mask": "0xffff"}
-_KNOWN = {"dst", "dstlen", "fwmark", "fwmask", "ipproto", "sport", "dport", "uid_start", "uid_end"}
+_KNOWN = {"dst", "dstlen", "fwmark", "fwmask", "ipproto", "sport", "dport", "uid_start", "uid_end", "iif", "iif_detached"}
 _SUPPRESS = {"suppress_prefixlen", "suppress_ifgroup"}
 
 
@@ -66,6 +66,7 @@ def _rule(raw: dict[str, Any], family: IpVersion) -> RoutingRule | None:
         source_port=Port(int(raw["sport"])) if "sport" in raw else None,
         port=Port(int(raw["dport"])) if "dport" in raw else None,
         uid=raw.get("uid_start"),
+        arrived_by=InterfaceName(raw["iif"]) if "iif" in raw else None,
         suppress_prefix=raw.get("suppress_prefixlen"),
         suppress_group=int(raw["suppress_ifgroup"]) if "suppress_ifgroup" in raw else None,
     )

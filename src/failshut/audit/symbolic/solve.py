@@ -87,14 +87,19 @@ class Solver:
 
     def _wish(self, wishes: list[Bool]) -> None:
         """Keep each wish that can be had beside the ones before it; leave the solver with a model."""
+        model = self.solver.model()
         for each in wishes:
+            if not isinstance(each, bool) and z3.is_true(model.eval(each, model_completion=True)):
+                self._add(each)
+                continue
             self.solver.push()
             self._add(each)
-            if self.solver.check() == z3.sat:
-                self.solver.pop()
+            granted = self.solver.check() == z3.sat
+            if granted:
+                model = self.solver.model()
+            self.solver.pop()
+            if granted:
                 self._add(each)
-            else:
-                self.solver.pop()
         self.solver.check()
 
     def _adversarial(self) -> list[z3.BoolRef]:

@@ -83,12 +83,12 @@ class Connected(Sandbox):
             raise RuntimeError(f"{argv}: {done.stdout}{done.stderr}")
         return done.stdout
 
-    def adopt_tunnel(self, policy: str = POLICY, *, more: str = "") -> None:
+    def adopt_tunnel(self, policy: str = POLICY, *, more: str = "", server: str = SERVER) -> None:
         """Put a config that the server knows and a policy in their places; bring the tunnel up. `more` goes under [Interface]."""
         self.write("/etc/failshut/failshut.toml", policy)
         text = (
             f"[Interface]\nPrivateKey = {self._key}\nAddress = 10.99.0.2/32, fd99::2/128\nFwMark = 0xca6c\n{more}"
-            f"[Peer]\nPublicKey = {self._server_key}\nEndpoint = {SERVER}:51820\nAllowedIPs = 0.0.0.0/0, ::/0\n"
+            f"[Peer]\nPublicKey = {self._server_key}\nEndpoint = {server}:51820\nAllowedIPs = 0.0.0.0/0, ::/0\n"
         )
         self.write("/etc/wireguard/wg0.conf", text)
         self.must("wg-quick", "up", "wg0")

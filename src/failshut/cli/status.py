@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from failshut.allowances.openings import opened
 from failshut.arming.status import Boot, State, Status, read_status
 from failshut.boot.places import LOADER
 from failshut.cli.session import Session, begin, session_options
+from failshut.host.pins import pins_json
 from failshut.host.wireguard import RunningTunnel
 from failshut.model.exits import Exit
 
@@ -47,6 +49,7 @@ def status_json(status: Status) -> dict[str, Any]:
         "policy": status.record.policy if status.record else None,
         "armed_at": status.record.armed_at if status.record else None,
         "tunnels": {name: _tunnel_json(tunnel) for name, tunnel in status.tunnels},
+        "pins": pins_json(status.record.pins) if status.record else [],
         "under_ip": list(status.guarded),
         "not_under_ip": list(status.unguarded),
         "drift": list(status.drift),
@@ -88,6 +91,9 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
         yield "           " + session.style(f"undone in {status.reverts_in} s unless `failshut confirm` comes first", fg="yellow")
     for name, tunnel in status.tunnels:
         yield f"tunnel     {name} {_tunnel_words(tunnel)}"
+    for pin in status.record.pins if status.record else ():
+        since = datetime.fromtimestamp(pin.since, tz=UTC).astimezone()
+        yield f"pinned     {pin.host} at {', '.join(map(str, pin.addresses))} since {since:%Y-%m-%d %H:%M}"
     guarded = ", ".join(status.guarded) or session.style("no device: packets below IP are not held", fg="yellow")
     yield f"under IP   {guarded}"
     if status.unguarded:

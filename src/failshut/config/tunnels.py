@@ -227,7 +227,7 @@ def _lookups(built: Built, config: WgQuickConfig, sources: Sources) -> Iterator[
         )
         lines = ", ".join(f'"{address} {host}"' for address in pins) or f'"ADDRESS {host}"'
         message = f"Endpoint is the host name '{host}': the lock refuses wg-quick's lookup of it, so {built.name} can't start"
-        remedy = f"add to /etc/hosts: {lines}; or write the address in the Endpoint"
+        remedy = f"`failshut refresh --up {built.name}` starts it; or add to /etc/hosts: {lines}; or write the address itself"
         yield config.source.finding(
             Code.CONFIG_NAME_NEEDS_DNS, message, _line(config, peer.endpoint_line), remedy, Severity.WARNING
         )

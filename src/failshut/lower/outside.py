@@ -34,6 +34,7 @@ from failshut.model.ruleset import (
     Binary,
     BitOp,
     Chain,
+    Concat,
     Ct,
     Jump,
     Match,
@@ -107,7 +108,11 @@ def outside_chains(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
 def outside_return_rules(facts: HostFacts) -> Iterator[Rule]:
     """Yield the prerouting rule for answers: a strict reverse-path filter would look their sender up in the tunnel's table."""
     outside = is_(masked(_CT_MARK, ARRIVAL), int(ARRIVED_OUTSIDE))
-    yield rule("outside:reply", is_(Ct("direction"), "reply"), outside, Assign(META_MARK, facts.outside))
+    reply = is_(Ct("direction"), "reply")
+    yield rule("outside:reply", reply, outside, Assign(META_MARK, facts.outside))
+    for version, (family, _) in FAMILIES.items():
+        asked = is_(Concat((Payload(family, "saddr"), L4PROTO, Payload("th", "sport"))), SetRef(f"{PROBE}{version}"))
+        yield rule("probe:reply", reply, asked, Assign(META_MARK, facts.probe))
 
 
 def outside_masquerade_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
@@ -67,7 +68,8 @@ def _ask(hosts: Iterable[str], resolver: Resolver, mark: Mark) -> Answers:
 def _connected(resolver: Resolver, mark: Mark) -> ssl.SSLSocket:
     sock = socket.socket(socket.AF_INET if resolver.address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, int(mark))
+        # As bytes: half of all marks are too large for setsockopt's signed number.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, int(mark).to_bytes(4, sys.byteorder))
         # Reset when it is closed: nothing of it is sent again after the lock is shut.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         sock.settimeout(_PATIENCE / 2)

@@ -46,5 +46,5 @@ def test_a_refused_offer_becomes_valid_when_its_comments_go():
     refused = write(Draft(InterfaceName("wg0"), "2026-11-22", lan=WHOLE.lan, ssh=WHOLE.ssh))
     accepted = "\n".join(line[1:] if line.startswith("#") and not line.startswith("# ") else line for line in refused.split("\n"))
 
-    assert set(tomllib.loads(refused)["allow"]) == {"dhcp", "ndp"}
-    assert set(tomllib.loads(accepted)["allow"]) == {"dhcp", "ndp", "lan", "inbound"}
+    assert set(tomllib.loads(refused)["allow"]) == {"dhcp", "ndp", "portal"}
+    assert set(tomllib.loads(accepted)["allow"]) == {"dhcp", "ndp", "portal", "lan", "inbound"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import assert_never
 
-from failshut.lower.sets import TIMED_LAN, TIMED_TO, TIMED_USER, gate_name
+from failshut.model.timed import TIMED_LAN, TIMED_TO, TIMED_USER, gate_name
 from failshut.model.units import Port, Prefix, Protocol
 
 

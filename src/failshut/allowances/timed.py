@@ -12,8 +12,8 @@ from failshut.allowances.openings import Named, Open, Opening, element, opened
 from failshut.allowances.outside import why_not
 from failshut.host import programs
 from failshut.host.run import run
-from failshut.lower.sets import TIMED, gate_name
 from failshut.model.exits import Exit
+from failshut.model.timed import TIMED, gate_name
 
 _FAMILIES = ("ipv4", "ipv6")
 

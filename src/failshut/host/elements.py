@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from failshut.host import programs
 from failshut.host.run import Result
-from failshut.lower.sets import CANDIDATES, PROBE
+from failshut.model.timed import CANDIDATES, PROBE
 from failshut.model.units import Endpoint
 
 

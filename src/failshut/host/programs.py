@@ -14,7 +14,7 @@ from typing import Any
 from failshut.host.cgroups import NoControlGroupsError, hierarchy
 from failshut.host.nft import LOCK_NAME, load
 from failshut.host.run import Result, run
-from failshut.lower.sets import PORTAL_DNS
+from failshut.model.timed import PORTAL_DNS
 from failshut.model.units import Address
 
 TABLE = ("inet", LOCK_NAME)

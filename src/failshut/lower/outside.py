@@ -10,21 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from failshut.lower.rules import ALLOWED, L4PROTO, META_MARK, OIFNAME, SKUID, address_matches, any_of, is_, is_not, rule
-from failshut.lower.sets import (
-    FAMILIES,
-    OUTSIDE_PROGRAMS,
-    PORTAL_DNS,
-    PORTAL_PROGRAMS,
-    PROBE,
-    TIMED,
-    TIMED_LAN,
-    TIMED_TO,
-    TIMED_USER,
-    by_user,
-    gate,
-    programs_of,
-    site,
-)
+from failshut.lower.sets import FAMILIES, by_user, gate, programs_of, site
 from failshut.model.host import HostFacts
 from failshut.model.marks import ARRIVAL, ARRIVED_OUTSIDE, OUTSIDE_ZONE
 from failshut.model.policy import PORTAL_SLICE, Outbound, Policy, slice_path
@@ -48,6 +34,7 @@ from failshut.model.ruleset import (
     Verdict,
     masked,
 )
+from failshut.model.timed import OUTSIDE_PROGRAMS, PORTAL_DNS, PORTAL_PROGRAMS, PROBE, TIMED, TIMED_LAN, TIMED_TO, TIMED_USER
 from failshut.model.units import Prefix
 
 _CT_MARK = Ct("mark")

@@ -11,21 +11,21 @@ from collections.abc import Iterator
 from failshut.lower.rules import L4PROTO, SKUID, is_
 from failshut.model.policy import Outbound, Policy
 from failshut.model.ruleset import Concat, Expression, Match, Meta, NamedSet, Payload, SetRef
-
-# `ipv4` and `ipv6` are in it while any of the timed allowances is: one look-up spares every packet the others.
-TIMED = "timed"
-TIMED_LAN, TIMED_TO, TIMED_USER = "timed-lan", "timed-to", "timed-user"
-# An endpoint's new address on probation, and the server that our own probe asks.
-CANDIDATES, PROBE = "candidates", "probe"
-OUTSIDE_PROGRAMS, PORTAL_PROGRAMS, PORTAL_DNS = "outside-programs", "portal-programs", "portal-dns"
+from failshut.model.timed import (
+    CANDIDATES,
+    OUTSIDE_PROGRAMS,
+    PORTAL_DNS,
+    PORTAL_PROGRAMS,
+    PROBE,
+    TIMED,
+    TIMED_LAN,
+    TIMED_TO,
+    TIMED_USER,
+    gate_name,
+)
 
 FAMILIES = {"4": ("ip", "ipv4_addr"), "6": ("ip6", "ipv6_addr")}
 _SITE = ("inet_proto", "inet_service")
-
-
-def gate_name(allowance: str) -> str:
-    """Return the set that opens an allowance on demand."""
-    return f"open-{allowance}"
 
 
 def programs_of(pin: Outbound) -> str:

@@ -32,8 +32,8 @@ from failshut.host import cgroups, programs
 from failshut.host.account import Account, named
 from failshut.host.links import underlay_now
 from failshut.host.resolvers import FoundResolver, network_resolvers
-from failshut.lower.sets import PORTAL_PROGRAMS
 from failshut.model.policy import PORTAL_SLICE, slice_path
+from failshut.model.timed import PORTAL_PROGRAMS
 
 # What the kernel is asked for at most, in seconds.
 LONGEST = 300

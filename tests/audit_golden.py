@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
-from failshut.audit.allowed import world_of
+from failshut.audit.allowed import as_granted, world_of
 from failshut.audit.world import World
-from failshut.host.sources import check_text
+from failshut.config.declaration import Declaration
+from failshut.config.policy_file import parse
+from failshut.config.resolve import resolve
+from failshut.host.sources import fetch
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
 from failshut.model.ruleset import Ruleset
 from failshut.model.units import InterfaceName
@@ -17,7 +21,9 @@ CASES = sorted(path.parent for path in (Path(__file__).parent / "golden").glob("
 
 
 def case_world(case: Path, alone: bool = True) -> World:
-    checked = check_text((case / "policy.toml").read_bytes(), "policy.toml")
+    declaration = parse((case / "policy.toml").read_bytes(), "policy.toml")
+    assert isinstance(declaration, Declaration), declaration
+    checked = resolve(declaration, replace(fetch(declaration), cgroups=frozenset(declaration.cgroups)))
     assert checked.policy is not None, checked.findings
     facts = case / "facts.toml"
     settings = tomllib.loads(facts.read_text()) if facts.exists() else {}
@@ -27,6 +33,7 @@ def case_world(case: Path, alone: bool = True) -> World:
         dhcp_uids=(0, 998),
         tunnels={tunnel.interface: LiveTunnel(kind) for tunnel in checked.policy.tunnels},
         egress=settings.get("egress", True),
+        uplinked=tuple(InterfaceName(each) for each in settings.get("uplinked", [])),
     )
     return world_of(checked.policy, machine, alone)
 
@@ -34,4 +41,4 @@ def case_world(case: Path, alone: bool = True) -> World:
 def case_ruleset(case: Path) -> Ruleset:
     reading = read_text((case / "expect.nft").read_text(), "expect.nft")
     assert reading.is_whole, reading.findings
-    return reading.ruleset
+    return as_granted(reading.ruleset)

@@ -112,3 +112,29 @@ def test_without_the_outer_tunnel_the_inner_ones_packets_stay_at_home(hops):
     hops.watch("cable")
     knock(hops)
     assert [each for each in hops.seen() if each.port == 51821], "the control: without the lock its handshake takes the underlay"
+
+
+def test_a_frame_written_below_ip_does_not_enter_the_outer_tunnel(hops):
+    """A packet socket on the outer tunnel's own device. The control: without the layer under IP the server hears it."""
+    frame = """
+import socket, struct
+body = struct.pack("!HHHH", 5, 9001, 14, 0) + b"rawout"
+ends = socket.inet_aton("10.99.0.2") + socket.inet_aton("198.51.100.7")
+head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 1, 0, 64, 17, 0) + ends
+total = sum(struct.unpack("!10H", head)); total = (total >> 16) + (total & 65535)
+head = head[:10] + struct.pack("!H", ~(total + (total >> 16)) & 65535) + head[12:]
+sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
+try:
+    sock.sendto(head + body, ("wg0", 0x800))
+except OSError as error:
+    print(error)
+"""
+
+    def heard_at_server() -> set[str]:
+        hops.watch("served")
+        hops.must("python3", "-c", frame)
+        return heard(hops.seen(), "served")
+
+    assert heard_at_server() == set()
+    hops.must("nft", "delete", "table", "netdev", "failshut")
+    assert heard_at_server() == {"rawout"}

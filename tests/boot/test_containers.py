@@ -37,6 +37,12 @@ docker network create --driver=macvlan --opt=parent=host0 --subnet=192.168.77.0/
 docker network create --subnet=172.31.7.0/24 --ipv6 --subnet=fd32::/64 user
 podman network create --subnet=172.31.8.0/24 --ipv6 --subnet=fd33::/64 user
 """
+# A bridge has its IPv6 addresses when it has had a port for a moment.
+_SETTLED = """
+for device in $(ip -o link show up | awk -F '[:@ ]+' '/LOWER_UP/ { print $2 }'); do
+    if ip -6 addr show dev "$device" tentative | grep -q inet6; then exit 1; fi
+done
+"""
 _SHARED = tuple(f"--volume={each}:{each}:ro" for each in ("/usr", "/bin", "/lib", "/lib64"))
 _NOISE = ("python3", "-I", "-S", "-E", "/usr/local/lib/noise.py")
 # Where the noise in a container counts, seen from the machine.
@@ -120,6 +126,7 @@ def hear(machine: Machine, kind: Kind) -> None:
     # The kernel of a container that is forwarded for takes what the machine will refuse.
     column = 3 if kind.forwarded else 2
     count = f"awk '$1 == \"{wanted}\" {{ print ${column} }}' {_COUNTS}/failshut-noise"
+    assert machine.eventually("sh", "-c", _SETTLED, within=30), "an address stays tentative"
     before = int(machine.run("sh", "-c", count).out or 0)
     assert machine.eventually("sh", "-c", f'[ "$({count})" -gt {before + 50} ]', within=30), f"{kind} does not send"
 

@@ -9,6 +9,18 @@ def test_a_container_leaks_nothing_with_the_tunnel_down(held):
     held("container")
 
 
+@drills("container-named-bridge")
+def test_a_container_of_a_named_bridge_leaks_nothing_with_the_tunnel_down(held):
+    """The choke point lets packets pass to that bridge, and nothing of its own onto the cable."""
+    held("container-named-bridge")
+
+
+@drills("works-bridge")
+def test_a_container_and_the_machine_reach_each_other(held):
+    """By both families, on a bridge that the policy names."""
+    held("works-bridge")
+
+
 @drills("container-flows")
 def test_a_containers_flows_leak_nothing_when_the_rule_is_lost(held):
     """Running flows and new ones."""

@@ -10,15 +10,32 @@ from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
-from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, among, both, compares, either, equals
+from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When, among, both, compares, either, equals
 from failshut.audit.words import UDP
 from failshut.audit.world import DADDR, OIF, SADDR, World
 from failshut.model.host import HostFacts, WireGuardKind
-from failshut.model.marks import ARRIVAL, ARRIVAL_SHIFT
-from failshut.model.policy import Inbound, Lan, Outbound, Policy, Tunnel
-from failshut.model.ruleset import AnySet, Binary, BitOp, Ct, Exthdr, Fib, Match, Meta, Op, Payload, Range, Scalar
+from failshut.model.marks import ARRIVAL, ARRIVAL_SHIFT, TAILSCALE, TAILSCALE_MASK
+from failshut.model.policy import TAILSCALE_INTERFACE, Inbound, Lan, Outbound, Policy, Tailscale, Tunnel
+from failshut.model.ruleset import (
+    AnySet,
+    Binary,
+    BitOp,
+    Ct,
+    Exthdr,
+    Fib,
+    Match,
+    Meta,
+    NamedSet,
+    Op,
+    Payload,
+    Range,
+    Ruleset,
+    Scalar,
+    Table,
+)
 from failshut.model.units import Endpoint, Prefix, Protocol
 
+LOCK = "failshut"
 _SKUID = Meta("skuid")
 _KERNEL = FieldIn("socket", 1, (0,))
 _DHCP_SERVERS = tuple(
@@ -44,12 +61,27 @@ def world_of(policy: Policy, host: HostFacts, alone: bool = True) -> World:
     `alone`: no other table stands beside the lock. One that does may write the tunnel's mark, so that a packet of root's to the
     endpoint is the tunnel's by every sign that there is; the mark it began with is then not asked for.
     """
-    tunnels = tuple(str(each.interface) for each in policy.tunnels)
+    tunnels = tuple(str(each.interface) for each in policy.tunnels) + ((TAILSCALE_INTERFACE,) if policy.tailscale else ())
     endpoints = tuple(endpoint for each in policy.tunnels for endpoint in each.endpoints)
     lan = policy.lan.prefixes if policy.lan else ()
     allowed: dict[int, Predicate] = {family: Some(tuple(_allowances(policy, host, family, alone))) for family in (4, 6)}
     made = World(tunnels, endpoints, lan, underlay=tuple(str(each) for each in host.underlay), allowed=allowed)
+    uplinked = tuple(str(each) for each in host.uplinked)
+    made = replace(made, inside=tuple(policy.forward.bridges), uplinked=uplinked, forwarded=_forwarded(policy, tunnels))
     return replace(made, frames=Some(tuple(_frames(policy, host))))
+
+
+def as_granted(ruleset: Ruleset) -> Ruleset:
+    """Return our lock with its timed sets as they are listed: no packet adds to them, and time only takes away."""
+    return Ruleset(tuple(_frozen(each) if each.name == LOCK else each for each in ruleset.tables))
+
+
+def _frozen(table: Table) -> Table:
+    return replace(table, sets=tuple(each if "dynamic" in each.flags else _plain(each) for each in table.sets))
+
+
+def _plain(named: NamedSet) -> NamedSet:
+    return replace(named, flags=named.flags - {"timeout"}, timeout=0)
 
 
 def _allowances(policy: Policy, host: HostFacts, family: int, alone: bool) -> Iterator[Predicate]:
@@ -63,8 +95,35 @@ def _allowances(policy: Policy, host: HostFacts, family: int, alone: bool) -> It
     for number, device in enumerate(host.underlay, 1):
         yield from (both(own, _reply(each, str(device), number, family)) for each in policy.inbound)
     yield from (both(own, _exception(each, family)) for each in policy.outbound)
+    if policy.tailscale:
+        yield both(own, _tailscale(policy.tailscale, family))
+    if policy.outside:
+        lookups = both(among(Meta("l4proto"), _WITH_PORTS), among(Payload("th", "dport"), _DNS))
+        yield both(own, among(DADDR[family], _fitting(policy.outside.prefixes, family)), Not(lookups))
     if policy.lan:
         yield both(own, _lan(policy.lan, family))
+    # What the tunnel's device sends on to a client is a reply that came through it.
+    clients = among(OIF, tuple(str(each) for each in policy.forward.clients))
+    yield both(DeviceIs("via", tuple(str(each.interface) for each in policy.tunnels)), clients, equals(Ct("direction"), "reply"))
+
+
+def _forwarded(policy: Policy, tunnels: tuple[str, ...]) -> Predicate:
+    """Allow replies out of the tunnel, to the clients that may use it."""
+    clients = among(OIF, tuple(str(each) for each in policy.forward.clients))
+    return both(among(Meta("iifname"), tunnels, When.START), clients, equals(Ct("direction"), "reply"))
+
+
+def _tailscale(tailscale: Tailscale, family: int) -> Predicate:
+    """Allow tailscaled's own packets: its mark, root's socket, and its UDP port or its servers' ports."""
+    mark = Is(Match(Binary(BitOp.AND, Meta("mark"), int(TAILSCALE_MASK)), int(TAILSCALE)), When.START)
+    udp = both(
+        equals(Payload("udp", "sport"), int(tailscale.port)),
+        Not(among(Payload("udp", "dport"), (Range(0, 1023), *_MULTICAST_DNS))),
+    )
+    tcp = among(Payload("tcp", "dport"), tuple(int(each) for each in tailscale.tcp))
+    if tailscale.servers:
+        tcp = both(tcp, among(DADDR[family], _fitting(tailscale.servers, family)))
+    return both(mark, equals(_SKUID, 0), either(udp, tcp))
 
 
 def _transport(tunnel: Tunnel, endpoint: Endpoint, host: HostFacts, alone: bool) -> Predicate:

@@ -143,7 +143,7 @@ def _other_program(world: World, family: int) -> Predicate | None:
 
 def _forwarded(world: World, family: int) -> Predicate | None:
     if world.allowed is not None:
-        return on_underlay(world)
+        return both(on_underlay(world), Not(world.forwarded))
     return both(on_underlay(world), _internet(world, family), FieldIn("mark", 32, (0,)), FieldIn("ct mark", 32, (0,)))
 
 

@@ -43,10 +43,15 @@ class World:
     lan: tuple[Prefix, ...] = ()
     named: tuple[Prefix, ...] = ()
     underlay: tuple[str, ...] = ("eth0",)
+    # Bridges of this machine's own guests: nothing of theirs leads outside.
+    inside: tuple[str, ...] = ()
+    # But for those of them that have a port to the outside.
+    uplinked: tuple[str, ...] = ()
     allowed: dict[int, Predicate] | None = None
     # Who a program is that nothing was promised to.
     uid: int = 1000
     frames: Predicate = field(default_factory=Some)
+    forwarded: Predicate = field(default_factory=Some)
 
     @property
     def is_strict(self) -> bool:
@@ -56,7 +61,7 @@ class World:
 
 def on_underlay(world: World) -> Predicate:
     """Return that the packet leaves on a device that is neither loopback nor a tunnel."""
-    return Not(among(OIF, (LOOPBACK, *world.tunnels)))
+    return either(among(OIF, world.uplinked), Not(among(OIF, (LOOPBACK, *world.tunnels, *world.inside))))
 
 
 def to_any(prefixes: tuple[Prefix, ...], family: int) -> Predicate:
@@ -130,7 +135,7 @@ def _by_way(way: Way) -> list[Predicate]:
 
 def patterns(ruleset: Ruleset, world: World) -> frozenset[str]:
     """Return every device name and pattern that the rules or the question tell apart."""
-    found = {LOOPBACK, *world.tunnels, *world.underlay}
+    found = {LOOPBACK, *world.tunnels, *world.underlay, *world.inside, *world.uplinked}
     for table in ruleset.tables:
         for chain in table.chains:
             if chain.base and chain.base.device:

@@ -59,12 +59,13 @@ def command(ctx: click.Context, /, *, sarif: bool, **options: Any) -> None:
 
 
 def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
+    from failshut.audit.allowed import as_granted  # noqa: PLC0415
     from failshut.audit.prove import audit  # noqa: PLC0415 - z3 is for this verb alone
     from failshut.cli import audit_output as output  # noqa: PLC0415
 
     reading = _read(asked["files"]) if asked["files"] else _running()
     world = _world(reading.ruleset, asked, session, running=not asked["files"])
-    results = audit(reading.ruleset, world, _Progress())
+    results = audit(as_granted(reading.ruleset) if world.is_strict else reading.ruleset, world, _Progress())
     if as_sarif:
         session.print_json(output.sarif(results))
     elif session.json:

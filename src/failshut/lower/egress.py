@@ -55,9 +55,12 @@ _CONTROL_RATE = Limit(rate=10, per="second", burst=10)
 
 def egress_table(policy: Policy, facts: HostFacts) -> Table | None:
     """Return the netdev table, None when the kernel has no egress hook or there is no device to hook."""
-    if not facts.egress or not facts.underlay:
+    # A tunnel that carries another's transport is held as an underlay is: nothing but that enters it, on whatever floor.
+    running = sorted(each for each in policy.transit if each in facts.tunnels and facts.tunnels[each].running)
+    held = (*facts.underlay, *running)
+    if not facts.egress or not held:
         return None
-    devices = tuple(_device_chain(device) for device in facts.underlay)
+    devices = tuple(_device_chain(device) for device in held)
     admit = Chain("admit", tuple(_admit(policy, facts)))
     return Table(Family.NETDEV, NAME, (admit, *devices), counters=(COUNTER,))
 

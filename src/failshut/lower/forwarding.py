@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from ipaddress import ip_address, ip_network
 
-from failshut.lower.rules import ALLOWED, IIFNAME, OIFNAME, any_of, is_, is_not, rule, simplest
+from failshut.lower.rules import ALLOWED, IIFNAME, OIFNAME, address_matches, any_of, is_, is_not, rule, simplest
 from failshut.model.host import HostFacts
 from failshut.model.policy import ForwardMode, Policy
 from failshut.model.ruleset import Ct, Fib, Jump, Match, Meta, Nat, NatKind, Payload, Right, Rule, Verdict
@@ -73,6 +73,20 @@ def forward_masquerade_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]
     """Yield the nat rules: the server knows the tunnel's own address alone."""
     for inside in _sides(policy, facts, IIFNAME):
         yield rule("forward:tunnel", *inside, is_(OIFNAME, _tunnels(policy)), Nat(NatKind.MASQUERADE))
+
+
+def tunnel_spoof_rules(policy: Policy) -> Iterator[Rule]:
+    """Yield the prerouting rules that refuse, out of a tunnel, a source that is reached beside it.
+
+    The tunnel's server would else reflect its data off this machine, as a container would.
+    """
+    beside = (
+        *(policy.lan.prefixes + policy.lan.routed if policy.lan else ()),
+        *(policy.outside.prefixes if policy.outside else ()),
+    )
+    for source in address_matches("saddr", beside):
+        tunnels = is_(IIFNAME, any_of(str(tunnel.interface) for tunnel in policy.tunnels))
+        yield rule("tunnel-source", tunnels, source, is_(Fib(("saddr", "iif"), "oif"), "missing"), Verdict.DROP)
 
 
 def client_rules(policy: Policy) -> Iterator[Rule]:

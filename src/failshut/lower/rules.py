@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_network
 
-from failshut.model.ruleset import AnySet, Jump, Left, Match, Meta, Op, Payload, Right, Rule, Scalar, Statement, Tuple
+from failshut.model.ruleset import AnySet, Jump, Left, Match, Meta, Op, Payload, Range, Right, Rule, Scalar, Statement, Tuple
 from failshut.model.units import Address, Prefix
 
 # What every chain calls the decision "this may use the underlay".
@@ -57,7 +58,26 @@ def address_matches(field: str, prefixes: Iterable[Prefix]) -> Iterator[Match]:
             if not kept or int(prefix.network_address) > int(kept[-1].broadcast_address):
                 kept.append(prefix)
         if kept:
-            yield is_(Payload(protocol, field), any_of(simplest(each) for each in kept))
+            yield is_(Payload(protocol, field), any_of(_as_listed(kept)))
+
+
+def _as_listed(apart: list[Prefix]) -> list[Scalar]:
+    """Return sorted prefixes that are apart as nft lists them: in a set of intervals, those that touch are one."""
+    if len(apart) == 1 or all(each.prefixlen == each.max_prefixlen for each in apart):
+        return [simplest(each) for each in apart]
+    runs: list[list[Prefix]] = []
+    for each in apart:
+        if runs and int(runs[-1][-1].broadcast_address) + 1 == int(each.network_address):
+            runs[-1].append(each)
+        else:
+            runs.append([each])
+    return [_one_interval(run) for run in runs]
+
+
+def _one_interval(run: list[Prefix]) -> Scalar:
+    low, high = run[0].network_address, run[-1].broadcast_address
+    whole = ip_network((low, run[0].max_prefixlen - (int(low) ^ int(high)).bit_length()), strict=False)
+    return simplest(whole) if (whole.network_address, whole.broadcast_address) == (low, high) else Range(low, high)
 
 
 def _by_address(prefix: Prefix) -> tuple[int, int]:

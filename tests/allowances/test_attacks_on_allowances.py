@@ -1,0 +1,182 @@
+"""What an attacker found in the allowances, each with the control in which it is seen to leak."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from failshut.drill.network.wait import until
+from grouped import INTERNET4, ROUTER4, UNDERLAY4
+
+pytestmark = pytest.mark.lab
+
+PYTHON = "/usr/bin/python3"
+NET_RAW = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+NET_RAW = (*NET_RAW, "--inh-caps=-all,+net_raw", "--ambient-caps=+net_raw", "--bounding-set=-all,+net_raw")
+USER = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups")
+LAN = '[allow.lan]\nprefixes = ["192.168.50.0/24"]\n'
+OUTSIDE = '[outside]\nprefixes = ["198.51.100.0/24"]\n'
+
+# An echo request to the machine from somebody else: the answer would carry the data out.
+REFLECT = """
+import socket, struct, sys
+def checksum(data):
+    total = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    total = (total >> 16) + (total & 65535)
+    return ~(total + (total >> 16)) & 65535
+head = struct.pack("!BBHHH", 8, 0, 0, 7, 1) + b"secret" + sys.argv[1].encode().ljust(10)
+body = head[:2] + struct.pack("!H", checksum(head)) + head[4:]
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
+for source in sys.argv[4:]:
+    ends = socket.inet_aton(source) + socket.inet_aton(sys.argv[2])
+    outer = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 1, 0, 64, 1, 0) + ends
+    outer = outer[:10] + struct.pack("!H", checksum(outer)) + outer[12:]
+    to = bytes.fromhex(sys.argv[3].partition("/")[2])
+    raw.sendto(outer + body, (sys.argv[3].partition("/")[0], 0x800, 0, 1, to))
+"""
+
+# Sends to a group that it has joined, and lets only copies with this bit in their mark through (SKF_AD_MARK).
+READ_THE_MARK = """
+import ctypes, socket, struct, sys
+group, port, here = "224.0.0.251", 5353, sys.argv[1]
+heard = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+heard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+heard.bind(("", port))
+heard.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group) + socket.inet_aton(here))
+heard.settimeout(0.3)
+said = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+said.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(here))
+def passes(mask, value):
+    steps = [(0x20, 0, 0, 0xFFFFF000 + 20), (0x54, 0, 0, mask), (0x15, 0, 1, value), (6, 0, 0, 0xFFFFFFFF), (6, 0, 0, 0)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in steps))
+    heard.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(code)))
+    for _ in range(3):
+        said.sendto(b"probe", (group, port))
+        try:
+            heard.recvfrom(99)
+            return True
+        except TimeoutError:
+            pass
+    return False
+print("any" if passes(0, 0) else "none", "zero" if passes(0xFFFFFFFF, 0) else "marked")
+"""
+
+SOURCE_ROUTE = """
+import socket, sys
+via, final, kind = sys.argv[1], sys.argv[2], int(sys.argv[3])
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes([kind, 7, 4]) + socket.inet_aton(via) + b"\\0")
+try:
+    sock.sendto(b"detour", (final, 9001))
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.fixture
+def container(grouped):
+    """A machine with a bridge, and the prefix of commands that run in a container on it."""
+    grouped.must("ip", "link", "add", "br-x", "type", "bridge")
+    grouped.must("ip", "addr", "add", "172.20.0.1/24", "dev", "br-x")
+    grouped.must("ip", "link", "set", "br-x", "up")
+    grouped.must("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    held = grouped.start("unshare", "--net", "sh", "-c", "ip link set lo up; echo ready; exec sleep infinity")
+    assert held.stdout.readline() == "ready\n"
+    inside = ("nsenter", f"--target={held.pid}", "--net")
+    grouped.must("ip", "link", "add", "port", "type", "veth", "peer", "name", "inner")
+    grouped.must("ip", "link", "set", "port", "master", "br-x", "up")
+    grouped.must("ip", "link", "set", "inner", "netns", str(held.pid))
+    for line in ("link set inner up", "addr add 172.20.0.2/24 dev inner", "route add default via 172.20.0.1"):
+        subprocess.run([*inside, "ip", *line.split()], check=True, timeout=20)
+    assert until(lambda: "lower_up" in grouped.must("ip", "link", "show", "port").lower(), within=10)
+    return inside
+
+
+def test_a_container_can_t_reflect_its_data_off_the_machine(grouped, container):
+    """With CAP_NET_RAW it forges a LAN host and a host outside; the control: as itself it is answered, and unlocked it reflects."""
+    grouped.arm(LAN, OUTSIDE)
+    forged = (ROUTER4, INTERNET4)
+    bridge = json.loads(grouped.must("ip", "-j", "link", "show", "br-x"))[0]["address"].replace(":", "")
+
+    def reflect(word: str) -> set[str]:
+        grouped.watch()
+        argv = [*container, *NET_RAW, PYTHON, "-c", REFLECT, word, UNDERLAY4, f"inner/{bridge}", *forged]
+        subprocess.run(argv, check=True, timeout=20)
+        return {each.target for each in grouped.seen() if each.protocol == "icmp" and each.device == "cable"}
+
+    assert reflect("locked") == set()
+    for family in ("inet", "netdev"):
+        grouped.must("nft", "delete", "table", family, "failshut")
+    grouped.must("wg-quick", "down", "wg0")
+    assert reflect("open") == set(forged), "the control"
+
+
+def test_no_program_reads_the_stamp_off_its_own_multicast(grouped):
+    """The kernel hands back a copy of what leaves: it comes without the mark. The control: without that rule it is marked."""
+    grouped.arm(LAN + "multicast = true\n")
+    # wg-quick's own tables would hide it for UDP.
+    for family in ("ip", "ip6"):
+        grouped.must("nft", "delete", "table", family, "wg-quick-wg0")
+
+    assert grouped.must(*USER, PYTHON, "-c", READ_THE_MARK, UNDERLAY4).split() == ["any", "zero"]
+
+    grouped.must("nft", "flush", "chain", "inet", "failshut", "prerouting")
+    assert grouped.must(*USER, PYTHON, "-c", READ_THE_MARK, UNDERLAY4).split() == ["any", "marked"], "the control"
+
+
+@pytest.mark.parametrize(("kind", "via"), [(131, INTERNET4), (137, ROUTER4)], ids=["loose", "strict"])
+def test_a_source_route_leads_nothing_by_an_allowed_address_to_another(grouped, kind, via):
+    """The header names an address that is allowed, the option the one that is meant (RFC 791). The control: unlocked it leaves."""
+    grouped.arm(LAN, OUTSIDE)
+
+    def sent() -> list[str]:
+        grouped.watch()
+        grouped.run(*NET_RAW, PYTHON, "-c", SOURCE_ROUTE, via, "203.0.113.99", str(kind))
+        return [each.target for each in grouped.seen() if each.device == "cable" and "detour" in each.payload]
+
+    assert sent() == []
+    for family in ("inet", "netdev"):
+        grouped.must("nft", "delete", "table", family, "failshut")
+    assert sent(), "the control"
+
+
+def test_a_bridge_s_name_leads_no_one_to_the_internet(grouped):
+    """A bridge that is called as Docker's gets a cable after arming: only private addresses are reached by it."""
+    grouped.must("ip", "link", "add", "br-lan", "type", "bridge")
+    grouped.must("ip", "link", "set", "br-lan", "up")
+    grouped.arm()
+    grouped.must("wg-quick", "down", "wg0")
+    grouped.must("ip", "link", "set", "eth0", "nomaster")
+    # The cable itself becomes the bridge's port; its own layer under IP is there, so that is taken away.
+    grouped.must("nft", "delete", "table", "netdev", "failshut")
+    grouped.must("ip", "link", "set", "eth0", "master", "br-lan")
+    grouped.must("ip", "addr", "add", f"{UNDERLAY4}/24", "dev", "br-lan")
+    grouped.must("ip", "route", "replace", "default", "via", ROUTER4, "dev", "br-lan")
+    send = f"import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'clear', ('{INTERNET4}', 9001))"
+
+    def sent() -> set[str]:
+        grouped.watch()
+        grouped.run(*USER, PYTHON, "-c", send)
+        return {each.target for each in grouped.seen() if each.payload == "clear"}
+
+    assert sent() == set()
+    grouped.must("nft", "delete", "table", "inet", "failshut")
+    assert sent() == {INTERNET4}, "the control"
+
+
+def test_the_tunnel_s_server_can_t_reflect_off_the_machine_what_it_forges(grouped):
+    """Out of the tunnel comes an echo request of a LAN host and of one outside; both are reached beside the tunnel, never by it."""
+    grouped.arm(LAN, OUTSIDE)
+    # The server may send to the underlay's address through the tunnel.
+    grouped.server("sh", "-c", "wg set served peer $(wg show served peers) allowed-ips 10.99.0.2/32,192.168.50.2/32")
+
+    def reflect(word: str) -> set[str]:
+        grouped.watch()
+        grouped.server("/usr/bin/python3", "-c", REFLECT, word, UNDERLAY4, "served/", ROUTER4, INTERNET4)
+        return {each.target for each in grouped.seen() if each.protocol == "icmp" and each.device == "cable"}
+
+    assert reflect("locked") == set()
+    grouped.must("nft", "flush", "chain", "inet", "failshut", "prerouting")
+    assert reflect("open"), "the control: without the rule the machine answers in the clear"

@@ -100,6 +100,7 @@ def _allow() -> list[str]:
         "[allow]",
         "dhcp = true   # narrowed to what a DHCP client sends",
         "ndp = true    # IPv6 neighbour and router discovery, link-local only",
+        "portal = false   # true: `failshut portal` may let one browser sign in at a captive portal, for five minutes",
         "",
     ]
 

@@ -202,7 +202,7 @@ def test_killed_at_any_step_the_lock_holds_and_what_was_open_ends(machine, step)
     at_the_step = {
         "asking": lambda: machine.elements("probe4"),
         "trying": lambda: machine.elements("candidates4"),
-        "arming": lambda: machine.run("test", "-d", "/etc/failshut/armed/.2").returncode == 0,
+        "arming": lambda: machine.run("sh", "-c", "ls -d /etc/failshut/armed/.[0-9]*").returncode == 0,
     }[step]
     process = machine.refreshing()
 
@@ -215,12 +215,16 @@ def test_killed_at_any_step_the_lock_holds_and_what_was_open_ends(machine, step)
         assert machine.is_shut()
         machine.run("ping", "-c1", "-W1", "198.51.100.7")
     assert left <= {("udp", each, 51820) for each in (SERVER, LIAR, MOVED)}
-    assert machine.failshut("status", "--json").stdout.count('"state": "armed"') == 1
+    # Cut off between the kernel and the record, an arming shows as drift; the lock in the kernel is whole.
+    assert json.loads(machine.failshut("status", "--json").stdout)["state"] in (
+        {"armed", "drift"} if step == "arming" else {"armed"}
+    )
     machine.zone(MOVED)
     machine.delay(0)
     assert machine.refresh().returncode == 0
     assert machine.pins() == [MOVED]
     assert machine.carries()
+    assert json.loads(machine.failshut("status", "--json").stdout)["state"] == "armed"
 
 
 def test_a_config_with_a_name_comes_up_by_its_pin(machine):

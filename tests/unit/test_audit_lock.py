@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from audit_golden import CASES, case_ruleset, case_world
@@ -57,7 +57,13 @@ foreign_tables = st.tuples(*(tables(f"foreign{number}", odd=False) for number in
 
 
 @pytest.mark.parametrize("name", ["guide", "kernel_wireguard"])
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 @given(foreign=foreign_tables)
 def test_five_random_foreign_tables_cannot_open_the_lock(name, foreign):
     """Others may mark, translate, re-route and accept as they like: what leaves is what the policy allows."""

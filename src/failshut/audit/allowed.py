@@ -59,7 +59,8 @@ def world_of(policy: Policy, host: HostFacts, alone: bool = True) -> World:
     """Return the world that a policy is proved in.
 
     `alone`: no other table stands beside the lock. One that does may write the tunnel's mark, so that a packet of root's to the
-    endpoint is the tunnel's by every sign that there is; the mark it began with is then not asked for.
+    endpoint is the tunnel's by every sign that there is; the mark it began with is then not asked for. And it may save the mark of
+    what is outside the tunnel in the connection and restore it later: such a connection was allowed when it got the mark.
     """
     tunnels = tuple(str(each.interface) for each in policy.tunnels) + ((TAILSCALE_INTERFACE,) if policy.tailscale else ())
     endpoints = tuple(endpoint for each in policy.tunnels for endpoint in each.endpoints)
@@ -87,6 +88,11 @@ def _plain(named: NamedSet) -> NamedSet:
 def _allowances(policy: Policy, host: HostFacts, family: int, alone: bool) -> Iterator[Predicate]:
     for tunnel in policy.tunnels:
         yield from (_transport(tunnel, each, host, alone) for each in tunnel.endpoints if each.address.version == family)
+    if not alone:
+        # Only our own rules know this machine's mark of what is outside; a table that saves and restores marks gives it back to the
+        # connection that had it.
+        ours = (int(host.outside), int(host.probe))
+        yield either(FieldIn("ct mark", 32, ours), FieldIn("mark", 32, ours))
     if policy.dhcp:
         yield _dhcp(host, family)
     if policy.ndp and family == 6:

@@ -47,16 +47,18 @@ def from_bridge_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
         yield rule("bridge", *bridges, Verdict.ACCEPT)
 
 
-def bridge_spoof_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
-    """Yield the prerouting rules that refuse a source that is not of the bridge it comes from.
+def guest_spoof_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the prerouting rules that refuse a source that is not of the bridge, or of the clients' cable, that it comes from.
 
     A container would else reflect its data off this machine: the answer to a forged LAN host leaves as the machine's own.
     """
-    if policy.forward.bridges:
+    sides = [("bridge-source", _bridges(policy, facts, IIFNAME))] if policy.forward.bridges else []
+    if policy.forward.mode is ForwardMode.TUNNEL and policy.forward.clients:
+        sides.append(("client-source", (is_(IIFNAME, any_of(str(each) for each in policy.forward.clients)),)))
+    for comment, side in sides:
         for family, nobody in (("ip", "0.0.0.0"), ("ip6", "::")):
             somebody = is_not(Payload(family, "saddr"), ip_address(nobody))
-            elsewhere = is_(Fib(("saddr", "iif"), "oif"), "missing")
-            yield rule("bridge-source", *_bridges(policy, facts, IIFNAME), somebody, elsewhere, Verdict.DROP)
+            yield rule(comment, *side, somebody, is_(Fib(("saddr", "iif"), "oif"), "missing"), Verdict.DROP)
 
 
 def forward_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from failshut.lower.destinations import outbound_rules, source_rules
 from failshut.lower.forwarding import (
-    bridge_spoof_rules,
     client_rules,
     forward_masquerade_rules,
     forward_rules,
     from_bridge_rules,
+    guest_spoof_rules,
     to_bridge_rules,
     tunnel_spoof_rules,
 )
@@ -158,7 +158,7 @@ def _transit(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
 def _prerouting(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
     # The kernel hands the machine a copy of each multicast packet that it sends: by its mark any program could read the stamp.
     secret = rule("stamp", is_(META_MARK, facts.stamp), Assign(META_MARK, 0))
-    spoof = (secret, *_spoof_rules(policy, facts), *bridge_spoof_rules(policy, facts), *tunnel_spoof_rules(policy))
+    spoof = (secret, *_spoof_rules(policy, facts), *guest_spoof_rules(policy, facts), *tunnel_spoof_rules(policy))
     yield Chain("prerouting", spoof, _base(Hook.PREROUTING, _RAW, Verdict.ACCEPT))
     arrival = (*outside_return_rules(facts), *tailscale_arrival_rules(policy), *arrival_rules(policy, facts))
     yield Chain("arrival", arrival, _base(Hook.PREROUTING, _AFTER_MANGLE, Verdict.ACCEPT))

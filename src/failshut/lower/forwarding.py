@@ -47,18 +47,32 @@ def from_bridge_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
         yield rule("bridge", *bridges, Verdict.ACCEPT)
 
 
-def guest_spoof_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
-    """Yield the prerouting rules that refuse a source that is not of the bridge, or of the clients' cable, that it comes from.
+def bridge_spoof_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the prerouting rules that refuse a source that is not of the bridge it comes from.
 
     A container would else reflect its data off this machine: the answer to a forged LAN host leaves as the machine's own.
     """
-    sides = [("bridge-source", _bridges(policy, facts, IIFNAME))] if policy.forward.bridges else []
-    if policy.forward.mode is ForwardMode.TUNNEL and policy.forward.clients:
-        sides.append(("client-source", (is_(IIFNAME, any_of(str(each) for each in policy.forward.clients)),)))
-    for comment, side in sides:
+    if policy.forward.bridges:
         for family, nobody in (("ip", "0.0.0.0"), ("ip6", "::")):
             somebody = is_not(Payload(family, "saddr"), ip_address(nobody))
-            yield rule(comment, *side, somebody, is_(Fib(("saddr", "iif"), "oif"), "missing"), Verdict.DROP)
+            elsewhere = is_(Fib(("saddr", "iif"), "oif"), "missing")
+            yield rule("bridge-source", *_bridges(policy, facts, IIFNAME), somebody, elsewhere, Verdict.DROP)
+
+
+def borrowed_source_rules(policy: Policy) -> Iterator[Rule]:
+    """Yield the prerouting rules that refuse, from a tunnel or a routed client, a source that is reached beside the tunnel.
+
+    The tunnel's server, or the client, would else reflect its data off this machine, as a container would.
+    """
+    beside = (
+        *(policy.lan.prefixes + policy.lan.routed if policy.lan else ()),
+        *(policy.outside.prefixes if policy.outside else ()),
+    )
+    clients = policy.forward.clients if policy.forward.mode is ForwardMode.TUNNEL else ()
+    devices = any_of((*(str(tunnel.interface) for tunnel in policy.tunnels), *map(str, clients)))
+    for source in address_matches("saddr", beside):
+        elsewhere = is_(Fib(("saddr", "iif"), "oif"), "missing")
+        yield rule("borrowed-source", is_(IIFNAME, devices), source, elsewhere, Verdict.DROP)
 
 
 def forward_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
@@ -75,20 +89,6 @@ def forward_masquerade_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]
     """Yield the nat rules: the server knows the tunnel's own address alone."""
     for inside in _sides(policy, facts, IIFNAME):
         yield rule("forward:tunnel", *inside, is_(OIFNAME, _tunnels(policy)), Nat(NatKind.MASQUERADE))
-
-
-def tunnel_spoof_rules(policy: Policy) -> Iterator[Rule]:
-    """Yield the prerouting rules that refuse, out of a tunnel, a source that is reached beside it.
-
-    The tunnel's server would else reflect its data off this machine, as a container would.
-    """
-    beside = (
-        *(policy.lan.prefixes + policy.lan.routed if policy.lan else ()),
-        *(policy.outside.prefixes if policy.outside else ()),
-    )
-    for source in address_matches("saddr", beside):
-        tunnels = is_(IIFNAME, any_of(str(tunnel.interface) for tunnel in policy.tunnels))
-        yield rule("tunnel-source", tunnels, source, is_(Fib(("saddr", "iif"), "oif"), "missing"), Verdict.DROP)
 
 
 def client_rules(policy: Policy) -> Iterator[Rule]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from failshut.lower.destinations import outbound_rules, source_rules
 from failshut.lower.forwarding import (
+    borrowed_source_rules,
+    bridge_spoof_rules,
     client_rules,
     forward_masquerade_rules,
     forward_rules,
     from_bridge_rules,
-    guest_spoof_rules,
     to_bridge_rules,
-    tunnel_spoof_rules,
 )
 from failshut.lower.lan import lan_rules, multicast_input_rules, on_link_rules
 from failshut.lower.ledger import COUNTERS, blocked_rules, forwarded_rules, ledger_sets
@@ -158,7 +158,7 @@ def _transit(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
 def _prerouting(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
     # The kernel hands the machine a copy of each multicast packet that it sends: by its mark any program could read the stamp.
     secret = rule("stamp", is_(META_MARK, facts.stamp), Assign(META_MARK, 0))
-    spoof = (secret, *_spoof_rules(policy, facts), *guest_spoof_rules(policy, facts), *tunnel_spoof_rules(policy))
+    spoof = (secret, *_spoof_rules(policy, facts), *bridge_spoof_rules(policy, facts), *borrowed_source_rules(policy))
     yield Chain("prerouting", spoof, _base(Hook.PREROUTING, _RAW, Verdict.ACCEPT))
     arrival = (*outside_return_rules(facts), *tailscale_arrival_rules(policy), *arrival_rules(policy, facts))
     yield Chain("arrival", arrival, _base(Hook.PREROUTING, _AFTER_MANGLE, Verdict.ACCEPT))

@@ -113,3 +113,28 @@ def test_a_service_on_demand_answers_only_while_it_is_open(grouped):
     assert answers(2223) == {"silence"}
     assert grouped.failshut("revoke", "ssh").returncode == 0
     assert answers() == {"silence"}
+
+
+def test_a_pin_is_open_to_its_control_group_and_to_nobody_else(grouped):
+    """A program of the group reaches the address and the port, with the tunnel up; not the next port, nor does another group's.
+
+    The group's socket chose the tunnel's address, so the packet is masqueraded.
+    """
+    grouped.must("mkdir", "-p", "/sys/fs/cgroup/clock.slice/ntp.slice", "/sys/fs/cgroup/clock.slice/other.slice")
+    pin = (
+        f'[[allow.outbound]]\nname = "ntp"\nprotocol = "udp"\nto = ["{INTERNET4}"]\nport = 123\ncgroup = "clock.slice/ntp.slice"\n'
+    )
+    grouped.arm(pin)
+
+    def heard_from(group: str) -> set[tuple[str, str, int]]:
+        enter = ("sh", "-c", f'echo 0 >/sys/fs/cgroup/clock.slice/{group}/cgroup.procs && exec "$@"', "sh")
+        grouped.watch()
+        grouped.must(*enter, PYTHON, "-c", SAY, f"udp {INTERNET4} 123", f"udp {INTERNET4} 124", f"tcp {INTERNET4} 123")
+        return {(each.source, each.target, each.port) for each in grouped.seen() if each.device == "cable" and each.port}
+
+    assert heard_from("ntp.slice") == {(UNDERLAY4, INTERNET4, 123)}
+    assert heard_from("other.slice") == set()
+    for family in ("inet", "netdev"):
+        grouped.must("nft", "delete", "table", family, "failshut")
+    grouped.must("wg-quick", "down", "wg0")
+    assert (UNDERLAY4, INTERNET4, 124) in heard_from("other.slice"), "the control"

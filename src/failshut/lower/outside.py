@@ -35,7 +35,6 @@ from failshut.model.ruleset import (
     masked,
 )
 from failshut.model.timed import OUTSIDE_PROGRAMS, PORTAL_DNS, PORTAL_PROGRAMS, PROBE, TIMED, TIMED_LAN, TIMED_TO, TIMED_USER
-from failshut.model.units import Prefix
 
 _CT_MARK = Ct("mark")
 _TRANSPORT = AnySet(("tcp", "udp"))
@@ -115,8 +114,9 @@ def outside_underlay_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
         yield rule("probe", is_(META_MARK, facts.probe), root, is_(site(family), SetRef(f"{PROBE}{version}")), ALLOWED)
     yield rule("timed", is_(Meta("nfproto"), SetRef(TIMED)), Jump("timed-underlay"))
     yield rule("outside", is_(META_MARK, facts.outside), ALLOWED)
-    if policy.outside and policy.outside.prefixes:
-        yield from _outside_prefixes(policy.outside.prefixes)
+    if policy.outside:
+        for address in address_matches("daddr", policy.outside.prefixes):
+            yield rule("outside:prefix", address, Jump("outside-prefix"))
 
 
 def timed_underlay_rules() -> Iterator[Rule]:
@@ -179,7 +179,7 @@ def _portal_programs() -> Iterator[Rule]:
     yield rule("portal:web", is_(Payload("tcp", "dport"), AnySet((80, 443))), _MARKED)
 
 
-def _outside_prefixes(prefixes: tuple[Prefix, ...]) -> Iterator[Rule]:
-    for address in address_matches("daddr", prefixes):
-        yield rule("dns", address, is_(L4PROTO, _PORTED), is_(Payload("th", "dport"), AnySet(DNS_PORTS)), Verdict.RETURN)
-        yield rule("outside:prefix", address, ALLOWED)
+def outside_prefix_rules() -> Iterator[Rule]:
+    """Yield the rules for what is bound for a prefix that stays outside: everything but look-ups of names."""
+    yield rule("dns", is_(L4PROTO, _PORTED), is_(Payload("th", "dport"), AnySet(DNS_PORTS)), Verdict.RETURN)
+    yield rule("outside:prefix", ALLOWED)

@@ -101,7 +101,9 @@ class Connected(Sandbox):
     def outside(self) -> str:
         """Return what a restored tunnel must have: addresses, rules, routes, other tables than ours, without numbers that count."""
         script = (
-            "ip -br addr show wg0 | sed 's/fe80:[^ ]*//'; ip rule; ip -6 rule; "
+            "ip -br addr show wg0 | sed 's/fe80:[^ ]*//'; "
+            # wg-quick takes our rule for its table away with its own, and puts its own after ours: the same ways, other numbers.
+            "for family in -4 -6; do ip $family rule | sed 's/^[0-9]*:\\t*//; s/ proto 245//' | sort -u; done; "
             "ip route show table 51820; ip -6 route show table 51820; "
             "nft -s list tables | grep -v failshut | sort; wg show wg0 fwmark; wg show wg0 allowed-ips; cat /etc/wireguard/wg0.conf"
         )

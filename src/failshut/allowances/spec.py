@@ -11,7 +11,7 @@ from failshut.allowances.openings import LanNetwork, Named, Opening, To
 from failshut.config.checks import is_local
 from failshut.config.checks.view import WIDEST
 from failshut.config.values import Mistake, is_wider, prefix
-from failshut.lower.outside import DNS_PORTS
+from failshut.lower.rules import DNS_PORTS
 from failshut.model.exits import Exit
 from failshut.model.policy import Policy
 from failshut.model.units import Port, Prefix, Protocol

@@ -12,7 +12,7 @@ from failshut.model.policy import ForwardMode, Policy
 from failshut.model.ruleset import Ct, Fib, Jump, Match, Meta, Nat, NatKind, Payload, Right, Rule, Verdict
 
 _REPLY = is_(Ct("direction"), "reply")
-
+_NOT_ROUTED_BACK = is_(Fib(("saddr", "iif"), "oif"), "missing")
 
 # What lies on a container's or a guest's network, with what its own link needs. A bridge that gets a port to the outside after
 # arming still leads nobody to the Internet.
@@ -53,10 +53,7 @@ def bridge_spoof_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     A container would else reflect its data off this machine: the answer to a forged LAN host leaves as the machine's own.
     """
     if policy.forward.bridges:
-        for family, nobody in (("ip", "0.0.0.0"), ("ip6", "::")):
-            somebody = is_not(Payload(family, "saddr"), ip_address(nobody))
-            elsewhere = is_(Fib(("saddr", "iif"), "oif"), "missing")
-            yield rule("bridge-source", *_bridges(policy, facts, IIFNAME), somebody, elsewhere, Verdict.DROP)
+        yield from _foreign_sources("bridge-source", *_bridges(policy, facts, IIFNAME))
 
 
 def borrowed_source_rules(policy: Policy) -> Iterator[Rule]:
@@ -64,16 +61,19 @@ def borrowed_source_rules(policy: Policy) -> Iterator[Rule]:
 
     The tunnel's server, or the client, would else reflect its data off this machine, as a container would.
     """
-    clients = policy.forward.clients if policy.forward.mode is ForwardMode.TUNNEL else ()
-    devices = any_of((*(str(tunnel.interface) for tunnel in policy.tunnels), *map(str, clients)))
-    elsewhere = is_(Fib(("saddr", "iif"), "oif"), "missing")
+    devices = any_of((*(str(tunnel.interface) for tunnel in policy.tunnels), *map(str, policy.forward.served_clients)))
     for source in address_matches("saddr", policy.lan.prefixes + policy.lan.routed if policy.lan else ()):
-        yield rule("borrowed-source", is_(IIFNAME, devices), source, elsewhere, Verdict.DROP)
+        yield rule("borrowed-source", is_(IIFNAME, devices), source, _NOT_ROUTED_BACK, Verdict.DROP)
     if policy.outside and policy.outside.prefixes:
         # Whatever is not routed by the tunnel: a second set of as many as 100,000 prefixes would double the time of a load.
-        for family, nobody in (("ip", "0.0.0.0"), ("ip6", "::")):
-            somebody = is_not(Payload(family, "saddr"), ip_address(nobody))
-            yield rule("borrowed-source", is_(IIFNAME, _tunnels(policy)), somebody, elsewhere, Verdict.DROP)
+        yield from _foreign_sources("borrowed-source", is_(IIFNAME, _tunnels(policy)))
+
+
+def _foreign_sources(comment: str, *side: Match) -> Iterator[Rule]:
+    """Yield the rules that refuse, from one side, a source that is not routed back there. Who has no address yet may speak."""
+    for family, nobody in (("ip", "0.0.0.0"), ("ip6", "::")):
+        somebody = is_not(Payload(family, "saddr"), ip_address(nobody))
+        yield rule(comment, *side, somebody, _NOT_ROUTED_BACK, Verdict.DROP)
 
 
 def forward_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
@@ -94,8 +94,8 @@ def forward_masquerade_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]
 
 def client_rules(policy: Policy) -> Iterator[Rule]:
     """Yield the choke point's rule for answers from the tunnel to routed clients."""
-    if policy.forward.mode is ForwardMode.TUNNEL and policy.forward.clients:
-        to_clients = is_(OIFNAME, any_of(str(each) for each in policy.forward.clients))
+    if policy.forward.served_clients:
+        to_clients = is_(OIFNAME, any_of(str(each) for each in policy.forward.served_clients))
         yield rule("forward:replies", is_(IIFNAME, _tunnels(policy)), to_clients, _REPLY, ALLOWED)
 
 
@@ -104,8 +104,8 @@ def _sides(policy: Policy, facts: HostFacts, device: Meta) -> Iterator[tuple[Mat
     if policy.forward.mode is ForwardMode.TUNNEL:
         if policy.forward.bridges:
             yield _bridges(policy, facts, device)
-        if policy.forward.clients:
-            yield (is_(device, any_of(str(each) for each in policy.forward.clients)),)
+        if policy.forward.served_clients:
+            yield (is_(device, any_of(str(each) for each in policy.forward.served_clients)),)
 
 
 def _bridges(policy: Policy, facts: HostFacts, device: Meta) -> tuple[Match, ...]:

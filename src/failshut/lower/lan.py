@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from failshut.lower.outside import DNS_PORTS
-from failshut.lower.rules import ALLOWED, L4PROTO, META_MARK, OIFNAME, address_matches, any_of, is_, rule
+from failshut.lower.rules import ALLOWED, DNS_PORTS, META_MARK, OIFNAME, address_matches, any_of, is_, rule, to_ports
 from failshut.lower.sets import gate
 from failshut.model.host import HostFacts
 from failshut.model.policy import Lan, MulticastName, Policy
-from failshut.model.ruleset import AnySet, Assign, Jump, Match, Payload, Range, Rule, Verdict
+from failshut.model.ruleset import Assign, Jump, Match, Payload, Range, Rule, Verdict
 from failshut.model.units import Protocol
 
-_PORTED = AnySet(("tcp", "udp", "udplite", "sctp", "dccp"))
 # What goes to the link stays on it: no router carries a packet on whose hop limit is 1.
 ON_LINK = Jump("allowed-on-link", goto=True)
 
@@ -43,7 +41,7 @@ def lan_rules(policy: Policy) -> Iterator[Rule]:
     always = (*gate("lan", on_demand=lan.on_demand), *_interfaces(lan))
     if not lan.dns:
         ports = (*DNS_PORTS, *(MULTICAST_GROUPS[each][0] for each in _LOOKUPS if each not in lan.multicast))
-        yield rule("dns", is_(L4PROTO, _PORTED), is_(Payload("th", "dport"), AnySet(ports)), Verdict.RETURN)
+        yield rule("dns", *to_ports(ports), Verdict.RETURN)
     for services in _services(lan):
         for address in address_matches("daddr", lan.prefixes):
             yield rule("allow:lan", *always, *services, address, ON_LINK)

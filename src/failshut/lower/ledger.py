@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from failshut.lower.rules import L4PROTO, SKUID, is_, is_not, rule
+from failshut.lower.rules import FAMILIES, L4PROTO, SKUID, is_, is_not, rule
 from failshut.model.policy import BlockedLog, Policy
 from failshut.model.ruleset import AnySet, Concat, Counter, Limit, Log, NamedSet, Payload, Rule, Update
 
@@ -18,7 +18,6 @@ NFLOG_GROUP = 7
 _SIZE = 4096
 _HOUR = 3600
 _PORTED = AnySet(("tcp", "udp"))
-_ADDRESS = {"ip": ("ipv4_addr", "4"), "ip6": ("ipv6_addr", "6")}
 _LOG_RATE = Limit(rate=5, per="second", burst=20)
 
 _LOG: dict[BlockedLog, Log | None] = {
@@ -30,16 +29,16 @@ _LOG: dict[BlockedLog, Log | None] = {
 
 def ledger_sets() -> Iterator[NamedSet]:
     """Yield the dynamic sets: `blocked4/6` for local programs, `forwarded4/6` for routed clients."""
-    for address, version in _ADDRESS.values():
+    for version, (_, address) in FAMILIES.items():
         yield _dynamic(f"blocked{version}", (address, "inet_proto", "inet_service", "uid"))
-    for address, version in _ADDRESS.values():
+    for version, (_, address) in FAMILIES.items():
         yield _dynamic(f"forwarded{version}", (address, address, "inet_proto", "inet_service"))
 
 
 def blocked_rules(policy: Policy) -> Iterator[Rule]:
     """Yield the bookkeeping for what local programs sent. ICMP and the like have no port: 0 stands for it."""
     yield rule("count", Counter("blocked"))
-    for family, (_, version) in _ADDRESS.items():
+    for version, (family, _) in FAMILIES.items():
         destination = Payload(family, "daddr")
         key = Concat((destination, L4PROTO, Payload("th", "dport"), SKUID))
         yield rule("count", is_(L4PROTO, _PORTED), Update(f"blocked{version}", key))
@@ -51,7 +50,7 @@ def blocked_rules(policy: Policy) -> Iterator[Rule]:
 def forwarded_rules(policy: Policy) -> Iterator[Rule]:
     """Yield the bookkeeping for what routed clients, containers and machines sent."""
     yield rule("count", Counter("forwarded"))
-    for family, (_, version) in _ADDRESS.items():
+    for version, (family, _) in FAMILIES.items():
         key = Concat((Payload(family, "saddr"), Payload(family, "daddr"), L4PROTO, Payload("th", "dport")))
         yield rule("count", is_(L4PROTO, _PORTED), Update(f"forwarded{version}", key))
     yield from _log_rules(policy)

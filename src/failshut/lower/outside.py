@@ -9,8 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from failshut.lower.rules import ALLOWED, L4PROTO, META_MARK, OIFNAME, SKUID, address_matches, any_of, is_, is_not, rule
-from failshut.lower.sets import FAMILIES, by_user, gate, programs_of, site
+from failshut.lower.rules import (
+    ALLOWED,
+    DNS_PORTS,
+    FAMILIES,
+    L4PROTO,
+    LOOKUP_PORTS,
+    META_MARK,
+    OIFNAME,
+    SKUID,
+    address_matches,
+    any_of,
+    is_,
+    is_not,
+    rule,
+    to_ports,
+)
+from failshut.lower.sets import by_user, gate, programs_of, site
 from failshut.model.host import HostFacts
 from failshut.model.marks import ARRIVAL, ARRIVED_OUTSIDE, OUTSIDE_ZONE
 from failshut.model.policy import PORTAL_SLICE, Outbound, Policy, slice_path
@@ -38,9 +53,6 @@ from failshut.model.timed import OUTSIDE_PROGRAMS, PORTAL_DNS, PORTAL_PROGRAMS, 
 
 _CT_MARK = Ct("mark")
 _TRANSPORT = AnySet(("tcp", "udp"))
-_PORTED = AnySet(("tcp", "udp", "udplite", "sctp", "dccp"))
-DNS_PORTS = (53, 853)
-LOOKUP_PORTS = (*DNS_PORTS, 5353, 5355)
 _MARKED = Jump("outside-mark", goto=True)
 
 
@@ -51,10 +63,8 @@ def outside_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     if not (policy.outside or policy.portal or any(_is_marked(pin) for pin in policy.outbound)):
         return
     yield rule("loopback", is_(Meta("oif"), "lo"), Verdict.ACCEPT)
-    if policy.outside:
-        yield rule("outside", _programs(policy.outside.cgroup, OUTSIDE_PROGRAMS), Jump(OUTSIDE_PROGRAMS))
-    if policy.portal:
-        yield rule("portal", _programs(slice_path(PORTAL_SLICE), PORTAL_PROGRAMS), Jump(PORTAL_PROGRAMS))
+    for comment, match, chain in _slices(policy):
+        yield rule(comment, match, Jump(chain))
     for pin in policy.outbound:
         if _is_marked(pin):
             for matches in pin_matches(pin):
@@ -70,11 +80,16 @@ def zone_rules(policy: Policy) -> Iterator[Rule]:
         yield rule("outside:zone", match, Assign(Ct("zone", "original"), OUTSIDE_ZONE), Verdict.ACCEPT)
 
 
-def _all_programs(policy: Policy) -> Iterator[Match]:
+def _slices(policy: Policy) -> Iterator[tuple[str, Match, str]]:
+    """Yield the slices whose programs are outside: the rules' comment, the match, and the set, whose name the chain has too."""
     if policy.outside:
-        yield _programs(policy.outside.cgroup, OUTSIDE_PROGRAMS)
+        yield "outside", _programs(policy.outside.cgroup, OUTSIDE_PROGRAMS), OUTSIDE_PROGRAMS
     if policy.portal:
-        yield _programs(slice_path(PORTAL_SLICE), PORTAL_PROGRAMS)
+        yield "portal", _programs(slice_path(PORTAL_SLICE), PORTAL_PROGRAMS), PORTAL_PROGRAMS
+
+
+def _all_programs(policy: Policy) -> Iterator[Match]:
+    yield from (match for _, match, _ in _slices(policy))
     for pin in policy.outbound:
         yield from _of_programs(pin)
 
@@ -123,7 +138,7 @@ def timed_underlay_rules() -> Iterator[Rule]:
     """Yield the choke point's rules for what is open for a time, also for packets that were not routed anew."""
     for version, (family, _) in FAMILIES.items():
         there = is_(Payload(family, "daddr"), SetRef(f"{TIMED_LAN}{version}"))
-        yield rule("dns", there, is_(L4PROTO, _PORTED), is_(Payload("th", "dport"), AnySet(LOOKUP_PORTS)), Verdict.RETURN)
+        yield rule("dns", there, *to_ports(LOOKUP_PORTS), Verdict.RETURN)
         yield rule("timed:lan", there, Jump("allowed-on-link", goto=True))
         yield rule("timed:to", is_(site(family), SetRef(f"{TIMED_TO}{version}")), ALLOWED)
         yield rule("timed:to", is_(by_user(family), SetRef(f"{TIMED_USER}{version}")), ALLOWED)
@@ -155,7 +170,7 @@ def _timed() -> Iterator[Rule]:
         there = is_(Payload(family, "daddr"), SetRef(f"{TIMED_LAN}{version}"))
         yield rule("timed:to", is_(site(family), SetRef(f"{TIMED_TO}{version}")), _MARKED)
         yield rule("timed:to", is_(by_user(family), SetRef(f"{TIMED_USER}{version}")), _MARKED)
-        yield rule("dns", there, is_(L4PROTO, _PORTED), is_(Payload("th", "dport"), AnySet(LOOKUP_PORTS)), Verdict.RETURN)
+        yield rule("dns", there, *to_ports(LOOKUP_PORTS), Verdict.RETURN)
         yield rule("timed:lan", there, _MARKED)
 
 
@@ -167,7 +182,7 @@ def _outside_programs(policy: Policy) -> Iterator[Rule]:
         if named:
             asked = is_(Payload(family, "daddr"), any_of(named))
             yield rule("outside:dns", asked, is_(L4PROTO, _TRANSPORT), is_(Payload("th", "dport"), AnySet(DNS_PORTS)), _MARKED)
-    yield rule("dns", is_(L4PROTO, _PORTED), is_(Payload("th", "dport"), AnySet(DNS_PORTS)), Verdict.RETURN)
+    yield rule("dns", *to_ports(DNS_PORTS), Verdict.RETURN)
     yield rule("outside", _MARKED)
 
 
@@ -181,5 +196,5 @@ def _portal_programs() -> Iterator[Rule]:
 
 def outside_prefix_rules() -> Iterator[Rule]:
     """Yield the rules for what is bound for a prefix that stays outside: everything but look-ups of names."""
-    yield rule("dns", is_(L4PROTO, _PORTED), is_(Payload("th", "dport"), AnySet(DNS_PORTS)), Verdict.RETURN)
+    yield rule("dns", *to_ports(DNS_PORTS), Verdict.RETURN)
     yield rule("outside:prefix", ALLOWED)

@@ -11,11 +11,20 @@ from failshut.model.units import Address, Prefix
 # What every chain calls the decision "this may use the underlay".
 ALLOWED = Jump("allowed", goto=True)
 
+# By IP version: nft's word for the header, and for the type of its addresses.
+FAMILIES = {"4": ("ip", "ipv4_addr"), "6": ("ip6", "ipv6_addr")}
+
 META_MARK = Meta("mark")
 OIFNAME = Meta("oifname")
 IIFNAME = Meta("iifname")
 L4PROTO = Meta("l4proto")
+# Every protocol whose packets have ports.
+PORTED = AnySet(("tcp", "udp", "udplite", "sctp", "dccp"))
 SKUID = Meta("skuid")
+
+# DNS and DNS over TLS; mDNS and LLMNR also answer a question that is sent to one host.
+DNS_PORTS = (53, 853)
+LOOKUP_PORTS = (*DNS_PORTS, 5353, 5355)
 
 
 def rule(comment: str, *statements: Statement) -> Rule:
@@ -31,6 +40,11 @@ def is_(left: Left, right: Right) -> Match:
 def is_not(left: Left, right: Right) -> Match:
     """Return the match `left != right`."""
     return Match(left, right, Op.NE)
+
+
+def to_ports(ports: Iterable[int]) -> tuple[Match, Match]:
+    """Return the match on these destination ports, by whatever protocol."""
+    return is_(L4PROTO, PORTED), is_(Payload("th", "dport"), AnySet(tuple(ports)))
 
 
 def any_of(elements: Iterable[Scalar | Tuple]) -> Right:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from failshut.lower.rules import L4PROTO, SKUID, is_
+from failshut.lower.rules import FAMILIES, L4PROTO, SKUID, is_
 from failshut.model.policy import Outbound, Policy
 from failshut.model.ruleset import Concat, Expression, Match, Meta, NamedSet, Payload, SetRef
 from failshut.model.timed import (
@@ -24,7 +24,6 @@ from failshut.model.timed import (
     gate_name,
 )
 
-FAMILIES = {"4": ("ip", "ipv4_addr"), "6": ("ip6", "ipv6_addr")}
 _SITE = ("inet_proto", "inet_service")
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from failshut.lower.rules import ALLOWED, IIFNAME, META_MARK, OIFNAME, SKUID, any_of, is_, rule
-from failshut.lower.sets import FAMILIES, site
+from failshut.lower.rules import ALLOWED, FAMILIES, IIFNAME, META_MARK, OIFNAME, SKUID, any_of, is_, rule
+from failshut.lower.sets import site
 from failshut.model.host import HostFacts, WireGuardKind
 from failshut.model.policy import Policy, Tunnel
 from failshut.model.ruleset import Concat, Match, Payload, Rule, SetRef, Tuple, Verdict

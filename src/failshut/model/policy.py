@@ -186,6 +186,11 @@ class Forward:
     bridges: tuple[str, ...] = LOCAL_BRIDGES
     clients: tuple[InterfaceName, ...] = ()
 
+    @property
+    def served_clients(self) -> tuple[InterfaceName, ...]:
+        """The clients whose hosts may use the tunnel now: none while nothing is forwarded."""
+        return self.clients if self.mode is ForwardMode.TUNNEL else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Resolver:

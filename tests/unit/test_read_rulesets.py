@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from failshut.model.finding import Code
-from failshut.model.ruleset import Engine
+from failshut.model.ruleset import Engine, Family
 from failshut.read import read_ruleset
 
 PUBLISHED = Path(os.environ.get("FAILSHUT_RULESETS", Path(__file__).parents[3] / "shared/rulesets"))
@@ -74,6 +74,18 @@ def test_a_save_of_iptables_is_recognised():
 
     assert reading.ruleset.tables[0].engine is not Engine.NFT
     assert {each.name for each in reading.ruleset.tables[0].chains} >= {"INPUT", "OUTPUT"}
+
+
+def test_the_saves_of_both_families_may_stand_in_one_file():
+    """As `(iptables-save; ip6tables-save) > rules` writes them; each place is the file's own."""
+    both = SAVE + SAVE.replace("by iptables", "by ip6tables")
+    reading = read_ruleset(both.encode(), "rules")
+    lines = both.splitlines()
+
+    assert [table.family for table in reading.ruleset.tables] == [Family.IP, Family.IP6]
+    for table in reading.ruleset.tables:
+        for rule in (rule for chain in table.chains for rule in chain.rules):
+            assert lines[rule.origin.line - 1] == rule.origin.text
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # Longer than this, and whoever waits is told how far it is.
 PATIENCE = 2.0
-_MOST = 64 * 1024 * 1024
 
 
 @click.command()
@@ -105,27 +104,26 @@ def _difference(asked: dict[str, Any], session: Session) -> Exit:
 
 
 def _read(files: tuple[str, ...]) -> Reading:
-    from failshut.read.any import read_any, together  # noqa: PLC0415
+    from failshut.read import read_ruleset  # noqa: PLC0415
+    from failshut.read.joined import together  # noqa: PLC0415
 
-    return together(tuple(read_any(_text(each), each) for each in files))
+    return together([read_ruleset(_text(each), each) for each in files])
 
 
-def _text(file: str) -> str:
+def _text(file: str) -> bytes:
     try:
-        raw = sys.stdin.buffer.read(_MOST + 1) if file == "-" else Path(file).read_bytes()
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         code = Exit.UNKNOWN if isinstance(error, PermissionError) else Exit.USAGE
         raise Failure(f"{file}: {error.strerror}", exit_code=code) from error
-    return raw.decode("utf-8", errors="replace")
 
 
 def _running() -> Reading:
     from failshut.host.rules import RulesError, running_rules  # noqa: PLC0415
     from failshut.model.ruleset import Engine, Family  # noqa: PLC0415
     from failshut.read.iptables import read_save  # noqa: PLC0415
-    from failshut.read.joined import joined  # noqa: PLC0415
+    from failshut.read.joined import joined, with_remarks_of  # noqa: PLC0415
     from failshut.read.nft_text import read_text  # noqa: PLC0415
-    from failshut.read.reading import Reading  # noqa: PLC0415
 
     try:
         rules = running_rules()
@@ -137,10 +135,7 @@ def _running() -> Reading:
         read_save(text, name, Family(family), Engine.IPTABLES_LEGACY if "legacy" in name else Engine.IPTABLES_NFT)
         for name, family, text in rules.saves
     ]
-    whole = joined(listed.ruleset, [each.ruleset for each in saved])
-    readings = (listed, *saved)
-    findings = tuple(finding for each in readings for finding in each.findings)
-    return Reading(whole, findings, tuple(made for each in readings for made in each.approximations))
+    return with_remarks_of([listed, *saved], joined(listed.ruleset, [each.ruleset for each in saved]))
 
 
 def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, *, running: bool) -> World:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ from failshut.model.finding import Finding
 from failshut.read.reading import Approximation
 
 _COLOURS = {Answer.LEAK: "red", Answer.BROKEN: "red", Answer.POSSIBLE: "yellow", Answer.PROVED: "green", Answer.WORKS: "green"}
+_SUMMED = {"LEAK": "leak", "possible": "not decided", "BROKEN": "broken", "note": "noted"}
 _FAMILIES = {4: "IPv4", 6: "IPv6", 0: "other frames"}
 
 
@@ -63,10 +65,9 @@ def _show_one(result: Result, session: Session) -> None:
 
 
 def _sum(results: tuple[Result, ...]) -> str:
-    leaks, doubts = sum(each.is_leak for each in results), sum(each.is_doubt for each in results)
-    notes = sum(_label(each) == "note" for each in results)
-    good = sum(each.answer in (Answer.PROVED, Answer.WORKS) for each in results)
-    return f"\n{len(results)} questions: {good} hold, {leaks} leak, {doubts} not decided, {notes} notes"
+    counts = Counter(_SUMMED.get(_label(each), "hold") for each in results)
+    parts = ", ".join(f"{counts[word]} {word}" for word in ("hold", *_SUMMED.values()) if counts[word])
+    return f"\n{len(results)} questions: {parts}"
 
 
 def show_rest(made: Iterable[Approximation], results: tuple[Result, ...], verbose: bool) -> None:

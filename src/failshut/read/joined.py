@@ -1,7 +1,7 @@
-"""One ruleset of several listings of one kernel: nft lists all of nf_tables, iptables-save says what iptables wrote into it.
+"""One ruleset of several files, or of several listings of one kernel.
 
-nft shows iptables' own matches as `xt`, without their parameters; a table is taken from iptables-save where that listed it whole,
-and from nft otherwise.
+nft lists all of nf_tables, iptables-save says what iptables wrote into it. nft shows iptables' own matches as `xt`, without their
+parameters; a table is taken from iptables-save where that listed it whole, and from nft otherwise.
 """
 
 from __future__ import annotations
@@ -9,6 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from failshut.model.ruleset import Engine, Ruleset, Table, Unknown
+from failshut.read.reading import Reading
+
+
+def together(readings: Sequence[Reading]) -> Reading:
+    """Return several files as one machine's ruleset, with all that was found in them."""
+    return with_remarks_of(readings, Ruleset(tuple(table for each in readings for table in each.ruleset.tables)))
+
+
+def with_remarks_of(readings: Sequence[Reading], ruleset: Ruleset) -> Reading:
+    """Return `ruleset`, made of these readings, with what was found in them."""
+    findings = tuple(finding for each in readings for finding in each.findings)
+    return Reading(ruleset, findings, tuple(made for each in readings for made in each.approximations))
 
 
 def joined(listed: Ruleset, saved: Sequence[Ruleset]) -> Ruleset:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 from failshut.model.finding import Code
@@ -12,6 +9,7 @@ from failshut.model.ruleset import Engine, Family, Ruleset, Table
 from failshut.read.iptables.document import parse
 from failshut.read.iptables.lowering import table, unlisted
 from failshut.read.iptables.remarks import Remarks
+from failshut.read.memory import nothing_to_collect
 from failshut.read.reading import Reading
 
 
@@ -30,7 +28,7 @@ def read_save(text: str, name: str, family: Family, engine: Engine | None = None
             return Reading(Ruleset(), remarks.all())
     _endings(lines, remarks)
     version = 6 if family is Family.IP6 else 4
-    with _nothing_to_collect():
+    with nothing_to_collect():
         document = parse(lines, version, remarks)
         chosen = engine or document.engine or Engine.IPTABLES_NFT
         tables = [table(each, family, chosen, remarks) for each in document.tables]
@@ -40,18 +38,6 @@ def read_save(text: str, name: str, family: Family, engine: Engine | None = None
         tables = [replace(each, chains=(*each.chains, *beside)) if each is known else each for each in tables]
         tables += [] if known else [Table(family, table_name, beside, engine=chosen)]
     return Reading(Ruleset(tuple(tables)), remarks.all(), tuple(remarks.approximations))
-
-
-@contextmanager
-def _nothing_to_collect() -> Iterator[None]:
-    """Keep the garbage collector away: all that is made here is kept, and looking through it takes half of the time."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _endings(lines: list[str], remarks: Remarks) -> None:

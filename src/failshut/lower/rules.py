@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
+from typing import NamedTuple
 
 from failshut.model.ruleset import AnySet, Jump, Left, Match, Meta, Op, Payload, Range, Right, Rule, Scalar, Statement, Tuple
 from failshut.model.units import Address, Prefix
@@ -66,33 +67,42 @@ def address_matches(field: str, prefixes: Iterable[Prefix]) -> Iterator[Match]:
     nft refuses overlapping elements of an anonymous interval set, so 10.0.0.0/8 with 10.1.0.0/16 must become 10.0.0.0/8 here.
     """
     for version, protocol in ((4, "ip"), (6, "ip6")):
-        kept: list[Prefix] = []
+        kept: list[_Span] = []
         # By address, the wider first: prefixes nest or are apart, so that only the last one kept can hold the next.
-        for prefix in sorted({prefix for prefix in prefixes if prefix.version == version}, key=_by_address):
-            if not kept or int(prefix.network_address) > int(kept[-1].broadcast_address):
-                kept.append(prefix)
+        for span in sorted((_span(each) for each in prefixes if each.version == version), key=lambda span: (span.low, -span.high)):
+            if not kept or span.low > kept[-1].high:
+                kept.append(span)
         if kept:
             yield is_(Payload(protocol, field), any_of(_as_listed(kept)))
 
 
-def _as_listed(apart: list[Prefix]) -> list[Scalar]:
+class _Span(NamedTuple):
+    """A prefix with its bounds as numbers: of 100,000 prefixes, `ipaddress` works them out anew for each comparison."""
+
+    low: int
+    high: int
+    prefix: Prefix
+
+
+def _span(prefix: Prefix) -> _Span:
+    low = int(prefix.network_address)
+    return _Span(low, low | ((1 << (prefix.max_prefixlen - prefix.prefixlen)) - 1), prefix)
+
+
+def _as_listed(apart: list[_Span]) -> list[Scalar]:
     """Return sorted prefixes that are apart as nft lists them: in a set of intervals, those that touch are one."""
-    if len(apart) == 1 or all(each.prefixlen == each.max_prefixlen for each in apart):
-        return [simplest(each) for each in apart]
-    runs: list[list[Prefix]] = []
+    if len(apart) == 1 or all(each.low == each.high for each in apart):
+        return [simplest(each.prefix) for each in apart]
+    runs: list[list[_Span]] = []
     for each in apart:
-        if runs and int(runs[-1][-1].broadcast_address) + 1 == int(each.network_address):
+        if runs and runs[-1][-1].high + 1 == each.low:
             runs[-1].append(each)
         else:
             runs.append([each])
-    return [_one_interval(run) for run in runs]
+    return [simplest(run[0].prefix) if len(run) == 1 else _one_interval(run[0], run[-1]) for run in runs]
 
 
-def _one_interval(run: list[Prefix]) -> Scalar:
-    low, high = run[0].network_address, run[-1].broadcast_address
-    whole = ip_network((low, run[0].max_prefixlen - (int(low) ^ int(high)).bit_length()), strict=False)
+def _one_interval(first: _Span, last: _Span) -> Scalar:
+    low, high = first.prefix.network_address, last.prefix.broadcast_address
+    whole = ip_network((low, low.max_prefixlen - (first.low ^ last.high).bit_length()), strict=False)
     return simplest(whole) if (whole.network_address, whole.broadcast_address) == (low, high) else Range(low, high)
-
-
-def _by_address(prefix: Prefix) -> tuple[int, int]:
-    return int(prefix.network_address), prefix.prefixlen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as _json
 from typing import Any
 
 import click
@@ -12,9 +11,10 @@ from failshut.allowances.openings import LanNetwork, Named, Opening
 from failshut.allowances.spec import network as network_of
 from failshut.allowances.spec import objections, seconds, site
 from failshut.allowances.timed import allow
+from failshut.cli.failures import refuse
 from failshut.cli.prepare import load_policy_or_leave
-from failshut.cli.session import Failure, begin, session_options
-from failshut.host.run import run
+from failshut.cli.session import begin, session_options
+from failshut.host.routes import on_link
 from failshut.host.sources import user_number
 from failshut.model.exits import Exit
 from failshut.model.policy import Policy
@@ -49,7 +49,7 @@ def command(context: click.Context, /, what: tuple[str, ...], time: str, user: s
         _refuse_the_wide(opening, lasting, policy, known=known)
         allow(opening, lasting)
     except RefusedError as error:
-        raise Failure(str(error), help=error.help, exit_code=error.exit_code) from error
+        refuse(error)
     if session.json:
         session.print_json({"open": str(opening), "seconds": lasting})
         return
@@ -96,8 +96,6 @@ def _uid(user: str | None) -> int | None:
 
 def _which_lan() -> str:
     """Offer the networks on the link: the user says which is his, for a hostile Wi-Fi can call itself anything."""
-    result = run(["ip", "-j", "route", "show", "scope", "link"])
-    routes = _json.loads(result.out) if result.ok and result.out.strip() else []
-    networks = [f"{each['dst']} ({each['dev']})" for each in routes if "/" in str(each.get("dst", ""))]
+    networks = [f"{prefix} ({device})" for prefix, device in on_link() if not prefix.is_link_local]
     seen = f"on the link are {', '.join(networks)}; " if networks else ""
     return f"{seen}say which is yours: failshut allow lan 192.168.1.0/24 --for 10m"

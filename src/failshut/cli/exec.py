@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from failshut.allowances.errors import RefusedError
 from failshut.allowances.launch import Start
 from failshut.allowances.outside import run_outside
+from failshut.cli.failures import refuse
 from failshut.cli.prepare import load_outside_or_leave
 from failshut.cli.session import Failure, begin, session_options
 from failshut.host.account import Account, NoSuchUserError, caller, named, surroundings
@@ -41,7 +42,7 @@ def command(context: click.Context, /, *, argv: tuple[str, ...], **options: Any)
     try:
         run_outside(Start(outside.slice, account, outside.dns), argv, surroundings(account))
     except RefusedError as refused:
-        leave(refused)
+        refuse(refused)
 
 
 def must_be_root(verb: str) -> None:
@@ -56,8 +57,3 @@ def who(name: str | None) -> Account:
         return named(name) if name else caller()
     except NoSuchUserError as error:
         raise Failure(str(error), exit_code=Exit.USAGE) from error
-
-
-def leave(refused: RefusedError) -> NoReturn:
-    """Turn a refusal into the program's exit."""
-    raise Failure(str(refused), help=refused.help, exit_code=refused.exit_code) from refused

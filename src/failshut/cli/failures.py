@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from failshut.allowances.errors import RefusedError
 from failshut.arming.errors import ArmingError
 from failshut.cli.session import Failure
 from failshut.model.exits import Exit
+
+
+def refuse(error: RefusedError) -> NoReturn:
+    """Turn the refusal of an allowance into the program's exit."""
+    raise Failure(str(error), help=error.help, exit_code=error.exit_code) from error
 
 
 def leave(error: ArmingError) -> NoReturn:

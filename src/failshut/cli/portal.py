@@ -13,7 +13,8 @@ from failshut.allowances.errors import RefusedError
 from failshut.allowances.portal.browser import Browser, find, given
 from failshut.allowances.portal.signin import LONGEST, Ending, Outcome, Request, sign_in
 from failshut.allowances.portal.verdict import PROBE_URL, Verdict
-from failshut.cli.exec import leave, must_be_root, who
+from failshut.cli.exec import must_be_root, who
+from failshut.cli.failures import refuse
 from failshut.cli.session import Session, begin, session_options
 from failshut.host.account import surroundings
 from failshut.host.resolvers import FoundResolver
@@ -103,7 +104,7 @@ def command(context: click.Context, /, **options: Any) -> None:
     try:
         outcome = sign_in(request, lambda line: None if session.json else click.echo(f"  {line}", err=True))
     except RefusedError as refused:
-        leave(refused)
+        refuse(refused)
     show(outcome, session)
     raise click.exceptions.Exit(Exit.OK if outcome.ending in _GOOD else Exit.FAILED)
 

@@ -9,8 +9,9 @@ import click
 from failshut.allowances.errors import RefusedError
 from failshut.allowances.timed import revoke, revoke_all
 from failshut.cli.allow import opening_from
+from failshut.cli.failures import refuse
 from failshut.cli.prepare import load_policy_or_leave
-from failshut.cli.session import Failure, Session, begin, session_options
+from failshut.cli.session import Session, begin, session_options
 
 
 @click.command("revoke")
@@ -27,7 +28,7 @@ def command(context: click.Context, /, what: tuple[str, ...], user: str | None, 
     try:
         ended = [str(each.what) for each in revoke_all()] if everything else [_revoked(what, user, session)]
     except RefusedError as error:
-        raise Failure(str(error), help=error.help, exit_code=error.exit_code) from error
+        refuse(error)
     if session.json:
         session.print_json({"revoked": ended})
         return

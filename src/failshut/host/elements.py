@@ -11,7 +11,7 @@ from failshut.model.timed import CANDIDATES, PROBE
 from failshut.model.units import Endpoint
 
 
-class RefusedError(Exception):
+class NotTakenError(Exception):
     """The kernel did not take an element: no privilege, or no lock that has the set. The message is nft's."""
 
 
@@ -34,7 +34,7 @@ def _opened(name: str, to: Endpoint, seconds: int) -> Iterator[None]:
     pair = (f"{name}{to.address.version}", f"{to.address} . {to.protocol} . {int(to.port)}")
     result = programs.admit([pair], seconds=seconds)
     if not result.ok:
-        raise RefusedError(_first_line(result))
+        raise NotTakenError(_first_line(result))
     try:
         yield
     finally:

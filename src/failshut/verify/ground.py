@@ -6,11 +6,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_interface
 from typing import Any
 
 from failshut.drill.judge import Case, Connection, explain
 from failshut.host.links import all_links, underlay_devices
+from failshut.host.routes import on_link
 from failshut.host.run import run
 from failshut.model.marks import TAILSCALE, TAILSCALE_MASK
 from failshut.model.packet import ETHERTYPE_EAPOL, TCP, UDP, Packet
@@ -56,7 +57,7 @@ def survey(policy: Policy) -> Ground:
     return Ground(
         devices=tuple(_device(by_name[name]) for name in names),
         own={name: frozenset(each.ip for each in _addresses(name)) for name in names},
-        links={name: frozenset({each.network for each in _addresses(name)} | set(_on_link(name))) for name in names},
+        links={name: frozenset(_links(name)) for name in names},
         above=stacked(links),
         gateways=tuple(dict.fromkeys(each for version in (4, 6) for each in _gateways(version, inside))),
         tailscaled=_tailscaled() if TAILSCALE_INTERFACE in inside else frozenset(),
@@ -127,14 +128,9 @@ def _addresses(name: str) -> list[Any]:
     return [ip_interface(f"{each['local']}/{each['prefixlen']}") for each in entries if "local" in each]
 
 
-def _on_link(name: str) -> list[Prefix]:
-    """Return the prefixes that are routed to a device without a gateway; a SLAAC prefix is in no address' own network."""
-    routes = [each for version in (4, 6) for each in _json("route", "show", "dev", name, version=version)]
-    return [
-        ip_network(each["dst"], strict=False)
-        for each in routes
-        if "gateway" not in each and each.get("dst", "default") != "default"
-    ]
+def _links(name: str) -> list[Prefix]:
+    """Return the prefixes on a device's link; one of SLAAC is in no address' own network."""
+    return [*(each.network for each in _addresses(name)), *(prefix for prefix, _ in on_link(name))]
 
 
 def _gateways(version: int, inside: set[str]) -> list[tuple[Address, str]]:

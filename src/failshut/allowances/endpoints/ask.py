@@ -16,7 +16,7 @@ import dns.rdataclass
 import dns.rdatatype
 
 from failshut.allowances.endpoints.decide import MOST_CANDIDATES
-from failshut.host.elements import RefusedError, probed
+from failshut.host.elements import NotTakenError, probed
 from failshut.host.sources import lookup
 from failshut.model.policy import Resolver
 from failshut.model.units import Address, Endpoint, Mark, Protocol
@@ -50,7 +50,7 @@ def over_tls(hosts: Iterable[str], resolvers: Iterable[Resolver], mark: Mark) ->
         try:
             with probed(Endpoint(resolver.address, resolver.port, Protocol.TCP), seconds=OPEN):
                 return _ask(hosts, resolver, mark)
-        except RefusedError as error:
+        except NotTakenError as error:
             raise UnansweredError(f"the lock does not let the query out: {error}") from error
         except ssl.SSLCertVerificationError as error:
             why.append(f"{resolver}: its certificate is not right: {error.verify_message}")

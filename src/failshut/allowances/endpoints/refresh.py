@@ -30,7 +30,7 @@ from failshut.arming.generations import CURRENT
 from failshut.arming.kernel import kernel_listing
 from failshut.arming.plan import make_plan
 from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, load_record
-from failshut.host.elements import RefusedError, candidate
+from failshut.host.elements import NotTakenError, candidate
 from failshut.host.probe import probe
 from failshut.host.sources import load_policy
 from failshut.host.wireguard import RunningPeer, RunningTunnel, running_tunnels, set_endpoint
@@ -240,7 +240,7 @@ def _proven(work: _Work, tunnel: Tunnel, peer: RunningPeer, said: Answers) -> bo
                 if answers(tunnel.interface, peer, each.endpoint):
                     _pin(work, tunnel, each, said)
                     return True
-        except RefusedError as error:
+        except NotTakenError as error:
             raise ArmingError(f"the lock takes no new address on probation: {error}", help="run it with sudo") from error
         work.note(f"{each.host} is said to be at {each.endpoint.address}: no handshake there")
     return False

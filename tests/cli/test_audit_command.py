@@ -7,9 +7,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from audit_golden import CASES
 from failshut.cli.main import root
 from failshut.model.exits import Exit
+from golden_cases import CASES
 
 # The well-known guide's rules, as iptables-save lists them.
 GUIDE = """*filter

@@ -6,51 +6,24 @@ Golden text that nothing loads proves nothing: each is also loaded into a kernel
 from __future__ import annotations
 
 import sys
-import tomllib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from failshut.arming.compare import canonical_text
-from failshut.config.declaration import Declaration
-from failshut.config.policy_file import parse
-from failshut.config.resolve import resolve
 from failshut.emit.nft import emit
-from failshut.host.sources import fetch
 from failshut.lower import lower
-from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
 from failshut.model.ruleset import Ruleset
-from failshut.model.units import InterfaceName
 from failshut.read.nft import read
+from golden_cases import CASES, load_case
 
-CASES = sorted(path.parent for path in Path(__file__).parent.glob("*/policy.toml"))
 by_name = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-
-
-def compile_case(case: Path) -> Ruleset:
-    declaration = parse((case / "policy.toml").read_bytes(), "policy.toml")
-    assert isinstance(declaration, Declaration), declaration
-    # The compiled text is the same on every machine: also where a policy's control groups don't exist.
-    checked = resolve(declaration, replace(fetch(declaration), cgroups=frozenset(declaration.cgroups)))
-    assert checked.policy is not None, checked.findings
-    facts = case / "facts.toml"
-    settings = tomllib.loads(facts.read_text()) if facts.exists() else {}
-    kind = WireGuardKind(settings.get("kind", "userspace"))
-    machine = HostFacts(
-        underlay=tuple(InterfaceName(each) for each in settings.get("underlay", ["eth0"])),
-        dhcp_uids=(0, 998),
-        tunnels={tunnel.interface: LiveTunnel(kind) for tunnel in checked.policy.tunnels},
-        egress=settings.get("egress", True),
-        uplinked=tuple(InterfaceName(each) for each in settings.get("uplinked", [])),
-    )
-    return lower(checked.policy, machine)
 
 
 @by_name
 def test_the_policy_compiles_to_the_expected_text(case, request):
     """The text is what a reviewer approved, byte for byte."""
-    text = emit(compile_case(case))
+    text = emit(lower(*load_case(case)))
     expected = case / "expect.nft"
     if request.config.getoption("--update-golden"):
         expected.write_text(text)
@@ -61,7 +34,7 @@ def test_the_policy_compiles_to_the_expected_text(case, request):
 @by_name
 def test_the_expected_text_loads_and_reads_back_as_compiled(case, sandbox):
     """nft takes it, takes it again over itself, and what the kernel then holds is the compiled ruleset."""
-    wanted = compile_case(case)
+    wanted = lower(*load_case(case))
     text = (case / "expect.nft").read_text()
     for device in (chain.base.device for table in wanted.tables for chain in table.chains if chain.base):
         if device and device != "eth0":

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from audit_golden import CASES, case_ruleset, case_world
+from audit_golden import case_ruleset, case_world
 from audit_random import tables
 from failshut.audit.properties import PROPERTIES, Sense
 from failshut.audit.prove import Answer, Auditor, audit
 from failshut.model.ruleset import Chain, Ruleset, Table
+from golden_cases import CASES
 
 by_name = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 # A kernel without the egress hook: the one lock that can't hold below IP, and says so.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from audit_golden import CASES, case_ruleset, case_world
+from audit_golden import case_ruleset, case_world
 from audit_mutants import is_noticed, mutants
 from failshut.audit.difference import opened_beyond
+from golden_cases import CASES
 
 
 def test_a_lock_with_one_rule_wrong_is_noticed_when_it_leaks():

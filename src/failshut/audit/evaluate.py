@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from failshut.audit.concrete import Values, compare, written
 from failshut.audit.fields import load_of
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When
-from failshut.audit.route import Route, Stop, Way, device_listed, map_elements, translates
+from failshut.audit.route import DEEPEST_JUMP, Route, Stop, Way, device_listed, map_elements, translates
 from failshut.audit.words import ETHERTYPE, NEW, NFPROTO, RELATED, NotUnderstoodError, names_match
 from failshut.model.ruleset import (
     Assign,
@@ -46,8 +46,6 @@ from failshut.model.ruleset import (
     VerdictMap,
 )
 
-# JUMP_STACK_SIZE of nf_tables.h: the kernel refuses deeper rulesets; a text may hold them all the same.
-DEEPEST = 16
 # What decides a statement that depends on more than the packet: by the place's name, whether it holds.
 Oracle = Callable[[str], bool]
 Packet = Mapping[str, int | str]
@@ -202,7 +200,7 @@ def _base(run: _Run, stop: Stop) -> Verdict:
 def _chain(run: _Run, stop: Stop, name: str, place: str) -> Verdict:
     """Return ACCEPT, DROP, or CONTINUE when the chain ended without a verdict."""
     chain = stop.table.chain(name)
-    if chain is None or place.count("/") > DEEPEST:
+    if chain is None or place.count("/") > DEEPEST_JUMP:
         return _anything(run, f"{_prefix(stop)}{place}", stop, name, -1, None)
     for index, rule in enumerate(chain.rules):
         verdict = _rule(run, stop, name, index, rule, f"{place}:{index}")

@@ -31,6 +31,8 @@ from failshut.model.ruleset import (
 CONNTRACK_PRIORITY = -200
 _NAT_PRIORITY = {Hook.PREROUTING: -100, Hook.OUTPUT: -100, Hook.POSTROUTING: 100, Hook.INPUT: 100}
 MOST_ORDERS = 24
+# JUMP_STACK_SIZE of nf_tables.h: the kernel refuses deeper rulesets; a text may hold them all the same.
+DEEPEST_JUMP = 16
 
 
 class Way(StrEnum):

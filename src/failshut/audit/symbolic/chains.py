@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from failshut.audit.fields import Load, load_of
-from failshut.audit.route import Stop, map_elements
+from failshut.audit.route import DEEPEST_JUMP, Stop, map_elements
 from failshut.audit.symbolic.formula import Bool, Number, as_bits, choose, conj, disj, neg
 from failshut.audit.symbolic.space import Space
 from failshut.audit.symbolic.terms import Env, Scope, entry_conditions, matches, term
@@ -44,7 +44,6 @@ from failshut.model.ruleset import (
     VerdictMap,
 )
 
-DEEPEST = 16
 # Beyond so many rules looked at (chains with something unknown are looked at once a call), a call may do anything.
 MOST_VISITS = 300_000
 
@@ -82,7 +81,7 @@ class Chains:
         if key in self.memo:
             return self.memo[key]
         chain = stop.table.chain(name)
-        if chain is None or place.count("/") > DEEPEST or self.visits > MOST_VISITS:
+        if chain is None or place.count("/") > DEEPEST_JUMP or self.visits > MOST_VISITS:
             return self._anything(stop, place, env)
         before = len(self.space.unknown)
         walk = _Walk(self, stop, name, env, place)

@@ -61,6 +61,10 @@ def main() -> None:
     print(f"  {'nft -f, armed already':<28} {_load(lock, fresh=False) * 1e3:7.1f} ms")
     print(f"  {f'nft -f, {PREFIXES} prefixes':<28} {_load(_with_prefixes(lock), fresh=True) * 1e3:7.1f} ms")
     _costs(lock)
+    from benchmarks import outside  # noqa: PLC0415 - it compiles policies of its own
+
+    for line in outside.report(lambda address, port: _cpu_per_packet(address, port, mark=0)):
+        print(line)
 
 
 def _with_prefixes(lock: str) -> str:

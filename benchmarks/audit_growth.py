@@ -1,4 +1,4 @@
-"""How long an audit takes, and how much memory, by the number of rules: `python benchmarks/audit_growth.py [COUNT ...]`.
+"""How long an audit takes, and how much memory, by the number of rules: `python benchmarks/audit_growth.py [--plot FILE.svg]`.
 
 The rulesets are iptables-save files that accept and drop by address, port, device and state, in chains of fifty, with every kind
 of alternation; the last rule drops. Each audit runs in a process of its own, import included.
@@ -6,11 +6,14 @@ of alternation; the last rule drops. Each audit runs in a process of its own, im
 
 from __future__ import annotations
 
+import argparse
+import os
 import random
-import resource
 import subprocess
 import sys
+import tempfile
 import time
+from dataclasses import dataclass
 
 COUNTS = (20, 60, 250, 1000, 2500, 5000)
 
@@ -47,21 +50,63 @@ def _rule(dice: random.Random) -> str:
     )
 
 
-def measure(count: int) -> None:
-    """Print one line: rules, seconds, megabytes, answers."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One audit: its rules, the seconds of the wall clock, and the MiB that it held at most."""
+
+    rules: int
+    seconds: float
+    mebibytes: float
+
+
+def measure(count: int) -> Measured:
+    """Audit a ruleset of so many rules in a process of its own."""
     began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "failshut", "audit", "-", "--json"],
-        input=ruleset(count),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    seconds = time.monotonic() - began
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
-    print(f"{count:6} rules  {seconds:7.2f} s  {peak:5} MiB at most so far  exit {done.returncode} {done.stderr[:100]}", flush=True)
+    with tempfile.TemporaryFile("w+") as rules:
+        rules.write(ruleset(count))
+        rules.seek(0)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "failshut", "audit", "-", "--json"], stdin=rules, stdout=subprocess.DEVNULL
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status) not in (0, 12):
+        sys.exit(f"the audit of {count} rules ended with {os.waitstatus_to_exitcode(status)}")
+    return Measured(count, time.monotonic() - began, usage.ru_maxrss / 1024)
+
+
+def plot(measured: list[Measured], file: str) -> None:
+    """Draw seconds and memory by the number of rules, with the limits that they are judged by."""
+    import matplotlib.pyplot as plt  # noqa: PLC0415 - of the extra `plot`
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    rules = [each.rules for each in measured]
+    for axes, values, limits, unit in (
+        (left, [each.seconds for each in measured], {60: 1, 1000: 10, 5000: 60}, "seconds"),
+        (right, [each.mebibytes for each in measured], {5000: 1024}, "MiB at most"),
+    ):
+        axes.loglog(rules, values, marker="o", label="measured")
+        axes.loglog(list(limits), list(limits.values()), linestyle="none", marker="v", color="tab:red", label="limit")
+        axes.set_xlabel("rules")
+        axes.set_ylabel(unit)
+        axes.grid(which="both", alpha=0.3)
+        axes.legend()
+    plt.rcParams["svg.hashsalt"] = "failshut"
+    figure.savefig(file, metadata={"Date": None})
+
+
+def main() -> None:
+    """Measure, print, and draw where that was asked for."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--plot", metavar="FILE.svg")
+    arguments.add_argument("counts", nargs="*", type=int, default=COUNTS)
+    asked = arguments.parse_args()
+    measured = []
+    for count in asked.counts:
+        measured.append(measure(count))
+        print(f"{count:6} rules  {measured[-1].seconds:7.2f} s  {measured[-1].mebibytes:5.0f} MiB", flush=True)
+    if asked.plot:
+        plot(measured, asked.plot)
 
 
 if __name__ == "__main__":
-    for each in [int(word) for word in sys.argv[1:]] or COUNTS:
-        measure(each)
+    main()

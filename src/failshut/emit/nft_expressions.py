@@ -92,10 +92,19 @@ def _binary_text(value: Binary) -> str:
     own = _PRECEDENCE[value.op]
     sides = []
     for side, looser in ((value.left, own), (value.right, own - 1)):
-        # A mask and the value under a mark's arithmetic are bit patterns.
-        text = f"{side:#010x}" if isinstance(side, int) and own else expression_text(side)
+        text = _bits_text(side, value.left) if isinstance(side, int) and own else expression_text(side)
         sides.append(f"({text})" if isinstance(side, Binary) and _PRECEDENCE[side.op] > looser else text)
     return f"{sides[0]} {value.op} {sides[1]}"
+
+
+def _bits_text(bits: int, of: Expression | int) -> str:
+    """Return a mask, or the value under a mark's arithmetic: a pattern of bits. nft takes no number for an address' mask."""
+    match of:
+        case Payload(protocol="ip", field="saddr" | "daddr"):
+            return str(IPv4Address(bits))
+        case Payload(protocol="ip6", field="saddr" | "daddr"):
+            return str(IPv6Address(bits))
+    return f"{bits:#010x}"
 
 
 def right_text(right: Right, left: Expression) -> str:

@@ -20,7 +20,7 @@ from failshut.lower.link import LINK_LOCAL, link_rules
 from failshut.lower.outside import (
     outside_chains,
     outside_masquerade_rules,
-    outside_prefix_rules,
+    outside_prefix_chains,
     outside_return_rules,
     outside_rules,
     outside_underlay_rules,
@@ -102,7 +102,7 @@ def inet_table(policy: Policy, facts: HostFacts) -> Table:
         *_transit(policy, facts),
         Chain("underlay", tuple(_underlay(policy, facts))),
         Chain("timed-underlay", tuple(timed_underlay_rules())),
-        *((Chain("outside-prefix", tuple(outside_prefix_rules())),) if policy.outside and policy.outside.prefixes else ()),
+        *outside_prefix_chains(policy),
         Chain("allowed", (rule("stamp", Assign(META_MARK, facts.stamp), Verdict.ACCEPT),)),
         Chain("allowed-on-link", tuple(on_link_rules(facts))),
         Chain("count-blocked", tuple(blocked_rules(policy))),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from failshut.lower.prefixes import Found, bound_for
 from failshut.lower.rules import (
     ALLOWED,
     DNS_PORTS,
@@ -53,6 +54,7 @@ from failshut.model.timed import OUTSIDE_PROGRAMS, PORTAL_DNS, PORTAL_PROGRAMS, 
 
 _CT_MARK = Ct("mark")
 _TRANSPORT = AnySet(("tcp", "udp"))
+_PREFIX = "outside-prefix"
 _MARKED = Jump("outside-mark", goto=True)
 
 
@@ -129,9 +131,7 @@ def outside_underlay_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
         yield rule("probe", is_(META_MARK, facts.probe), root, is_(site(family), SetRef(f"{PROBE}{version}")), ALLOWED)
     yield rule("timed", is_(Meta("nfproto"), SetRef(TIMED)), Jump("timed-underlay"))
     yield rule("outside", is_(META_MARK, facts.outside), ALLOWED)
-    if policy.outside:
-        for address in address_matches("daddr", policy.outside.prefixes):
-            yield rule("outside:prefix", address, Jump("outside-prefix"))
+    yield from _outside_prefixes(policy).rules
 
 
 def timed_underlay_rules() -> Iterator[Rule]:
@@ -194,7 +194,12 @@ def _portal_programs() -> Iterator[Rule]:
     yield rule("portal:web", is_(Payload("tcp", "dport"), AnySet((80, 443))), _MARKED)
 
 
-def outside_prefix_rules() -> Iterator[Rule]:
-    """Yield the rules for what is bound for a prefix that stays outside: everything but look-ups of names."""
-    yield rule("dns", *to_ports(DNS_PORTS), Verdict.RETURN)
-    yield rule("outside:prefix", ALLOWED)
+def outside_prefix_chains(policy: Policy) -> Iterator[Chain]:
+    """Yield the chains for what is bound for a prefix that stays outside: everything but look-ups of names may go."""
+    if policy.outside and policy.outside.prefixes:
+        yield Chain(_PREFIX, (rule("dns", *to_ports(DNS_PORTS), Verdict.RETURN), rule("outside:prefix", ALLOWED)))
+        yield from _outside_prefixes(policy).chains
+
+
+def _outside_prefixes(policy: Policy) -> Found:
+    return bound_for(policy.outside.prefixes if policy.outside else (), _PREFIX, "outside:prefix")

@@ -92,7 +92,7 @@ def test_json_answers_in_one_document(policy):
         ("empty", b"", "empty"),
         ("binary", b"\x7fELF\x00\xff", "NUL"),
         ("latin", b"# caf\xe9\n", "UTF-8"),
-        ("large", b"#" * (1 << 20) + b"\n", "1 MiB"),
+        ("large", b"#" * (16 << 20) + b"\n", "16 MiB"),
         ("nested", b"a = " + b"[" * 9000 + b"]" * 9000, "too deep"),
     ],
 )

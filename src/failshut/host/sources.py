@@ -19,8 +19,8 @@ from failshut.model.finding import Code, Finding, Place
 from failshut.model.policy import Pin
 from failshut.model.units import Address
 
-# A policy has a few kilobytes; whatever is larger is another file.
-LARGEST_FILE = 1 << 20
+# A policy has a few kilobytes, one with 100,000 prefixes 3 MiB; whatever is larger is another file.
+LARGEST_FILE = 16 << 20
 # For all names together, in seconds: with the lock armed and the tunnel down, every lookup runs into this.
 LOOKUP_DEADLINE = 5.0
 HOSTS = "/etc/hosts"
@@ -89,7 +89,7 @@ def read_limited(path: str) -> bytes | Unreadable:
         # ValueError: a NUL byte in the path.
         return Unreadable((getattr(error, "strerror", None) or "the path is not one").lower())
     if len(raw) > LARGEST_FILE:
-        return Unreadable("it is larger than 1 MiB", help="this can't be the right file")
+        return Unreadable("it is larger than 16 MiB", help="this can't be the right file")
     return raw
 
 

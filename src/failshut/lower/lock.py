@@ -46,7 +46,7 @@ from failshut.lower.tailscale import (
     tailscale_input_rules,
     tailscale_rules,
 )
-from failshut.lower.transport import mark_of, transit_rules, transport_input_rules, transport_rules
+from failshut.lower.transport import mark_of, to_transport_rules, transit_rules, transport_input_rules, transport_rules
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy
 from failshut.model.ruleset import (
@@ -100,6 +100,7 @@ def inet_table(policy: Policy, facts: HostFacts) -> Table:
         _masquerade(policy, facts),
         Chain("postrouting", tuple(_postrouting(policy, facts)), _base(Hook.POSTROUTING, LAST, Verdict.DROP)),
         *_transit(policy, facts),
+        Chain("transport", tuple(transport_rules(policy, facts))),
         Chain("underlay", tuple(_underlay(policy, facts))),
         Chain("timed-underlay", tuple(timed_underlay_rules())),
         *outside_prefix_chains(policy),
@@ -248,6 +249,8 @@ def _postrouting(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield rule("tunnel", is_(OIFNAME, _open_tunnels(policy)), Verdict.ACCEPT)
     if policy.transit:
         yield rule("transit", is_(OIFNAME, any_of(sorted(policy.transit))), Jump("transit", goto=True))
+    # Before the bridges, whose names are patterns: with the tunnel up, every packet on the underlay is one of these.
+    yield from to_transport_rules(policy, facts)
     yield from to_bridge_rules(policy, facts)
     yield rule("allow", Jump("underlay"))
     yield rule("blocked", Jump("count-blocked"))
@@ -255,8 +258,7 @@ def _postrouting(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
 
 
 def _underlay(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
-    """Yield what may use the underlay, in the order in which it must be asked; falling off the end is a refusal."""
-    yield from transport_rules(policy, facts)
+    """Yield what else may use the underlay, in the order in which it must be asked; falling off the end is a refusal."""
     yield from link_rules(policy, facts)
     yield from client_rules(policy)
     yield from source_rules()

@@ -12,7 +12,7 @@ from failshut.lower.rules import ALLOWED, FAMILIES, IIFNAME, META_MARK, OIFNAME,
 from failshut.lower.sets import site
 from failshut.model.host import HostFacts, WireGuardKind
 from failshut.model.policy import Policy, Tunnel
-from failshut.model.ruleset import Concat, Match, Payload, Rule, SetRef, Tuple, Verdict
+from failshut.model.ruleset import Concat, Jump, Match, Payload, Rule, SetRef, Tuple, Verdict
 from failshut.model.timed import CANDIDATES
 from failshut.model.units import Mark, Protocol
 
@@ -32,8 +32,14 @@ def underlay_mark(policy: Policy, facts: HostFacts) -> Mark:
     return mark_of(next((each for each in policy.tunnels if each.through is None), policy.tunnels[0]), facts)
 
 
+def to_transport_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the choke point's rule that asks for the transport of what bears a tunnel's mark, and of nothing else."""
+    marks = [mark_of(each, facts) for each in policy.tunnels if each.through is None]
+    yield rule("transport", is_(META_MARK, any_of(marks)), Jump("transport"))
+
+
 def transport_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
-    """Yield the rules that let each tunnel's own packets reach its endpoints; first in the chain: most packets are these."""
+    """Yield the rules that let each tunnel's own packets reach its endpoints."""
     tunnels = [each for each in policy.tunnels if each.through is None]
     for tunnel in tunnels:
         for peers in _peer_matches(tunnel, "daddr", "dport"):

@@ -12,9 +12,10 @@ pytestmark = pytest.mark.lab
 _TAP = """
 import json, socket
 from failshut.read.frame import decode
-from failshut.verify.filter import attach
+from failshut.host.bpf import attach
+from failshut.verify.filter import program
 tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-attach(tap, [2222, 2224])
+attach(tap, program([2222, 2224]))
 tap.bind(("eth0", 3))
 print("ready", flush=True)
 seen = set()

@@ -154,7 +154,7 @@ def _offered(reason: str, accepted: bool, lines: list[str]) -> list[str]:
 def _more() -> list[str]:
     return [
         "[log]",
-        'blocked = "count"   # refused packets are counted in the kernel; "nflog" and "kernel" also report each one',
+        'blocked = "nflog"   # refused packets are counted, and told to `failshut watch` while it runs; "count" tells nobody',
     ]
 
 

@@ -18,12 +18,12 @@ NFLOG_GROUP = 7
 _SIZE = 4096
 _HOUR = 3600
 _PORTED = AnySet(("tcp", "udp"))
-_LOG_RATE = Limit(rate=5, per="second", burst=20)
-
-_LOG: dict[BlockedLog, Log | None] = {
+# What is said of each refused packet, and how often at most: the kernel's log is a file that fills up, while a group that nobody
+# listens to costs next to nothing. Neither limits what is counted.
+_LOG: dict[BlockedLog, tuple[Limit, Log] | None] = {
     BlockedLog.COUNT: None,
-    BlockedLog.NFLOG: Log(prefix="failshut blocked: ", group=NFLOG_GROUP),
-    BlockedLog.KERNEL: Log(prefix="failshut blocked: ", level="info"),
+    BlockedLog.NFLOG: (Limit(rate=1000, per="second", burst=5000), Log(prefix="failshut blocked: ", group=NFLOG_GROUP)),
+    BlockedLog.KERNEL: (Limit(rate=5, per="second", burst=20), Log(prefix="failshut blocked: ", level="info")),
 }
 
 
@@ -57,9 +57,9 @@ def forwarded_rules(policy: Policy) -> Iterator[Rule]:
 
 
 def _log_rules(policy: Policy) -> Iterator[Rule]:
-    log = _LOG[policy.log]
-    if log is not None:
-        yield rule("log", _LOG_RATE, log)
+    said = _LOG[policy.log]
+    if said is not None:
+        yield rule("log", *said)
 
 
 def _dynamic(name: str, key: tuple[str, ...]) -> NamedSet:

@@ -28,9 +28,10 @@ from failshut.drill.network.capture import (
     SOL_PACKET,
     Captured,
 )
+from failshut.host.bpf import attach
 from failshut.model.packet import TCP, UDP, Packet
 from failshut.read.frame import decode
-from failshut.verify.filter import attach
+from failshut.verify.filter import program
 
 Explain = Callable[[Packet, str], str | None]
 # if_packet.h: PACKET_HOST, the only incoming frames that open a connection to us.
@@ -203,7 +204,7 @@ def _tap(device: str, ports: Sequence[int]) -> socket.socket:
     except PermissionError:
         # Whatever does not fit is counted as lost, and the run is void.
         tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    attach(tap, ports)
+    attach(tap, program(ports))
     tap.setblocking(False)
     tap.bind((device, ETH_P_ALL))
     return tap

@@ -5,26 +5,19 @@ A classic BPF program (Documentation/networking/filter.rst): a download through 
 
 from __future__ import annotations
 
-import ctypes
-import socket
-import struct
 from collections.abc import Iterable
 
-# linux/filter.h, linux/bpf_common.h, linux/if_packet.h, asm-generic/socket.h
-SO_ATTACH_FILTER = 26
+from failshut.host.bpf import Instruction
+
+# linux/filter.h, linux/bpf_common.h, linux/if_packet.h
 _LD_WORD, _LD_HALF, _LD_HALF_AT_X, _LDX_HEADER, _IF_EQUAL, _SKIP, _RETURN = 0x20, 0x28, 0x48, 0xB1, 0x15, 0x05, 0x06
 _PACKET_TYPE, _PROTOCOL, _NETWORK = 0xFFFFF004, 0xFFFFF000, 0xFFF00000
 _HOST, _OUTGOING, _ALL = 0, 4, 0xFFFFFFFF
 _IPV4, _IPV6 = 0x0800, 0x86DD
 
-Instruction = tuple[int, int, int, int]
-
 
 def program(ports: Iterable[int]) -> list[Instruction]:
-    """Return the filter: outgoing frames, and incoming IPv4 and IPv6 packets whose transport header begins with a port of ours.
-
-    An instruction is (code, steps to skip if true, steps to skip if false, operand).
-    """
+    """Return the filter: outgoing frames, and incoming IPv4 and IPv6 packets whose transport header begins with a port of ours."""
     ends = [each for port in sorted(set(ports)) for each in ((_IF_EQUAL, 0, 1, port), (_RETURN, 0, 0, _ALL))]
     return [
         (_LD_WORD, 0, 0, _PACKET_TYPE),
@@ -43,12 +36,3 @@ def program(ports: Iterable[int]) -> list[Instruction]:
         *ends,
         (_RETURN, 0, 0, 0),
     ]
-
-
-def attach(tap: socket.socket, ports: Iterable[int]) -> None:
-    """Give a tap its filter. Raises OSError where the kernel refuses it."""
-    instructions = program(ports)
-    code = b"".join(struct.pack("=HBBI", *each) for each in instructions)
-    buffer = ctypes.create_string_buffer(code, len(code))
-    # struct sock_fprog: how many, and where; the kernel copies it before setsockopt returns.
-    tap.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(instructions), ctypes.addressof(buffer)))

@@ -1,0 +1,187 @@
+"""Whose a socket is: from its port to its inode by the kernel's socket diagnostics, from there to a process by /proc.
+
+Source: linux/inet_diag.h, proc(5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from failshut.host.calls import Calls
+from failshut.host.netlink import NETLINK_SOCK_DIAG, NLM_F_DUMP, NetlinkError, ask, open_netlink
+from failshut.host.nflog import Logged
+from failshut.model.packet import ICMP, ICMPV6, TCP, UDP, UDPLITE, Packet
+
+_BY_FAMILY = 20
+_NO_COOKIE = b"\xff" * 8
+_EVERY_STATE = 0xFFFFFFFF
+_REQUEST = struct.Struct("=BBBBI")
+# inet_diag_msg: four bytes, the socket's id of 48, five numbers of which the last are uid and inode.
+_UID_AND_INODE = struct.Struct("=II")
+_AT_UID = 4 + 48 + 12
+_PORTED = (TCP, UDP, UDPLITE)
+# Sockets whose process was found are remembered: a flood is of few of them.
+_REMEMBERED = 1024
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process as it was when its packet was refused. `group` is its control group, a path from the hierarchy's root."""
+
+    pid: int
+    name: str
+    group: str
+
+
+class Owners:
+    """Finds the processes behind packets; one for each watch, for what it remembers."""
+
+    def __init__(self) -> None:
+        """Open the diagnostics. Raises OSError where the kernel has none."""
+        self._channel = open_netlink(NETLINK_SOCK_DIAG)
+        self._calls = Calls()
+        self._known: OrderedDict[int, Process] = OrderedDict()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+        self._calls.close()
+
+    def of(self, logged: Sequence[Logged]) -> list[Process | None]:
+        """Return, for each refused packet, the process whose socket sent it.
+
+        None for the kernel's own packets, and for a process that is gone or out of sight. Many are asked for at once: looking
+        through every process takes as long for one.
+        """
+        inodes = [list(self._inodes(each.packet)) if each.uid is not None else [] for each in logged]
+        wanted = {inode: each.uid or 0 for each, own in zip(logged, inodes, strict=True) for inode in own}
+        self._learn({inode: uid for inode, uid in wanted.items() if inode not in self._known})
+        return [self._owner(each, own) for each, own in zip(logged, inodes, strict=True)]
+
+    def _owner(self, logged: Logged, inodes: list[int]) -> Process | None:
+        for inode in inodes:
+            if inode in self._known:
+                self._known.move_to_end(inode)
+                return self._known[inode]
+        if logged.uid is not None and logged.packet.protocol == TCP and (call := self._calls.behind(logged.packet)):
+            return _described(call.thread) or Process(call.thread, call.name, "")
+        return None
+
+    def _learn(self, wanted: dict[int, int]) -> None:
+        """Find who has these sockets open; an inode's number is not given again while anybody remembers it."""
+        for inode, pid in _holders(wanted, self._calls.refused() if wanted else []):
+            if process := _described(pid):
+                self._known[inode] = process
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+
+    def _inodes(self, packet: Packet) -> Iterator[int]:
+        """Yield the inodes of the sockets that may have sent a packet, the likeliest first."""
+        if packet.protocol in _PORTED and packet.source_port is not None:
+            yield from self._of_port(packet, packet.protocol, packet.source_port)
+        elif packet.protocol in (ICMP, ICMPV6):
+            yield from _listed(("icmp", "icmp6", "raw", "raw6"))
+        else:
+            yield from _listed(("raw", "raw6"))
+
+    def _of_port(self, packet: Packet, protocol: int, port: int) -> Iterator[int]:
+        version = packet.source.version if packet.source else 4
+        # An IPv6 socket sends IPv4 too, to mapped addresses.
+        for family in (socket.AF_INET, socket.AF_INET6) if version == 4 else (socket.AF_INET6,):
+            # By its whole name: a dump would look through every bucket of every connection.
+            with contextlib.suppress(NetlinkError):
+                yield from self._ask(family, protocol, _ends(packet, family), 0)
+        # Bound to another address than it sent from, or to a device.
+        for family in (socket.AF_INET, socket.AF_INET6) if protocol != TCP else ():
+            yield from self._ask(family, protocol, struct.pack("!HH", port, 0) + bytes(36) + _NO_COOKIE, NLM_F_DUMP)
+
+    def _ask(self, family: int, protocol: int, ends: bytes, flags: int) -> Iterator[int]:
+        request = _REQUEST.pack(family, protocol, 0, 0, _EVERY_STATE) + ends
+        for answer in list(ask(self._channel, _BY_FAMILY, flags, request)):
+            if len(answer) >= _AT_UID + _UID_AND_INODE.size:
+                _, inode = _UID_AND_INODE.unpack_from(answer, _AT_UID)
+                if inode:
+                    yield inode
+
+
+def _ends(packet: Packet, family: int) -> bytes:
+    ends = [(packet.source, packet.source_port or 0), (packet.target, packet.target_port or 0)]
+    if packet.protocol != TCP:
+        # UDP's are asked for as an arriving packet would: the other end first.
+        ends.reverse()
+    ports = struct.pack("!HH", *(port for _, port in ends))
+    addresses = b""
+    for each, _ in ends:
+        packed = each.packed if each else b""
+        mapped = bytes(10) + b"\xff\xff" + packed if family == socket.AF_INET6 and len(packed) == 4 else packed
+        addresses += mapped.ljust(16, b"\0")
+    return ports + addresses + bytes(4) + _NO_COOKIE
+
+
+def _listed(tables: tuple[str, ...]) -> Iterator[int]:
+    """Yield the inodes of sockets that have no port, as /proc/net lists them (the tenth column), the newest first."""
+    found = []
+    for name in tables:
+        with contextlib.suppress(OSError):
+            lines = (_PROC / "net" / name).read_text(encoding="ascii", errors="replace").splitlines()[1:]
+            found += [int(words[9]) for words in map(str.split, lines) if len(words) > 9 and words[9].isdigit()]
+    yield from sorted(set(found) - {0}, reverse=True)
+
+
+def _holders(wanted: dict[int, int], likely: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield which process has which of the sockets open, given each socket's user and the threads that are looked at first.
+
+    Then come the users' own processes, and of those the newest: what sends for the first time has mostly just started.
+    """
+    missing = {f"socket:[{inode}]": inode for inode in wanted}
+    for pid in _in_turn(set(wanted.values()), likely):
+        if not missing:
+            return
+        for link in _links(pid):
+            if (inode := missing.pop(link, None)) is not None:
+                yield inode, pid
+
+
+def _in_turn(users: set[int], likely: list[int]) -> Iterator[int]:
+    yield from likely
+    every = sorted((int(each) for each in os.listdir(_PROC) if each.isdigit()), reverse=True)  # noqa: PTH208 - half the time
+    yield from sorted(every, key=lambda pid: _user(pid) not in users)
+
+
+def _user(pid: int) -> int | None:
+    with contextlib.suppress(OSError):
+        return os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116 - half the time
+    return None
+
+
+def _links(pid: int) -> Iterator[str]:
+    """Yield what a process' descriptors point at; nothing of one that is gone, or that we may not look into."""
+    directory = f"/proc/{pid}/fd"
+    with contextlib.suppress(OSError):
+        for each in os.listdir(directory):  # noqa: PTH208 - half the time
+            with contextlib.suppress(OSError):
+                yield os.readlink(f"{directory}/{each}")  # noqa: PTH115 - half the time
+
+
+def _described(pid: int) -> Process | None:
+    try:
+        # A thread's number leads to its process.
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+        process = int(next(line.split()[1] for line in status.splitlines() if line.startswith("Tgid:")))
+        name = Path(f"/proc/{process}/comm").read_text(encoding="utf-8", errors="replace").strip()
+        groups = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8", errors="replace")
+    except (OSError, StopIteration, ValueError):
+        return None
+    group = next((line[3:] for line in groups.splitlines() if line.startswith("0::")), "")
+    return Process(process, name, group)

@@ -1,0 +1,196 @@
+"""`failshut watch`: who sent what was refused, by the real kernel's log, in a namespace of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections import Counter
+
+import pytest
+
+from sandbox import CONFIG, FAILSHUT, POLICY
+
+pytestmark = pytest.mark.lab
+
+LOGGED = '[log]\nblocked = "nflog"\n'
+PROGRAMS, AT_ONCE = 200, 20
+
+# Sends one packet by each way to a place beside the tunnel, as whoever it is told, and lives on for so many seconds.
+SENDER = """
+import os, socket, sys, time
+kinds, port, uid = sys.argv[1].split(","), int(sys.argv[2]), int(sys.argv[3])
+os.setuid(uid) if uid else None
+for kind in kinds:
+    family, host = (socket.AF_INET6, "2001:db8:7::7") if kind.endswith("6") else (socket.AF_INET, "198.51.100.9")
+    how = {"udp": (socket.SOCK_DGRAM, 0), "tcp": (socket.SOCK_STREAM, 0), "raw": (socket.SOCK_RAW, 1)}[kind[:3]]
+    sender = socket.socket(family, *how)
+    try:
+        sender.connect((host, port))
+        sender.send(bytes([8, 0, 0xF7, 0xFF, 0, 0, 0, 0]))
+    except OSError:
+        pass
+    sender.close() if kind.startswith("tcp") else setattr(sys, kind, sender)
+print(os.getpid(), flush=True)
+time.sleep(float(sys.argv[4]))
+"""
+# Starts many of them, so many at a time, and prints which process was bound for which port.
+STORM = """
+import json, subprocess, sys
+program, count, at_once = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+pids, running = {}, []
+for number in range(count):
+    argv = [sys.executable, "-c", program, "tcp4" if number % 2 else "udp4", str(20000 + number), "0", sys.argv[4]]
+    running.append(subprocess.Popen(argv))
+    pids[20000 + number] = running[-1].pid
+    if len(running) >= at_once:
+        running.pop(0).wait()
+for each in running:
+    each.wait()
+print(json.dumps(pids))
+"""
+# A resolver on loopback that has one answer.
+RESOLVER = """
+import socket
+import dns.message, dns.rrset
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.1", 53))
+print("ready", flush=True)
+while True:
+    data, peer = server.recvfrom(999)
+    question = dns.message.from_wire(data)
+    answer = dns.message.make_response(question)
+    answer.answer.append(dns.rrset.from_text(question.question[0].name, 60, "IN", "A", "198.51.100.9"))
+    server.sendto(answer.to_wire(), peer)
+"""
+ASK = """
+import dns.message, dns.query
+print(dns.query.udp(dns.message.make_query("tracker.example", "A"), "127.0.0.1", timeout=10).answer)
+"""
+
+
+def armed(sandbox, log: str) -> None:
+    sandbox.write("/etc/wireguard/wg0.conf", CONFIG)
+    sandbox.write("/etc/failshut/failshut.toml", POLICY + log)
+    sandbox.run("mount", "-t", "tracefs", "none", "/sys/kernel/tracing")
+    for family in ("-4", "-6"):
+        sandbox.run("ip", family, "route", "add", "default", "dev", "eth0")
+    sandbox.run("ip", "address", "add", "fd50::2/64", "dev", "eth0", "nodad")
+    done = sandbox.failshut("arm")
+    assert done.returncode == 0, done.stderr
+
+
+class Watching:
+    """A watch that runs; `rows` ends it and returns what it saw."""
+
+    def __init__(self, sandbox) -> None:
+        self._process = sandbox.start(*FAILSHUT, "watch", "--json")
+        assert json.loads(self._process.stdout.readline()) == {"watching": "nflog"}
+
+    def rows(self, ports: set[int]) -> list[dict]:
+        """End it as soon as it has seen packets for these ports; return all that it saw."""
+        missing = set(ports)
+        while missing:
+            missing.discard(json.loads(self._process.stdout.readline())["port"])
+        self._process.send_signal(signal.SIGINT)
+        return json.loads(self._process.communicate(timeout=30)[0].splitlines()[-1])["rows"]
+
+    def kill(self) -> None:
+        """End it as no program expects."""
+        self._process.kill()
+        self._process.wait()
+
+
+def test_each_sender_is_named_with_its_user_and_where_to(sandbox):
+    """UDP, TCP and raw sockets, of both versions of IP; what may pass is not listed."""
+    armed(sandbox, LOGGED)
+    watching = Watching(sandbox)
+    done = sandbox.run(sys.executable, "-c", SENDER, "udp4,tcp4,udp6,tcp6", "4000", "1000", "1")
+    raw = sandbox.run(sys.executable, "-c", SENDER, "raw4", "0", "0", "1")
+    # The control: to the LAN, which the policy allows.
+    sandbox.run(sys.executable, "-c", SENDER.replace("198.51.100.9", "192.168.50.1"), "udp4", "4001", "0", "0")
+
+    seen = {(each["destination"], each["protocol"], each["port"], each["uid"], each["pid"]) for each in watching.rows({4000})}
+
+    pid = int(done.stdout)
+    assert {each for each in seen if each[1] != "icmp"} >= {
+        ("198.51.100.9", "udp", 4000, 1000, pid),
+        ("198.51.100.9", "tcp", 4000, 1000, pid),
+        ("2001:db8:7::7", "udp", 4000, 1000, pid),
+        ("2001:db8:7::7", "tcp", 4000, 1000, pid),
+    }
+    assert ("198.51.100.9", "icmp", None, 0, int(raw.stdout)) in seen
+    assert not [each for each in seen if each[0] == "192.168.50.1"]
+
+
+def test_many_programs_at_once_are_told_apart(sandbox):
+    """Hundreds, twenty at a time: nearly all are found, and no packet is put down to another program."""
+    armed(sandbox, LOGGED)
+    watching = Watching(sandbox)
+    done = sandbox.run(sys.executable, "-c", STORM, SENDER, str(PROGRAMS), str(AT_ONCE), "1")
+    pids = {int(port): pid for port, pid in json.loads(done.stdout.splitlines()[-1]).items()}
+    rows = [each for each in watching.rows(set(pids)) if each["port"] in pids]
+
+    verdicts = Counter("unknown" if each["pid"] is None else each["pid"] == pids[each["port"]] for each in rows)
+
+    assert len({each["port"] for each in rows}) == PROGRAMS
+    assert verdicts[False] == 0
+    assert verdicts[True] >= PROGRAMS * 0.99, verdicts
+
+
+def test_a_destination_is_shown_by_the_name_that_it_was_asked_under(sandbox):
+    """The answer of a resolver on loopback, as systemd-resolved's are."""
+    armed(sandbox, LOGGED)
+    resolver = sandbox.start(sys.executable, "-c", RESOLVER)
+    assert resolver.stdout.readline() == "ready\n"
+    watching = Watching(sandbox)
+    assert "198.51.100.9" in sandbox.run(sys.executable, "-c", ASK).stdout
+    sandbox.run(sys.executable, "-c", SENDER, "udp4", "4000", "0", "1")
+
+    (row,) = (each for each in watching.rows({4000}) if each["port"] == 4000)
+
+    assert (row["destination"], row["name"]) == ("198.51.100.9", "tracker.example")
+
+
+def test_without_the_log_the_kernel_s_counters_are_shown(sandbox):
+    """By user and destination, exact in number."""
+    armed(sandbox, "")
+    for _ in range(3):
+        sandbox.run(sys.executable, "-c", SENDER, "udp4", "4000", "1000", "1")
+
+    done = sandbox.failshut("watch", "--for", "2s", "--json")
+    (row,) = (each for each in json.loads(done.stdout.splitlines()[-1])["rows"] if each["port"] == 4000)
+
+    assert (row["uid"], row["packets"], row["pid"]) == (1000, 3, None)
+    assert "nflog" in done.stderr
+
+
+def test_nothing_to_watch_is_said(sandbox):
+    """Disarmed, and when another watch has the log."""
+    sandbox.adopt_example()
+    done = sandbox.failshut("watch", "--for", "1s")
+    assert (done.returncode, "not armed" in done.stderr) == (3, True)
+
+    armed(sandbox, LOGGED)
+    watching = Watching(sandbox)
+    done = sandbox.failshut("watch", "--for", "1s")
+
+    assert done.returncode == 1
+    assert "another" in done.stderr
+    assert isinstance(watching.rows(set()), list)
+
+
+def test_a_killed_watch_leaves_nothing_for_long(sandbox):
+    """Its trace instance goes when the next one starts, and that one takes its own out."""
+    armed(sandbox, LOGGED)
+    first = Watching(sandbox)
+    instances = "/sys/kernel/tracing/instances"
+    first.kill()
+    mine = [each for each in sandbox.run("ls", instances).stdout.split() if each.startswith("failshut-watch-")]
+    if not os.path.ismount("/sys/kernel/tracing") and not mine:
+        pytest.skip("the kernel has no trace file system: nothing could stay behind")
+
+    Watching(sandbox).rows(set())
+
+    assert not set(mine) & set(sandbox.run("ls", instances).stdout.split())

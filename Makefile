@@ -24,8 +24,8 @@ test: setup lint  ## Run every test
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: setup  ## Style, types, and the direction of the imports
-	@$(BIN)/ruff check src tests benchmarks
-	@$(BIN)/ruff format --check src tests benchmarks
+	@$(BIN)/ruff check src tests benchmarks tools
+	@$(BIN)/ruff format --check src tests benchmarks tools
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 

@@ -25,6 +25,7 @@ VERBS: dict[str, str] = {
     "confirm": "Keep what `arm --confirm-within` would undo",
     "verify": "Take the tunnel down for real, and see by the packets that nothing leaves",
     "status": "Armed? Tunnel up? Drift? How much was refused?",
+    "top": "The same and what was refused, live on one screen",
     "watch": "What would have leaked, live: by program, user and destination",
     "refresh": "Find the tunnel's server again: fail over, or ask for its new address",
     "exec": "Run one program outside the tunnel",

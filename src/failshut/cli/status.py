@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +13,7 @@ import click
 
 from failshut.allowances.openings import opened
 from failshut.arming.status import Boot, State, Status, read_status
+from failshut.arming.words import boot_words, guard_words, tunnel_words
 from failshut.boot.places import LOADER
 from failshut.cli.session import Session, begin, session_options
 from failshut.host.pins import pins_json
@@ -18,20 +22,24 @@ from failshut.model.exits import Exit
 
 EXIT = {State.ARMED: Exit.OK, State.DISARMED: Exit.DISARMED, State.DRIFT: Exit.DRIFT, State.UNKNOWN: Exit.UNKNOWN}
 _COLOUR = {State.ARMED: "green", State.DISARMED: "red", State.DRIFT: "red", State.UNKNOWN: "yellow"}
-# WireGuard gives a session up after 180 s without a handshake (REJECT_AFTER_TIME, whitepaper 6.1).
-_STALE_AFTER = 180
 _SHOWN_DESTINATIONS = 5
+# `--watch` looks so often, in seconds.
+_LOOKED_EVERY = 1.0
 
 
 @click.command("status")
+@click.option("--watch", "is_watched", is_flag=True, help="Stay, and write a line for each change; Ctrl-C ends it.")
 @session_options
 @click.pass_context
-def command(context: click.Context, /, **options: Any) -> None:
+def command(context: click.Context, /, *, is_watched: bool, **options: Any) -> None:
     """Show whether the lock is armed and as it should be, the tunnels' health, and what was refused so far.
 
     The exit code says it too: 0 armed, 3 disarmed, 11 drift, 4 unknown. With -v also every rule and why it is there.
     """
     session = begin(context, options)
+    if is_watched:
+        _watch(session)
+        return
     status = read_status()
     if session.json:
         session.print_json(status_json(status))
@@ -39,6 +47,22 @@ def command(context: click.Context, /, **options: Any) -> None:
         for line in status_lines(status, session):
             click.echo(line)
     raise click.exceptions.Exit(EXIT[status.state])
+
+
+def _watch(session: Session) -> None:
+    """Write what changes, a sentence a line: for bars, logs and screen readers."""
+    from failshut.tui.reading import Reader  # noqa: PLC0415 - only those who stay pay for it
+    from failshut.tui.snapshot import changes  # noqa: PLC0415
+
+    with suppress(KeyboardInterrupt), Reader() as reader:
+        before = None
+        while True:
+            now = reader.now()
+            for line in changes(before, now):
+                at = datetime.now(tz=UTC).astimezone()
+                click.echo(json.dumps({"at": at.isoformat(), "event": line}) if session.json else f"{at:%H:%M:%S}  {line}")
+            before = now
+            time.sleep(_LOOKED_EVERY)
 
 
 def status_json(status: Status) -> dict[str, Any]:
@@ -90,7 +114,7 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
     if status.reverts_in is not None:
         yield "           " + session.style(f"undone in {status.reverts_in} s unless `failshut confirm` comes first", fg="yellow")
     for name, tunnel in status.tunnels:
-        yield f"tunnel     {name} {_tunnel_words(tunnel)}"
+        yield f"tunnel     {name} {tunnel_words(tunnel)}"
     for pin in status.record.pins if status.record else ():
         since = datetime.fromtimestamp(pin.since, tz=UTC).astimezone()
         yield f"pinned     {pin.host} at {', '.join(map(str, pin.addresses))} since {since:%Y-%m-%d %H:%M}"
@@ -99,9 +123,9 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
     if status.unguarded:
         late = ", ".join(status.unguarded)
         yield "           " + session.style(f"not on {late}; `failshut arm` guards it too", fg="yellow")
-    yield f"guard      {_guard_words(status)}"
+    yield f"guard      {guard_words(status)}"
     if status.boot:
-        yield f"at boot    {_boot_words(status.boot)}"
+        yield f"at boot    {boot_words(status.boot)}"
     yield from _open(status, session)
     yield f"refused    {status.counts.total} packets" + _split(status)
     for line in status.counts.blocked[:_SHOWN_DESTINATIONS]:
@@ -127,24 +151,6 @@ def _open(status: Status, session: Session) -> Iterator[str]:
         yield f"{'' if number else 'open':<10} {each.what}, {left}"
 
 
-def _guard_words(status: Status) -> str:
-    return (
-        "stands by: what flushes the firewall opens nothing"
-        if status.guarded_by
-        else "none: a flush by another tool opens the machine"
-    )
-
-
-def _boot_words(boot: Boot) -> str:
-    if not boot.is_sound:
-        return "not sound: " + ", ".join(
-            (*(f"{each} is damaged" for each in boot.damaged), *(f"{each} is gone or changed" for each in boot.missing))
-        )
-    if boot.loaded_by == "systemd":
-        return "loaded before the network, sealed"
-    return "not loaded: systemd does not run here"
-
-
 def _boot_json(boot: Boot | None) -> dict[str, Any] | None:
     return {"loaded_by": boot.loaded_by, "damaged": boot.damaged, "missing": boot.missing} if boot else None
 
@@ -164,18 +170,6 @@ def _split(status: Status) -> str:
     counts = status.counts
     parts = [f"{number} {what}" for number, what in ((counts.forwarded, "forwarded"), (counts.under_ip, "below IP")) if number]
     return f" ({', '.join(parts)})" if parts else ""
-
-
-def _tunnel_words(tunnel: RunningTunnel | None) -> str:
-    if tunnel is None:
-        return "down"
-    ages = [peer.handshake_age for peer in tunnel.peers if peer.handshake_age is not None]
-    if not ages:
-        return "up, no handshake yet"
-    age = min(ages)
-    received, sent = sum(peer.received for peer in tunnel.peers), sum(peer.sent for peer in tunnel.peers)
-    stale = " (stale)" if age > _STALE_AFTER else ""
-    return f"up, last handshake {age} s ago{stale}, {received} B in, {sent} B out"
 
 
 def _tunnel_json(tunnel: RunningTunnel | None) -> dict[str, Any] | None:

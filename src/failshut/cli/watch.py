@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pwd
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from failshut.allowances.errors import RefusedError
 from failshut.allowances.spec import seconds
 from failshut.cli.failures import refuse
 from failshut.cli.session import Failure, Session, begin, session_options
+from failshut.host.account import user_name
 from failshut.host.nft import NftError
 from failshut.model.exits import Exit
 from failshut.watch.feed import Feed, Source
@@ -112,7 +112,7 @@ def _drawn(feed: Feed, height: int) -> Table:
     for heading, justify in (("last", "left"), ("packets", "right"), ("program", "left"), ("user", "left"), ("to", "left")):
         table.add_column(heading, justify="right" if justify == "right" else "left", no_wrap=heading != "to")
     for row in list(_rows(feed))[: max(height - 5, 1)]:
-        table.add_row(_clock(row), str(row.packets), escape(_program(row.sender)), _user(row.sender), escape(_target(row)))
+        table.add_row(_clock(row), str(row.packets), escape(_program(row.sender)), user_name(row.sender.uid), escape(_target(row)))
     return table
 
 
@@ -128,7 +128,7 @@ def _losses(feed: Feed) -> str:
 
 def row_line(row: Row) -> str:
     """Return a row as a line of text."""
-    return f"{_clock(row)}  {row.packets:>6}  {_program(row.sender)}, user {_user(row.sender)} → {_target(row)}"
+    return f"{_clock(row)}  {row.packets:>6}  {_program(row.sender)}, user {user_name(row.sender.uid)} → {_target(row)}"
 
 
 def row_json(row: Row) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def row_json(row: Row) -> dict[str, Any]:
         "program": row.sender.name or None,
         "pid": row.sender.pid,
         "uid": row.sender.uid,
-        "user": _user(row.sender) or None,
+        "user": user_name(row.sender.uid),
         "cgroup": row.sender.group or None,
         "destination": row.destination,
         "name": row.name or None,
@@ -158,15 +158,6 @@ def _program(sender: Sender) -> str:
         return "no program's" if sender.uid is None else "unknown program"
     unit = PurePosixPath(sender.group).name
     return f"{sender.name}[{sender.pid}]" + (f" of {unit}" if unit else "")
-
-
-def _user(sender: Sender) -> str:
-    if sender.uid is None:
-        return "nobody"
-    try:
-        return pwd.getpwuid(sender.uid).pw_name
-    except KeyError:
-        return str(sender.uid)
 
 
 def _target(row: Row) -> str:

@@ -37,6 +37,16 @@ def named(name: str) -> Account:
         raise NoSuchUserError(f"there is no user '{name}'") from None
 
 
+def user_name(uid: int | None) -> str:
+    """Return a user's name, the number of one who has none, and "nobody" for no user at all."""
+    if uid is None:
+        return "nobody"
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def caller(environment: Mapping[str, str] = os.environ) -> Account:
     """Return who called: by sudo's, pkexec's or doas' word where this runs as root, else who runs this."""
     behind = next((environment[each] for each in ("SUDO_UID", "PKEXEC_UID", "DOAS_USER") if environment.get(each)), "")

@@ -71,6 +71,11 @@ class Feed:
         """How often packets came faster than they were read: counted in the kernel all the same, but not listed."""
         return self._log.lost if self.source is Source.LOGGED else 0
 
+    def wait(self, within: float) -> None:
+        """Wait until there is something to hear, at most `within` seconds; takes nothing."""
+        if self.source is Source.LOGGED:
+            select.select([self._log.fileno(), self._answers.fileno()], [], [], within)
+
     def more(self, within: float) -> list[Row]:
         """Wait at most `within` seconds for refused packets; return the rows that are new."""
         return self._heard(within) if self.source is Source.LOGGED else self._asked_again(within)

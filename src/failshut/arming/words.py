@@ -1,0 +1,71 @@
+"""A status in words: the same in `status`, in the live view and in notices."""
+
+from __future__ import annotations
+
+from failshut.arming.status import Boot, State, Status
+from failshut.host.wireguard import RunningTunnel
+
+# WireGuard gives a session up after 180 s without a handshake (REJECT_AFTER_TIME, whitepaper 6.1).
+_STALE_AFTER = 180
+
+
+def tunnel_words(tunnel: RunningTunnel | None) -> str:
+    """Return whether a tunnel is up, how old its last handshake is, and what went through."""
+    if tunnel is None:
+        return "down"
+    ages = [peer.handshake_age for peer in tunnel.peers if peer.handshake_age is not None]
+    if not ages:
+        return "up, no handshake yet"
+    age = min(ages)
+    received, sent = sum(peer.received for peer in tunnel.peers), sum(peer.sent for peer in tunnel.peers)
+    stale = " (stale)" if age > _STALE_AFTER else ""
+    return f"up, last handshake {age} s ago{stale}, {_amount(received)} in, {_amount(sent)} out"
+
+
+def _amount(count: int) -> str:
+    """Return a number of bytes in decimal units, as wg does not."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def guard_words(status: Status) -> str:
+    """Return whether another tool's flush would open the machine."""
+    return (
+        "stands by: what flushes the firewall opens nothing"
+        if status.guarded_by
+        else "none: a flush by another tool opens the machine"
+    )
+
+
+def boot_words(boot: Boot) -> str:
+    """Return what the next boot will do."""
+    if not boot.is_sound:
+        return "not sound: " + ", ".join(
+            (*(f"{each} is damaged" for each in boot.damaged), *(f"{each} is gone or changed" for each in boot.missing))
+        )
+    if boot.loaded_by == "systemd":
+        return "loaded before the network, sealed"
+    return "not loaded: systemd does not run here"
+
+
+def headline(status: Status) -> tuple[str, str]:
+    """Return the state in one or two words, and what it means in a sentence."""
+    if status.state is State.DISARMED:
+        return "OPEN", "nothing is held back: `failshut arm` turns the lock on"
+    if status.state is State.UNKNOWN:
+        return "UNKNOWN", status.reason
+    if status.state is State.DRIFT:
+        return "DRIFT", status.reason or "the kernel's rules are not the armed ones"
+    names = ", ".join(name for name, _ in status.tunnels)
+    if any(_is_alive(tunnel) for _, tunnel in status.tunnels):
+        return "LOCKED", f"nothing leaves but through {names}"
+    return "LOCKED, TUNNEL DOWN", f"nothing leaves until {names} is back"
+
+
+def _is_alive(tunnel: RunningTunnel | None) -> bool:
+    ages = [peer.handshake_age for peer in tunnel.peers if peer.handshake_age is not None] if tunnel else []
+    return bool(ages) and min(ages) <= _STALE_AFTER

@@ -194,3 +194,20 @@ def test_a_killed_watch_leaves_nothing_for_long(sandbox):
     Watching(sandbox).rows(set())
 
     assert not set(mine) & set(sandbox.run("ls", instances).stdout.split())
+
+
+def test_changes_are_told_a_line_each(sandbox):
+    """`status --watch`: the state, what was opened, who was refused; until it is interrupted."""
+    armed(sandbox, LOGGED)
+    watching = sandbox.start(*FAILSHUT, "status", "--watch", "--json")
+    told = [json.loads(watching.stdout.readline())["event"]]
+    assert sandbox.failshut("allow", "to", "192.0.2.7:443/tcp", "--for", "5m").returncode == 0
+    sandbox.run(sys.executable, "-c", SENDER, "udp4", "4000", "0", "1")
+    while not any("4000" in each for each in told):
+        told.append(json.loads(watching.stdout.readline())["event"])
+    watching.send_signal(signal.SIGINT)
+
+    assert told[0].startswith("LOCKED, TUNNEL DOWN: ")
+    assert "opened: to 192.0.2.7:443/tcp" in told
+    assert told[-1].startswith("refused: python")
+    assert watching.wait() == 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from failshut.arming.status import Boot, State, Status
 from failshut.host.wireguard import RunningTunnel
 
-# WireGuard gives a session up after 180 s without a handshake (REJECT_AFTER_TIME, whitepaper 6.1).
-_STALE_AFTER = 180
+# In seconds: WireGuard gives a session up without a handshake (REJECT_AFTER_TIME, whitepaper 6.1).
+FRESH = 180
 
 
 def tunnel_words(tunnel: RunningTunnel | None) -> str:
@@ -18,7 +18,7 @@ def tunnel_words(tunnel: RunningTunnel | None) -> str:
         return "up, no handshake yet"
     age = min(ages)
     received, sent = sum(peer.received for peer in tunnel.peers), sum(peer.sent for peer in tunnel.peers)
-    stale = " (stale)" if age > _STALE_AFTER else ""
+    stale = " (stale)" if age > FRESH else ""
     return f"up, last handshake {age} s ago{stale}, {_amount(received)} in, {_amount(sent)} out"
 
 
@@ -68,4 +68,4 @@ def headline(status: Status) -> tuple[str, str]:
 
 def _is_alive(tunnel: RunningTunnel | None) -> bool:
     ages = [peer.handshake_age for peer in tunnel.peers if peer.handshake_age is not None] if tunnel else []
-    return bool(ages) and min(ages) <= _STALE_AFTER
+    return bool(ages) and min(ages) <= FRESH

@@ -27,6 +27,7 @@ VERBS: dict[str, str] = {
     "status": "Armed? Tunnel up? Drift? How much was refused?",
     "top": "The same and what was refused, live on one screen",
     "watch": "What would have leaked, live: by program, user and destination",
+    "metrics": "The same as numbers, for Prometheus",
     "refresh": "Find the tunnel's server again: fail over, or ask for its new address",
     "exec": "Run one program outside the tunnel",
     "portal": "Sign in at a captive portal, with one browser and nothing else",

@@ -25,11 +25,14 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Packets refused since the first arming: by local programs, for routed clients, and below IP."""
+    """Packets refused since the first arming: by local programs, for routed clients, and below IP; and their bytes."""
 
     local: int = 0
     forwarded: int = 0
     under_ip: int = 0
+    local_bytes: int = 0
+    forwarded_bytes: int = 0
+    under_ip_bytes: int = 0
     # Largest first, as far as the sets remember (an hour, 4,096 destinations a family).
     blocked: tuple[Blocked, ...] = ()
 
@@ -42,12 +45,16 @@ class Counts:
 def counts(json_texts: tuple[str, ...]) -> Counts:
     """Read the counters and sets of the listings of the lock's tables."""
     objects = [each for text in json_texts for each in json.loads(text)["nftables"]]
-    values = {each["counter"]["name"]: int(each["counter"]["packets"]) for each in objects if "counter" in each}
+    named = {each["counter"]["name"]: each["counter"] for each in objects if "counter" in each}
+    packets, size = ({name: int(each[what]) for name, each in named.items()} for what in ("packets", "bytes"))
     blocked = [line for each in objects if "set" in each for line in _lines(each["set"])]
     return Counts(
-        local=values.get("blocked", 0),
-        forwarded=values.get("forwarded", 0),
-        under_ip=values.get("under-ip", 0),
+        local=packets.get("blocked", 0),
+        forwarded=packets.get("forwarded", 0),
+        under_ip=packets.get("under-ip", 0),
+        local_bytes=size.get("blocked", 0),
+        forwarded_bytes=size.get("forwarded", 0),
+        under_ip_bytes=size.get("under-ip", 0),
         blocked=tuple(sorted(blocked, key=lambda line: -line.packets)),
     )
 

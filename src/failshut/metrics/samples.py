@@ -1,0 +1,67 @@
+"""A moment of this machine → samples of the metrics. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from failshut.allowances.openings import opened
+from failshut.arming.status import State, Status
+from failshut.arming.words import FRESH
+from failshut.host.runs import Run
+from failshut.metrics import catalogue
+from failshut.metrics.catalogue import Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A value of a metric; `labels` in the metric's order."""
+
+    metric: Metric
+    value: float
+    labels: tuple[str, ...] = ()
+
+
+def samples(status: Status, runs: Iterable[Run]) -> Iterator[Sample]:
+    """Yield every sample of one moment."""
+    yield Sample(catalogue.KNOWN, status.state is not State.UNKNOWN)
+    if status.state is not State.UNKNOWN:
+        yield from _of_lock(status)
+    for name, tunnel in status.tunnels:
+        yield Sample(catalogue.TUNNEL, tunnel is not None, (name,))
+    yield from _of_peers(status)
+    for run in runs:
+        yield Sample(catalogue.RUN_AT, run.at, (run.verb,))
+        yield Sample(catalogue.RUN_OK, run.ok, (run.verb,))
+        yield Sample(catalogue.RUN_LEAKS, run.leaks, (run.verb,))
+
+
+def _of_lock(status: Status) -> Iterator[Sample]:
+    yield Sample(catalogue.ARMED, bool(status.listing.tables))
+    yield Sample(catalogue.DRIFT, status.state is State.DRIFT)
+    yield Sample(catalogue.GUARDED, status.guarded_by)
+    if status.boot:
+        yield Sample(catalogue.BOOT, status.boot.is_sound)
+    for devices, held in ((status.guarded, True), (status.unguarded, False)):
+        yield from (Sample(catalogue.UNDER_IP, held, (device,)) for device in devices)
+    counts = status.counts
+    for reason, packets, size in (
+        ("local", counts.local, counts.local_bytes),
+        ("forwarded", counts.forwarded, counts.forwarded_bytes),
+        ("below_ip", counts.under_ip, counts.under_ip_bytes),
+    ):
+        yield Sample(catalogue.REFUSED, packets, (reason,))
+        yield Sample(catalogue.REFUSED_BYTES, size, (reason,))
+    yield Sample(catalogue.OPEN, sum(1 for _ in opened(status.listing.json_texts)))
+
+
+def _of_peers(status: Status) -> Iterator[Sample]:
+    for name, tunnel in status.tunnels:
+        peers = tunnel.peers if tunnel else ()
+        for peer in peers:
+            labels = (name, peer.key, ",".join(peer.allowed))
+            yield Sample(catalogue.SENT, peer.sent, labels)
+            yield Sample(catalogue.RECEIVED, peer.received, labels)
+            yield Sample(catalogue.HANDSHAKE, peer.handshake_at, labels)
+        fresh = sum(each.handshake_age is not None and each.handshake_age <= FRESH for each in peers)
+        yield Sample(catalogue.CONNECTED, fresh, (name,))

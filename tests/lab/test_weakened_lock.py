@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from failshut.drill.network.rules import RuleSource
 from failshut.drill.pool import CannotDrillError, Job, Worker, preflight
+from failshut.drill.rule_source import RuleSource
 from failshut.drill.scenario import RunResult
 from failshut.drill.scenarios import SCENARIOS
 from lab.drilling import example_rehearsal

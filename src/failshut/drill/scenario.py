@@ -113,6 +113,12 @@ class Outcome:
     control: RunResult | None = None
     beside: RunResult | None = None
 
+    @property
+    def word(self) -> str:
+        """The word for it: what should work is not "held", it works."""
+        works = self.scenario.kind is Kind.WORKS and self.status is Status.HELD
+        return "works" if works else str(self.status)
+
 
 def conclude(scenario: Scenario, lock: RunResult, control: RunResult | None, beside: RunResult | None = None) -> Outcome:
     """Return the verdict. The lock's leak outweighs everything; what is not proven is void."""

@@ -103,9 +103,8 @@ def summary(outcomes: Sequence[Outcome], seconds: float, beside: str = "") -> li
     lines += [
         f"not tried here: {each.scenario.name}: {probe}: {why}" for each in outcomes for probe, why in each.lock.unavailable.items()
     ]
-    if unheard := Counter(
-        each.beside.reason for each in outcomes if each.beside and each.beside.reason and not each.beside.skipped
-    ):
+    others = [each.beside for each in outcomes if each.beside and not each.beside.skipped]
+    if unheard := Counter(each.reason for each in others if each.reason):
         lines += [f"under {beside}, {count} of the attacks prove nothing: {reason}" for reason, count in unheard.items()]
     words = ", ".join(f"{count} {word}" for word, count in sums.words.items())
     lines.append(f"{len(outcomes)} scenarios in {seconds:.0f} s: {words}.")

@@ -154,8 +154,7 @@ def described(plan: Plan, tunnels: Sequence[str]) -> str:
     """Return the picture in words, for whoever can't see it."""
     devices = ", ".join(str(each.device) for each in plan.cables)
     return (
-        f"This machine, with the tunnel {', '.join(tunnels)} and a cable at {devices}, is connected to a router. It captures "
-        "every frame on those cables. Behind the router are a local network and the internet with the VPN server. The tunnel runs "
-        "from this machine through the router to the VPN server. Attackers stand on the machine, on the local network, at the router "
-        "and on the internet."
+        f"This machine has the tunnel {', '.join(tunnels)} and a cable at {devices} to a router, which captures every frame there. "
+        "Behind the router are a local network and the internet with the VPN server. The tunnel runs from this machine through the "
+        "router to the VPN server. Attackers stand on the machine, on the local network, at the router and on the internet."
     )

@@ -13,7 +13,8 @@ from failshut.drill.scenario import Kind, Outcome, Status
 class Tally:
     """Packets over every attack that was judged, and scenarios by their word.
 
-    `without` and `beside` leaked in the same attacks with no lock, and under the other rules; None where nothing was tried so.
+    `without` and `beside` leaked in the same attacks with no lock, and under the other rules; None where no run of that kind proves
+    anything.
     """
 
     words: dict[str, int]
@@ -30,7 +31,7 @@ def tally(outcomes: Sequence[Outcome]) -> Tally:
     judged = [each for each in outcomes if each.scenario.kind is Kind.ATTACK and each.status in (Status.HELD, Status.LEAKED)]
     limits = [each for each in outcomes if each.status is Status.LIMIT]
     controls = [each.control.leaked for each in judged if each.control]
-    others = [each.beside.leaked for each in judged if each.beside]
+    others = [each.beside.leaked for each in judged if each.beside and not each.beside.reason]
     return Tally(
         words=dict(Counter(each.word for each in outcomes)),
         sent=sum(each.lock.sent for each in judged),

@@ -14,6 +14,7 @@ WIDTH, HEIGHT = 400, 140
 LEFT, RIGHT, TOP, LINE, BOTTOM = 34, 394, 14, 84, 120
 # A single leaked packet is seen beside thousands that were blocked.
 LEAST_LEAK, LEAST_SEEN = 4.0, 1.5
+_WIDE_COLUMN = 3.0
 _STEPS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
 _MOST_TICKS = 7
 # In seconds: what is shown of the time before an attack, unless something leaked even earlier.
@@ -76,7 +77,9 @@ def _before(run: Timeline) -> float:
 
 def chart(run: Timeline, scale: Scale) -> Chart:
     """Return the picture of a run."""
-    edges = [max(round(scale.x(at * BIN_SECONDS - run.began), 1), LEFT) for at in range(len(run.sent) + 1)]
+    # Whole numbers where a column is wide enough for them: pages have thousands of columns.
+    digits = 0 if scale.x(BIN_SECONDS) - scale.x(0.0) > _WIDE_COLUMN else 1
+    edges = [max(round(scale.x(at * BIN_SECONDS - run.began), digits), LEFT) for at in range(len(run.sent) + 1)]
     rows = list(zip(run.tunnel, run.allowed, run.leaked, strict=True))
     tunnel = [_up(tunnel, scale, LEAST_SEEN) for tunnel, _, _ in rows]
     allowed = [low + _up(allowed, scale, LEAST_SEEN) for low, (_, allowed, _) in zip(tunnel, rows, strict=True)]
@@ -98,17 +101,20 @@ def _up(number: int, scale: Scale, least: float) -> float:
 
 
 def _area(edges: Sequence[float], heights: Sequence[float]) -> str:
-    """Return the outline of columns that stand on the line (or hang from it), as the `d` of a path."""
-    path, at = [], 0
-    for height, group in groupby(heights):
-        count = len(list(group))
-        if height:
+    """Return the outline of columns that stand on the line (or hang from it), as the `d` of a path: one for each stretch."""
+    path, at, is_open = [], 0, False
+    for height, group in groupby(round(each) for each in heights):
+        end = at + len(list(group))
+        across = edges[end] - edges[at]
+        if height and across > 0:
             # A stack is a little taller than its scale where the least heights add up: it must not leave the picture.
-            y = max(LINE - height, 2)
-            if edges[at + count] > LEFT:
-                path.append(f"M{edges[at]:g} {LINE}V{y:.1f}H{edges[at + count]:g}V{LINE}z")
-        at += count
-    return "".join(path)
+            path.append(f"{'' if is_open else f'M{edges[at]:g} {LINE}'}V{max(LINE - height, 2)}h{across:.3g}")
+            is_open = True
+        elif is_open and not height:
+            path.append(f"V{LINE}z")
+            is_open = False
+        at = end
+    return "".join([*path, f"V{LINE}z"] if is_open else path)
 
 
 def _first_of_each(leaked: Sequence[int]) -> Iterable[int]:

@@ -91,6 +91,11 @@ class Card:
     scale: Scale
 
     @property
+    def beside(self) -> Run | None:
+        """Its run under the other rules."""
+        return next((each for each in self.runs if each.result.source is RuleSource.BESIDE), None)
+
+    @property
     def name(self) -> str:
         """The scenario's name, which is its anchor too."""
         return self.outcome.scenario.name
@@ -112,6 +117,11 @@ class Group:
 
     title: str
     cards: tuple[Card, ...]
+
+    @property
+    def has_beside(self) -> bool:
+        """Whether any of them was tried under the other rules."""
+        return any(each.beside for each in self.cards)
 
     @property
     def short(self) -> str:
@@ -163,6 +173,8 @@ def _banner(drilled: Drilled, sums: Tally) -> Banner:
     lines = [f"{plural(len(drilled.outcomes), 'scenario')} in {drilled.seconds:.0f} s: {scenarios}."]
     if sums.without is None:
         lines.append("No attack was tried without the lock: that this lab would have seen a leak is not shown.")
+    if drilled.beside and sums.beside is None:
+        lines.append(f"Under {drilled.beside} nothing could be judged; each attack says why.")
     if sums.limits:
         lines.append(f"Counted apart: {plural(sums.beyond, 'packet')} in {plural(sums.limits, 'known limit')}.")
     return Banner(tone, word, sentence, tuple(lines))
@@ -199,7 +211,7 @@ def _run(heading: str, result: RunResult, is_lock: bool, scale: Scale) -> Run:
     return Run(
         heading,
         result,
-        tone="bad" if result.leaked else "unsure" if result.reason else "good" if is_lock else "none",
+        tone=_tone(result),
         said=_said(result),
         chart=chart(line, scale) if line.sent else None,
         tunnel=sum(line.tunnel),
@@ -207,6 +219,12 @@ def _run(heading: str, result: RunResult, is_lock: bool, scale: Scale) -> Run:
         blocked=sum(line.blocked),
         is_lock=is_lock,
     )
+
+
+def _tone(result: RunResult) -> str:
+    if result.leaked:
+        return "bad"
+    return "none" if result.skipped or result.source is RuleSource.NONE else "unsure" if result.reason else "good"
 
 
 def _said(result: RunResult) -> str:

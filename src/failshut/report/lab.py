@@ -29,6 +29,8 @@ class Box:
     title: str
     lines: tuple[str, ...] = ()
     kind: str = "host"
+    # From its left edge to what is written in it.
+    indent: float = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,12 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """Where an attacker stands."""
+    """Where an attacker stands; `word` says who, where there is room."""
 
     x: float
     y: float
     number: int
+    word: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +100,8 @@ def wide(plan: Plan) -> Drawing:
         f"M303 104C360 104 350 {rows[0]} 400 {rows[0]}H780",
         (696, rows[0] - 14, "the tunnel"),
         (
-            Badge(44, machine.y + 118, 1),
-            Badge(44, machine.y + 152, 2),
+            Badge(44, low - 34, 1, "any program"),
+            Badge(44, low + 2, 2, "tools with root"),
             Badge(660, low + 66, 3),
             Badge(628, 64, 4),
             Badge(984, 34, 5),
@@ -110,17 +113,17 @@ def tall(plan: Plan) -> Drawing:
     """Return the picture from top to bottom, for a phone."""
     step = 232 / max(len(plan.cables), 1)
     columns = [96 + step * (number + 0.5) for number in range(len(plan.cables))]
-    columns = columns if len(columns) > 1 else [200.0]
+    columns = columns if len(columns) > 1 else [154.0]
     machine = Box(12, 30, 336, 118, "this machine", ("programs, wg-quick and the lock",), "machine")
-    router = Box(70, 250, 278, 66, "router", ("captures every frame that leaves",))
-    lan = Box(12, 366, 170, 96, "local network", _lan_lines(plan))
+    first = columns[0]
+    router = Box(70, 250, 278, 76, "router", ("captures every frame", "that leaves the machine"), indent=first - 50)
+    lan = Box(12, 366, 196, 96, "local network", _lan_lines(plan))
     internet = Box(12, 512, 336, 194, "internet", ("every public address", str(plan.internet4), str(plan.internet6)))
     server = Box(118, 604, 218, _server_height(plan), "VPN server", _endpoints(plan), "server")
     ports = [Port(56, 148, str(plan.tunnel.interface), "tunnel")]
     ports += [Port(x, 148, str(each.device)) for x, each in zip(columns, plan.cables, strict=True)]
     cables = [Line(f"M{x:g} 160V250", (x, 228)) for x in columns]
-    cables += [Line("M240 316V512"), Line("M110 316V366")]
-    first = columns[0]
+    cables += [Line("M240 326V512"), Line("M110 326V366")]
     return Drawing(
         "tall",
         360,
@@ -128,9 +131,15 @@ def tall(plan: Plan) -> Drawing:
         (machine, router, lan, internet, server),
         tuple(ports),
         tuple(cables),
-        f"M56 160C56 200 {first:g} 190 {first:g} 215V260C{first:g} 330 240 300 240 350V604",
-        (250, 420, "the tunnel"),
-        (Badge(30, 96, 1), Badge(30, 124, 2), Badge(182, 366, 3), Badge(348, 250, 4), Badge(348, 512, 5)),
+        f"M56 160C56 200 {first:g} 190 {first:g} 215V326C{first:g} 356 240 330 240 370V604",
+        (288, 420, "the tunnel"),
+        (
+            Badge(36, 106, 1, "any program"),
+            Badge(166, 106, 2, "tools with root"),
+            Badge(208, 366, 3),
+            Badge(348, 250, 4),
+            Badge(348, 512, 5),
+        ),
     )
 
 

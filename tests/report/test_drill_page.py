@@ -95,6 +95,14 @@ def test_a_limit_is_counted_apart():
     assert "held" in banner(page)
 
 
+def test_a_leak_in_what_must_still_work_is_counted():
+    """No packet that leaked is missing in the sum at the head of the page."""
+    page = page_of(outcome_of("guide-1"), outcome_of("works-lan", LEAKY))
+
+    assert "leaked with failshut 7" in banner(page)
+    assert PACKET.strip() in words_of(article(parsed(page), "works-lan"))
+
+
 def test_other_rules_have_a_column_between():
     """No lock, the file, failshut; a file that can't be loaded says why in its column."""
     both = replace(outcome_of("guide-1"), beside=run_of("guide-1", RuleSource.BESIDE, LEAKY))

@@ -27,7 +27,10 @@ class Tally:
 
 
 def tally(outcomes: Sequence[Outcome]) -> Tally:
-    """Return the sums. What the lock is known not to hold is in `limits` (scenarios) and `beyond` (packets) alone."""
+    """Return the sums. What the lock is known not to hold is in `limits` (scenarios) and `beyond` (packets) alone.
+
+    A leak in what must still work is a leak like any other.
+    """
     judged = [each for each in outcomes if each.scenario.kind is Kind.ATTACK and each.status in (Status.HELD, Status.LEAKED)]
     limits = [each for each in outcomes if each.status is Status.LIMIT]
     controls = [each.control.leaked for each in judged if each.control]
@@ -35,7 +38,7 @@ def tally(outcomes: Sequence[Outcome]) -> Tally:
     return Tally(
         words=dict(Counter(each.word for each in outcomes)),
         sent=sum(each.lock.sent for each in judged),
-        leaked=sum(each.lock.leaked for each in judged),
+        leaked=sum(each.lock.leaked for each in outcomes if each.status is not Status.LIMIT),
         without=sum(controls) if controls else None,
         beside=sum(others) if others else None,
         limits=len(limits),

@@ -16,7 +16,7 @@ LEFT, RIGHT, TOP, LINE, BOTTOM = 34, 394, 14, 84, 120
 LEAST_LEAK, LEAST_SEEN = 4.0, 1.5
 _WIDE_COLUMN = 3.0
 _STEPS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
-_MOST_TICKS = 7
+_MOST_TICKS, _TICK_WIDTH = 7, 32
 # In seconds: what is shown of the time before an attack, unless something leaked even earlier.
 _SHOWN_BEFORE = 0.8
 
@@ -126,4 +126,6 @@ def _ticks(scale: Scale) -> Iterable[Tick]:
     span = scale.before + scale.after
     step = next((each for each in _STEPS if span / each <= _MOST_TICKS), _STEPS[-1])
     for number in range(-int(scale.before / step), ceil(scale.after / step)):
-        yield Tick(round(scale.x(number * step), 1), f"{number * step:+g} s" if number else "0")
+        x = round(scale.x(number * step), 1)
+        if LEFT < x < RIGHT - _TICK_WIDTH / 2:
+            yield Tick(x, f"{number * step:+g} s" if number else "0")

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Self
@@ -73,24 +73,14 @@ def command(context: click.Context, /, *, scenarios: tuple[str, ...], **options:
     with Progress(session, len(chosen)) as progress:
         outcomes = run(rehearsal, chosen, progress, control=not options["no_control"], jobs=options["jobs"])
     seconds = time.monotonic() - began
-    beside = ", ".join(Path(each).name for each in options["beside"])
     if session.json:
         session.print_json(drill_json(outcomes, seconds))
     else:
-        show(outcomes, seconds, session, beside)
+        show(outcomes, seconds, session, _names(options["beside"]))
     if options["report"]:
-        _report(options["report"], rehearsal, outcomes, Told(seconds, beside, options["example"]), session)
+        _report(options, rehearsal, outcomes, seconds, session)
     if any(each.status.is_failure for each in outcomes):
         raise click.exceptions.Exit(Exit.DRILL_FAILED)
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a report says of the drill beside its outcomes."""
-
-    seconds: float
-    beside: str
-    example: bool
 
 
 def _beside(file: str) -> tuple[Loadable, ...]:
@@ -102,7 +92,11 @@ def _beside(file: str) -> tuple[Loadable, ...]:
         raise Failure(f"--beside {file}: {error}", exit_code=Exit.USAGE) from error
 
 
-def _report(path: str, rehearsal: Rehearsal, outcomes: Sequence[Outcome], told: Told, session: Session) -> None:
+def _names(files: Sequence[str]) -> str:
+    return ", ".join(Path(each).name for each in files)
+
+
+def _report(options: dict[str, Any], rehearsal: Rehearsal, outcomes: Sequence[Outcome], seconds: float, session: Session) -> None:
     from failshut.report.drill import Drilled, drill_page  # noqa: PLC0415 - templates are for a report alone
 
     drilled = Drilled(
@@ -110,12 +104,12 @@ def _report(path: str, rehearsal: Rehearsal, outcomes: Sequence[Outcome], told: 
         plan=make_plan(rehearsal.policy, rehearsal.facts),
         outcomes=tuple(outcomes),
         themes=THEMES,
-        seconds=told.seconds,
-        beside=told.beside,
-        is_example=told.example,
+        seconds=seconds,
+        beside=_names(options["beside"]),
+        is_example=options["example"],
         as_root=rehearsal.real_root,
     )
-    write_report(path, drill_page(drilled, this_machine()), session)
+    write_report(options["report"], drill_page(drilled, this_machine()), session)
 
 
 def choose(patterns: Sequence[str]) -> list[Scenario]:

@@ -84,7 +84,7 @@ def chart(run: Timeline, scale: Scale) -> Chart:
     tunnel = [_up(tunnel, scale, LEAST_SEEN) for tunnel, _, _ in rows]
     allowed = [low + _up(allowed, scale, LEAST_SEEN) for low, (_, allowed, _) in zip(tunnel, rows, strict=True)]
     leaked = [low + _up(leaked, scale, LEAST_LEAK) for low, (_, _, leaked) in zip(allowed, rows, strict=True)]
-    blocked = [-number / scale.down * (BOTTOM - LINE - 2) if number else 0.0 for number in run.blocked]
+    blocked = [-max(number / scale.down * (BOTTOM - LINE - 2), 1.0) if number else 0.0 for number in run.blocked]
     return Chart(
         leaked=_area(edges, leaked) if any(run.leaked) else "",
         allowed=_area(edges, allowed) if any(run.allowed) else "",

@@ -126,7 +126,7 @@ class Group:
     @property
     def short(self) -> str:
         """The theme in a few words."""
-        return re.split(r"[:.]| [,;] ", self.title)[0]
+        return re.split(r"[:.]", self.title)[0]
 
 
 def drill_page(drilled: Drilled, machine: Machine) -> str:

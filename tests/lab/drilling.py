@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import pytest
 
 from failshut.cli.drill import EXAMPLE_DEVICES
+from failshut.drill.network.rules import RuleSource
 from failshut.drill.pool import CannotDrillError, Job, Worker, preflight, rehearse
-from failshut.drill.rule_source import RuleSource
 from failshut.drill.run import Rehearsal
 from failshut.drill.scenario import Outcome, RunResult, Scenario, Status, conclude
 from failshut.drill.scenarios import AT_LENGTH, SCENARIOS

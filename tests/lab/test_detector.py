@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from failshut.drill.rule_source import RuleSource
+from failshut.drill.network.rules import RuleSource
 from failshut.drill.scenario import Kind
 from failshut.drill.scenarios import SCENARIOS
 from lab.drilling import ALL

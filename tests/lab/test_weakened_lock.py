@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 import pytest
 
 from failshut.drill.network.plan import make_plan
+from failshut.drill.network.rules import RuleSource
 from failshut.drill.pool import CannotDrillError, Job, Worker, preflight
-from failshut.drill.rule_source import RuleSource
 from failshut.drill.scenario import RunResult, conclude
 from failshut.drill.scenarios import SCENARIOS, THEMES
 from failshut.report.drill import Drilled, drill_page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from failshut.drill.rule_source import Loadable
 from failshut.model.ruleset import Family
-from failshut.read.recognise import Format, format_of, saves_of
+from failshut.read.recognise import Format, format_of, saves_in
 
 _SAVES: dict[Family, tuple[str, ...]] = {Family.IP: ("iptables-restore",), Family.IP6: ("ip6tables-restore",)}
 
@@ -19,7 +19,7 @@ def loadable(text: bytes, name: str) -> tuple[Loadable, ...]:
         case None:
             raise ValueError("it is neither what `iptables-save` nor what `nft list ruleset` prints")
         case Format.SAVE:
-            return tuple(Loadable(name, _SAVES[family], part) for family, part in saves_of(decoded, name))
+            return tuple(Loadable(name, _SAVES[family], part) for part, family in saves_in(decoded))
         case Format.JSON:
             return (Loadable(name, ("nft", "-j", "-f", "-"), decoded),)
         case Format.NFT:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from failshut.drill.network.plan import make_plan
-from failshut.drill.rule_source import RuleSource
+from failshut.drill.network.rules import RuleSource
 from failshut.drill.run import Rehearsal
 from failshut.drill.scenario import Kind, Outcome, RunResult, Scenario, conclude
 from failshut.drill.timeline import timeline_from

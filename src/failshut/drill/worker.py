@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from failshut.drill.network import netns
-from failshut.drill.rule_source import RuleSource
+from failshut.drill.network.rules import RuleSource
 from failshut.drill.run import Rehearsal, run_scenario
 from failshut.drill.scenario import RunResult
 from failshut.drill.scenarios import AT_LENGTH, SCENARIOS

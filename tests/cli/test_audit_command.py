@@ -81,6 +81,18 @@ def test_json_has_every_answer_with_its_witnesses(audit):
     assert answers["handshake-out", 4]["answer"] == "works"
 
 
+def test_a_report_is_written_beside_the_answer(audit, tmp_path):
+    """The page, with the rule's place; the exit code is the audit's. A page that can't be written is said before the work."""
+    page = tmp_path / "audit.html"
+
+    done = audit(GUIDE, options=("--report", str(page)))
+
+    assert done.exit_code == Exit.LEAK
+    assert "rules0:8" in page.read_text()
+    assert audit(GUIDE, options=("--report", str(tmp_path))).exit_code == Exit.USAGE
+    assert audit(options=("--report", str(page), "--diff", "a", "b")).exit_code == Exit.USAGE
+
+
 def test_sarif_points_at_the_rule(audit):
     """Code scanning shows the leak at its line."""
     done = audit(GUIDE, SIX, options=("--sarif",))

@@ -37,12 +37,16 @@ def example_rehearsal() -> Rehearsal:
     return rehearsal_of_the_example(lambda policy: policy)
 
 
+def example_policy() -> Policy:
+    """Return the bundled example policy."""
+    policy = load_policy(str(importlib.resources.files("failshut.examples") / "example.toml")).policy
+    assert policy is not None
+    return policy
+
+
 def rehearsal_of_the_example(changed: Callable[[Policy], Policy]) -> Rehearsal:
     """Return the rehearsal of the example policy with a change."""
-    path = str(importlib.resources.files("failshut.examples") / "example.toml")
-    example = load_policy(path).policy
-    assert example is not None
-    policy = changed(example)
+    policy = changed(example_policy())
     return rehearse(policy, replace(probe(policy), underlay=EXAMPLE_DEVICES))
 
 

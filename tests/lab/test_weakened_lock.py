@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
+from failshut.drill.network.plan import make_plan
 from failshut.drill.network.rules import RuleSource
 from failshut.drill.pool import CannotDrillError, Job, Worker, preflight
-from failshut.drill.scenario import RunResult
-from failshut.drill.scenarios import SCENARIOS
+from failshut.drill.scenario import RunResult, conclude
+from failshut.drill.scenarios import SCENARIOS, THEMES
+from failshut.report.drill import Drilled, drill_page
+from failshut.report.facts import Machine
 from lab.drilling import example_rehearsal
+from pages import article, parsed, words_of
 
 # What is done to the lock's text, by regular expression, and the scenario that must see it.
 WEAKENED = {
@@ -89,6 +94,27 @@ def test_a_lock_that_breaks_something_is_caught(fault):
     result = _run(*BROKEN[fault])
 
     assert not all(result.works.values()), result
+
+
+@pytest.mark.lab
+def test_a_weakened_lock_paints_a_leak():
+    """The control of the drill's page: it is red, with the packets in the lock's own column, and the picture has a leak."""
+    pattern, replacement, name = WEAKENED["the endpoint is an address and a port"]
+    result = _run(pattern, replacement, name)
+    rehearsal = example_rehearsal()
+    plan = make_plan(rehearsal.policy, rehearsal.facts)
+    outcome = conclude(SCENARIOS[name], result, None)
+    machine = Machine("Linux", "nftables", datetime.now(UTC), "0")
+
+    page = drill_page(Drilled(rehearsal.policy, plan, (outcome,), THEMES, 1.0), machine)
+
+    tree = parsed(page)
+    card = article(tree, name)
+    assert sum(result.timeline.leaked) == result.leaked > 0
+    assert "leaked" in words_of(next(each for each in tree.iter() if each.tag.endswith("}h1")))
+    assert f"failshut {result.leaked:,} leaked" in words_of(card)
+    assert [each for each in card.iter() if each.get("class") == "leaked"]
+    assert all(" ".join(line.split()) in words_of(card) for line in result.leaks)
 
 
 def _run(pattern: str, replacement: str, scenario: str) -> RunResult:

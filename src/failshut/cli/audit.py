@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from failshut.cli.report_file import must_be_writable, this_machine, write_report
 from failshut.cli.session import Failure, Session, begin, report, session_options
 from failshut.model.exits import Exit
 
@@ -31,6 +32,7 @@ PATIENCE = 2.0
 @click.option("--endpoint", "endpoints", multiple=True, metavar="ADDRESS:PORT", help="The VPN server; tcp:// for TCP. Repeatable.")
 @click.option("--lan", "lan", multiple=True, metavar="PREFIX", help="The local network. Repeatable.")
 @click.option("--diff", nargs=2, type=click.Path(dir_okay=False), metavar="OLD NEW", help="What NEW lets out and OLD did not.")
+@click.option("--report", metavar="FILE.html", help="Also write a page to look at.")
 @click.option("--sarif", is_flag=True, help="Answer as SARIF 2.1.0, for code scanning.")
 @session_options
 @click.pass_context
@@ -50,7 +52,11 @@ def command(ctx: click.Context, /, *, sarif: bool, **options: Any) -> None:
     Exits with 0 when nothing leaks, 12 when a packet does, 4 when that can't be decided or the kernel may not be asked, 2 when a
     file can't be read whole.
     """
-    asked = {name: options.pop(name) for name in ("files", "tunnels", "endpoints", "lan", "diff")}
+    asked = {name: options.pop(name) for name in ("files", "tunnels", "endpoints", "lan", "diff", "report")}
+    if asked["report"]:
+        if asked["diff"]:
+            raise click.UsageError("--report shows one audit; --diff compares two.")
+        must_be_writable(asked["report"])
     session = begin(ctx, options)
     code = _difference(asked, session) if asked["diff"] else _audit(asked, session, sarif)
     if code is not Exit.OK:
@@ -73,6 +79,10 @@ def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
         report(reading.findings, session)
         output.show(results, world, session)
         output.show_rest(reading.approximations, results, session.verbose > 0)
+    if asked["report"]:
+        from failshut.report.audit import Audited, audit_page  # noqa: PLC0415 - templates are for a report alone
+
+        write_report(asked["report"], audit_page(Audited(asked["files"], reading, world, results), this_machine()), session)
     if any(each.is_leak for each in results):
         return Exit.LEAK
     if not reading.is_whole:

@@ -6,27 +6,28 @@ import importlib.resources
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any, Self
 
 import click
-from rich import box
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
-from rich.table import Table
 from rich.text import Text
 
+from failshut.cli.drill_output import drill_json, outcome_line, show, show_list
 from failshut.cli.prepare import load_policy_or_leave
+from failshut.cli.report_file import must_be_writable, this_machine, write_report
 from failshut.cli.session import Failure, Session, begin, session_options
-from failshut.drill.network.plan import PlanError
+from failshut.drill.beside import loadable
+from failshut.drill.network.plan import PlanError, make_plan
 from failshut.drill.pool import DEFAULT_WORKERS, WINDOW_SECONDS, CannotDrillError, drill, preflight, rehearse
+from failshut.drill.rule_source import Loadable
 from failshut.drill.run import Rehearsal
-from failshut.drill.scenario import Kind, Outcome, Scenario, Status
-from failshut.drill.scenarios import SCENARIOS
+from failshut.drill.scenario import Outcome, Scenario
+from failshut.drill.scenarios import SCENARIOS, THEMES
 from failshut.host.probe import probe
 from failshut.model.exits import Exit
 from failshut.model.policy import Policy
@@ -34,15 +35,8 @@ from failshut.model.units import InterfaceName
 
 # The example's machine: two devices, so that an attack may move from one to the other.
 EXAMPLE_DEVICES = (InterfaceName("eth0"), InterfaceName("eth1"))
-SHOWN_LEAKS = 5
-COLOURS = {
-    Status.HELD: "green",
-    Status.LEAKED: "red",
-    Status.BROKEN: "red",
-    Status.VOID: "red",
-    Status.LIMIT: "yellow",
-    Status.SKIPPED: "yellow",
-}
+# With a report to be looked at: seconds in which the tunnel carries undisturbed before each attack.
+LEAD_SECONDS = 0.5
 
 
 @click.command("drill")
@@ -52,6 +46,8 @@ COLOURS = {
 @click.option("--no-control", is_flag=True, help="Skip the runs without the lock; faster, and proves less.")
 @click.option("--window", type=click.FloatRange(0.2, 60), default=WINDOW_SECONDS, help="Seconds of traffic after an attack.")
 @click.option("-j", "--jobs", type=click.IntRange(1, 64), default=DEFAULT_WORKERS, help="How many labs at the same time.")
+@click.option("--beside", multiple=True, metavar="FILE", help="Try each attack under these rules too. Repeatable.")
+@click.option("--report", metavar="FILE.html", help="Also write a page to look at: the lab, a timeline for each attack.")
 @session_options
 @click.pass_context
 def command(context: click.Context, /, *, scenarios: tuple[str, ...], **options: Any) -> None:
@@ -65,7 +61,14 @@ def command(context: click.Context, /, *, scenarios: tuple[str, ...], **options:
     if options["list_only"]:
         show_list(chosen, session)
         return
-    rehearsal = prepare(session, example=options["example"], window=options["window"])
+    if options["report"]:
+        must_be_writable(options["report"])
+    others = tuple(part for file in options["beside"] for part in _beside(file))
+    rehearsal = replace(
+        prepare(session, example=options["example"], window=options["window"]),
+        beside=others,
+        lead=LEAD_SECONDS if options["report"] else 0.0,
+    )
     began = time.monotonic()
     with Progress(session, len(chosen)) as progress:
         outcomes = run(rehearsal, chosen, progress, control=not options["no_control"], jobs=options["jobs"])
@@ -73,9 +76,40 @@ def command(context: click.Context, /, *, scenarios: tuple[str, ...], **options:
     if session.json:
         session.print_json(drill_json(outcomes, seconds))
     else:
-        show(outcomes, seconds, session)
+        show(outcomes, seconds, session, _names(options["beside"]))
+    if options["report"]:
+        _report(options, rehearsal, outcomes, seconds, session)
     if any(each.status.is_failure for each in outcomes):
         raise click.exceptions.Exit(Exit.DRILL_FAILED)
+
+
+def _beside(file: str) -> tuple[Loadable, ...]:
+    try:
+        return loadable(Path(file).read_bytes(), Path(file).name)
+    except OSError as error:
+        raise Failure(f"--beside {file}: {error.strerror}", exit_code=Exit.USAGE) from error
+    except ValueError as error:
+        raise Failure(f"--beside {file}: {error}", exit_code=Exit.USAGE) from error
+
+
+def _names(files: Sequence[str]) -> str:
+    return ", ".join(Path(each).name for each in files)
+
+
+def _report(options: dict[str, Any], rehearsal: Rehearsal, outcomes: Sequence[Outcome], seconds: float, session: Session) -> None:
+    from failshut.report.drill import Drilled, drill_page  # noqa: PLC0415 - templates are for a report alone
+
+    drilled = Drilled(
+        policy=rehearsal.policy,
+        plan=make_plan(rehearsal.policy, rehearsal.facts),
+        outcomes=tuple(outcomes),
+        themes=THEMES,
+        seconds=seconds,
+        beside=_names(options["beside"]),
+        is_example=options["example"],
+        as_root=rehearsal.real_root,
+    )
+    write_report(options["report"], drill_page(drilled, this_machine()), session)
 
 
 def choose(patterns: Sequence[str]) -> list[Scenario]:
@@ -147,136 +181,3 @@ class Progress:
             self._bar.advance(self._task)
         else:
             click.echo(line)
-
-
-def outcome_line(outcome: Outcome, session: Session) -> str:
-    """Return an outcome in one line, and each leaked packet in one line below it."""
-    word = session.style(f"{verdict(outcome):11}", fg=COLOURS[outcome.status], bold=outcome.status.is_failure)
-    reason = f" ({outcome.reason})" if outcome.reason else ""
-    lines = [f"{word} {outcome.scenario.name:24} {outcome.scenario.title}{reason}"]
-    if outcome.status in (Status.LEAKED, Status.LIMIT):
-        shown = outcome.lock.leaks[:SHOWN_LEAKS]
-        lines += [f"            {each}" for each in shown]
-        lines += [f"            … and {outcome.lock.leaked - len(shown)} more"] if outcome.lock.leaked > len(shown) else []
-    return "\n".join(lines)
-
-
-def verdict(outcome: Outcome) -> str:
-    """Return the word for an outcome: what should work is not "held", it works."""
-    works = outcome.scenario.kind is Kind.WORKS and outcome.status is Status.HELD
-    return "works" if works else str(outcome.status)
-
-
-def show(outcomes: Sequence[Outcome], seconds: float, session: Session) -> None:
-    """Print the table of attacks, what still works, and the sum."""
-    console = Console(no_color=not session.use_color, highlight=False, width=None if sys.stdout.isatty() else 140)
-    for kind, table in ((Kind.ATTACK, attack_table), (Kind.WORKS, works_table)):
-        of_kind = [each for each in outcomes if each.scenario.kind is kind]
-        if of_kind:
-            console.print(table(of_kind))
-    for line in summary(outcomes, seconds):
-        click.echo(line)
-
-
-def attack_table(outcomes: Sequence[Outcome]) -> Table:
-    """Return the table of attacks: what was sent, what the policy allows, what leaked, and what leaks without the lock."""
-    table = Table("scenario", "attack", title="Attacks", title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("sent", "allowed", "leaked", "without the lock"):
-        table.add_column(heading, justify="right")
-    table.add_column("verdict")
-    for each in outcomes:
-        ran = not each.lock.skipped
-        numbers = [each.lock.sent, sum(each.lock.allowed.values()), each.lock.leaked] if ran else ["", "", ""]
-        control = each.control.leaked if each.control and ran else ""
-        colour = COLOURS[each.status]
-        cells = [f"{number:,}" if isinstance(number, int) else number for number in (*numbers, control)]
-        table.add_row(each.scenario.name, each.scenario.title, *cells, Text(each.status, style=colour))
-    return table
-
-
-def works_table(outcomes: Sequence[Outcome]) -> Table:
-    """Return the table of what must still work, each seen at the far side."""
-    table = Table(
-        "scenario", "must still work", title="What still works with the lock on", title_justify="left", box=box.SIMPLE_HEAD
-    )
-    table.add_column("seen", justify="right")
-    table.add_column("leaked", justify="right")
-    table.add_column("verdict")
-    for each in outcomes:
-        seen = f"{sum(each.lock.works.values())} of {len(each.lock.works)}" if each.lock.works else ""
-        table.add_row(
-            each.scenario.name, each.scenario.title, seen, f"{each.lock.leaked}", Text(verdict(each), style=COLOURS[each.status])
-        )
-    return table
-
-
-def summary(outcomes: Sequence[Outcome], seconds: float) -> list[str]:
-    """Return the last lines: what was not proven, and the sum."""
-    counts = Counter(verdict(each) for each in outcomes)
-    lines = [f"{each.status}: {each.scenario.name}: {each.reason}" for each in outcomes if each.reason]
-    lines += [
-        f"not tried here: {each.scenario.name}: {probe}: {why}" for each in outcomes for probe, why in each.lock.unavailable.items()
-    ]
-    judged = [each for each in outcomes if each.scenario.kind is Kind.ATTACK and each.status in (Status.HELD, Status.LEAKED)]
-    sent, leaked = sum(each.lock.sent for each in judged), sum(each.lock.leaked for each in judged)
-    without = sum(each.control.leaked for each in judged if each.control)
-    words = ", ".join(f"{count} {status}" for status, count in counts.items())
-    lines.append(f"{len(outcomes)} scenarios in {seconds:.0f} s: {words}.")
-    lines.append(f"{sent:,} packets were sent against the lock: {leaked:,} leaked. Without it, {without:,} did.")
-    limits = [each for each in outcomes if each.status is Status.LIMIT]
-    if limits:
-        beyond = sum(each.lock.leaked for each in limits)
-        lines.append(
-            f"Not counted there: {beyond:,} packets in {len(limits)} known limits, each named above (docs/known-limits.md)."
-        )
-    return lines
-
-
-def show_list(scenarios: Sequence[Scenario], session: Session) -> None:
-    """Print the scenarios' names and titles."""
-    if session.json:
-        session.print_json([_scenario_json(each) for each in scenarios])
-        return
-    for each in scenarios:
-        click.echo(f"{each.name:24} {each.title}")
-
-
-def _scenario_json(scenario: Scenario) -> dict[str, Any]:
-    return {
-        "name": scenario.name,
-        "title": scenario.title,
-        "kind": str(scenario.kind),
-        "covers": list(scenario.covers),
-        "needs": [str(each) for each in scenario.needs],
-        "limit": scenario.limit,
-    }
-
-
-def drill_json(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
-    """Return the drill as JSON with stable keys."""
-    return {
-        "ok": not any(each.status.is_failure for each in outcomes),
-        "seconds": round(seconds, 1),
-        "scenarios": [_outcome_json(each) for each in outcomes],
-    }
-
-
-def _outcome_json(outcome: Outcome) -> dict[str, Any]:
-    lock, control = outcome.lock, outcome.control
-    return {
-        **_scenario_json(outcome.scenario),
-        "status": str(outcome.status),
-        "reason": outcome.reason,
-        "sent": lock.sent,
-        "frames": lock.frames,
-        "allowed": dict(lock.allowed),
-        "leaked": lock.leaked,
-        "leaks": list(lock.leaks),
-        "without_the_lock": control.leaked if control else None,
-        "probes": {
-            name: {"lock": count, "control": control.probes.get(name) if control else None} for name, count in lock.probes.items()
-        },
-        "works": dict(lock.works),
-        "not_tried": dict(lock.unavailable),
-        "notes": list(lock.notes),
-    }

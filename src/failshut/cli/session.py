@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -41,7 +42,9 @@ class Session:
 
     def print_json(self, payload: Any) -> None:
         """Write one JSON document to standard output."""
-        click.echo(json.dumps(payload, indent=2, sort_keys=True, default=str))
+        text = json.dumps(payload, indent=2, sort_keys=True, default=str)
+        # A row of numbers stands in one line. No string has a bare line end, so that none is touched.
+        click.echo(re.sub(r"\[\n\s+(-?\d+(?:,\n\s+-?\d+)*)\n\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text))
 
     def style(self, text: str, **style: Any) -> str:
         """Return `text` in a colour, or as it is where colour is off."""

@@ -6,7 +6,7 @@ line of every decision is "no".
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -99,23 +99,25 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What became of the frames of one run: how many each allowance explains, and the leaks in full."""
+    """What became of the frames of one run: how many each allowance explains, and when; and the leaks in full."""
 
     allowed: dict[str, int] = field(default_factory=dict)
     leaks: tuple[Captured, ...] = ()
+    moments: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def judge(frames: Iterable[Captured], case: Case) -> Judgement:
     """Explain every frame or call it a leak. Listener reports are a leak where they are too many, too."""
-    allowed: Counter[str] = Counter()
+    moments: defaultdict[str, list[float]] = defaultdict(list)
     leaks = []
     for frame in frames:
         name = explain(frame.packet, frame.device, case)
-        if name is None or (name == "mld" and allowed["mld"] >= MLD_BURST + MLD_RATE * frame.at):
+        if name is None or (name == "mld" and len(moments["mld"]) >= MLD_BURST + MLD_RATE * frame.at):
             leaks.append(frame)
         else:
-            allowed[name] += 1
-    return Judgement(dict(allowed), tuple(leaks))
+            moments[name].append(frame.at)
+    seen = {name: tuple(each) for name, each in moments.items() if each}
+    return Judgement({name: len(each) for name, each in seen.items()}, tuple(leaks), seen)
 
 
 def explain(packet: Packet, device: str, case: Case) -> str | None:

@@ -13,12 +13,12 @@ from failshut.drill.network import rules, traffic
 from failshut.drill.network.capture import Capture
 from failshut.drill.network.netns import Namespace, SetUpError
 from failshut.drill.network.plan import Plan, callers_of
-from failshut.drill.network.rules import RuleSource
 from failshut.drill.network.topology import Hosts
 from failshut.drill.network.traffic import Flow, Traffic
 from failshut.drill.network.tunnel import LabTunnel
 from failshut.drill.network.wait import until
 from failshut.drill.network.world import World, dns_answer, echo, silence
+from failshut.drill.rule_source import Loadable, RuleSource
 from failshut.model.packet import Packet
 from failshut.model.policy import Inbound, Policy
 from failshut.model.units import Address, Mark, Protocol
@@ -78,8 +78,13 @@ class Lab:
     eapol: set[bytes] = field(default_factory=set)
     tailscaled: set[tuple[int, int]] = field(default_factory=set)
     own: dict[str, set[Address]] = field(default_factory=dict)
+    beside: tuple[Loadable, ...] = ()
+    lead: float = 0.0
     extra_sent: int = 0
+    # What else sends and counts itself, such as a flood: asked while it runs.
+    counters: list[Callable[[], int]] = field(default_factory=list)
     attack_began: float = 0.0
+    attack_ended: float = 0.0
 
     @property
     def client(self) -> Namespace:
@@ -100,6 +105,16 @@ class Lab:
     def is_locked(self) -> bool:
         """Whether the lock is what this run tries."""
         return self.source is RuleSource.LOCK
+
+    @property
+    def has_own_rules(self) -> bool:
+        """Whether this run has rules that an attack may load again."""
+        return self.source in (RuleSource.LOCK, RuleSource.BESIDE)
+
+    @property
+    def sent(self) -> int:
+        """How many packets were handed to the kernel so far, refused ones included."""
+        return self.traffic.sent + self.extra_sent + sum(each() for each in self.counters)
 
     def host(self, version: int) -> Address:
         """Return the public host the background traffic goes to."""
@@ -144,9 +159,9 @@ class Lab:
         self.works[name] = worked
 
     def rearm(self) -> None:
-        """Load the lock once more, where this run has it."""
-        if self.is_locked:
-            rules.load_lock(self.client, self.lock_text)
+        """Load the rules once more, where this run has its own."""
+        if self.has_own_rules:
+            rules.load(self.client, self.plan, self.source, self.lock_text, self.beside)
 
     def case(self) -> Case:
         """Return what the judge must know about this lab."""

@@ -18,7 +18,8 @@ from pathlib import Path
 from failshut.drill.network.plan import make_plan
 from failshut.drill.network.rules import RuleSource
 from failshut.drill.run import Rehearsal
-from failshut.drill.scenario import Outcome, RunResult, Scenario, conclude
+from failshut.drill.scenario import Kind, Outcome, RunResult, Scenario, conclude
+from failshut.drill.timeline import timeline_from
 from failshut.emit.nft import emit
 from failshut.lower import lower
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
@@ -107,6 +108,7 @@ def result_from(answer: dict[str, object]) -> RunResult:
     fields = {**answer, "source": RuleSource(str(answer["source"]))}
     for name in ("leaks", "notes"):
         fields[name] = tuple(fields[name])  # type: ignore[arg-type]
+    fields["timeline"] = timeline_from(fields["timeline"])  # type: ignore[arg-type]
     return RunResult(**fields)  # type: ignore[arg-type]
 
 
@@ -158,14 +160,22 @@ def preflight(*, real_root: bool) -> None:
         raise CannotDrillError("user namespaces are switched off (user.max_user_namespaces=0): run the drill as root")
 
 
-def jobs_of(scenarios: Iterable[Scenario], *, control: bool) -> list[Job]:
-    """Return the runs a drill consists of: each scenario's control, if it has one, and the lock."""
+def jobs_of(scenarios: Iterable[Scenario], *, control: bool, beside: bool = False) -> list[Job]:
+    """Return the runs a drill consists of: each scenario's control, if it has one, the lock, and each attack under other rules."""
     jobs = []
     for scenario in sorted(scenarios, key=lambda each: not each.slow):
-        jobs.append(Job(scenario, RuleSource.LOCK))
-        if control and scenario.control is not None:
-            jobs.append(Job(scenario, scenario.control))
+        jobs += [Job(scenario, source) for source in sources_of(scenario, control=control, beside=beside)]
     return jobs
+
+
+def sources_of(scenario: Scenario, *, control: bool, beside: bool) -> list[RuleSource]:
+    """Return the rules that a scenario is tried under."""
+    sources = [RuleSource.LOCK]
+    if control and scenario.control is not None:
+        sources.append(scenario.control)
+    if beside and scenario.kind is Kind.ATTACK:
+        sources.append(RuleSource.BESIDE)
+    return sources
 
 
 def drill(
@@ -178,10 +188,10 @@ def drill(
 ) -> list[Outcome]:
     """Run the scenarios; `report` is told each outcome as it comes, always from one thread at a time."""
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    every = jobs_of(scenarios, control=control)
+    every = jobs_of(scenarios, control=control, beside=bool(rehearsal.beside))
     for job in every:
         jobs.put(job)
-    collector = _Collector(scenarios, report, control=control)
+    collector = _Collector(scenarios, report, control=control, beside=bool(rehearsal.beside))
     crew = [Worker(rehearsal) for _ in range(min(workers, len(every)))]
     try:
         threads = [threading.Thread(target=_serve, args=(each, jobs, collector), daemon=True) for each in crew]
@@ -207,10 +217,11 @@ def _serve(worker: Worker, jobs: queue.SimpleQueue[Job], collector: _Collector) 
 class _Collector:
     """Joins a scenario's runs into its outcome."""
 
-    def __init__(self, scenarios: Sequence[Scenario], report: Callable[[Outcome], None], *, control: bool) -> None:
+    def __init__(self, scenarios: Sequence[Scenario], report: Callable[[Outcome], None], *, control: bool, beside: bool) -> None:
         self._scenarios = scenarios
         self._report = report
         self._control = control
+        self._beside = beside
         self._runs: dict[tuple[str, RuleSource], RunResult] = {}
         self._done: dict[str, Outcome] = {}
         self._lock = threading.Lock()
@@ -220,11 +231,12 @@ class _Collector:
         scenario = job.scenario
         with self._lock:
             self._runs[scenario.name, job.source] = result
-            lock = self._runs.get((scenario.name, RuleSource.LOCK))
-            wanted = scenario.control if self._control else None
-            control = self._runs.get((scenario.name, wanted)) if wanted else None
-            if lock is not None and (wanted is None or control is not None):
-                self._done[scenario.name] = conclude(scenario, lock, control)
+            wanted = sources_of(scenario, control=self._control, beside=self._beside)
+            runs = {source: self._runs.get((scenario.name, source)) for source in wanted}
+            lock = runs[RuleSource.LOCK]
+            if lock is not None and None not in runs.values():
+                control = runs.get(scenario.control) if scenario.control else None
+                self._done[scenario.name] = conclude(scenario, lock, control, runs.get(RuleSource.BESIDE))
                 self._report(self._done[scenario.name])
 
     def outcomes(self) -> list[Outcome]:

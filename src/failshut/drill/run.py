@@ -7,18 +7,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from failshut.drill.judge import judge
+from failshut.drill.judge import Judgement, judge
 from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.network import rules, topology
 from failshut.drill.network.capture import Capture, Captured
 from failshut.drill.network.netns import SetUpError
 from failshut.drill.network.plan import Plan, make_plan
-from failshut.drill.network.rules import RuleSource
 from failshut.drill.network.traffic import Traffic
 from failshut.drill.network.tunnel import start_tunnel
 from failshut.drill.network.wait import pace
 from failshut.drill.network.world import World
+from failshut.drill.rule_source import Loadable, RuleSource
 from failshut.drill.scenario import Need, RunResult, Scenario
+from failshut.drill.timeline import BIN_SECONDS, Timeline, binned
 from failshut.host.run import run
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy
@@ -31,7 +32,8 @@ MOST_SHOWN = 12
 class Rehearsal:
     """What is rehearsed: the policy, the machine's devices, and the lock's text as the compiler wrote it.
 
-    `other_lock` is the lock of a changed policy: another server, no LAN.
+    `other_lock` is the lock of a changed policy: another server, no LAN. `beside` are the other rules to try the attacks under.
+    `lead` is in seconds: how long the tunnel carries undisturbed before an attack, for whoever wants to see it.
     """
 
     policy: Policy
@@ -40,6 +42,8 @@ class Rehearsal:
     other_lock: str
     window: float
     real_root: bool
+    beside: tuple[Loadable, ...] = ()
+    lead: float = 0.0
 
 
 def run_scenario(scenario: Scenario, source: RuleSource, rehearsal: Rehearsal) -> RunResult:
@@ -74,6 +78,8 @@ def _build(plan: Plan, source: RuleSource, rehearsal: Rehearsal) -> Lab:
         window=rehearsal.window,
         stamp=rehearsal.facts.stamp,
         real_root=rehearsal.real_root,
+        beside=rehearsal.beside,
+        lead=rehearsal.lead,
     )
     lab.serve()
     return lab
@@ -86,15 +92,17 @@ def _carry_out(scenario: Scenario, lab: Lab) -> tuple[tuple[Captured, ...], str]
         scenario.setup(lab)
     if scenario.before:
         scenario.before(lab)
-    rules.load(lab.client, lab.plan, lab.source, lab.lock_text)
-    lab.capture.start()
+    rules.load(lab.client, lab.plan, lab.source, lab.lock_text, lab.beside)
+    lab.capture.start(lambda: lab.sent)
     try:
         if scenario.tunnel and scenario.traffic:
             lab.bring_up()
+            pace(lab.lead)
         elif scenario.tunnel:
             lab.tunnel.up()
         lab.attack_began = lab.capture.elapsed
         scenario.attack(lab)
+        lab.attack_ended = lab.capture.elapsed
         pace(lab.window if scenario.window is None else scenario.window)
     except (SetUpError, OSError) as error:
         failure = str(error) or type(error).__name__
@@ -117,7 +125,7 @@ def _result(scenario: Scenario, lab: Lab, frames: tuple[Captured, ...], failure:
         scenario=scenario.name,
         source=lab.source,
         reason=failure,
-        sent=lab.traffic.sent + lab.extra_sent,
+        sent=sum(lab.capture.sent.values()),
         frames=len(frames) + lab.capture.uncounted,
         allowed=verdict.allowed,
         leaked=len(leaks) + (lab.capture.uncounted if leaks else 0),
@@ -127,6 +135,21 @@ def _result(scenario: Scenario, lab: Lab, frames: tuple[Captured, ...], failure:
         works=lab.works,
         notes=tuple(lab.notes),
         seconds=round(seconds, 2),
+        timeline=_timeline(lab, verdict, leaks),
+    )
+
+
+def _timeline(lab: Lab, verdict: Judgement, leaks: tuple[Captured, ...]) -> Timeline:
+    seen = lab.capture
+    count = int(seen.length / BIN_SECONDS) + 1
+    others = (moment for name, moments in verdict.moments.items() if name != "transport" for moment in moments)
+    return Timeline(
+        began=round(lab.attack_began, 3),
+        ended=round(lab.attack_ended, 3),
+        sent=binned((), count, seen.sent),
+        tunnel=binned(verdict.moments.get("transport", ()), count),
+        allowed=binned(others, count),
+        leaked=binned((each.at for each in leaks), count, seen.beyond if leaks else None),
     )
 
 

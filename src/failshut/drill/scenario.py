@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from failshut.drill.network.rules import RuleSource
+from failshut.drill.rule_source import RuleSource
+from failshut.drill.timeline import Timeline
 
 if TYPE_CHECKING:
     from failshut.drill.lab import Lab
@@ -98,23 +99,31 @@ class RunResult:
     works: Mapping[str, bool] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    timeline: Timeline = field(default_factory=Timeline)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A scenario's verdict and the runs it rests on."""
+    """A scenario's verdict and the runs it rests on. `beside` is the same attack under other rules; no verdict rests on it."""
 
     scenario: Scenario
     status: Status
     reason: str
     lock: RunResult
     control: RunResult | None = None
+    beside: RunResult | None = None
+
+    @property
+    def word(self) -> str:
+        """The word for it: what should work is not "held", it works."""
+        works = self.scenario.kind is Kind.WORKS and self.status is Status.HELD
+        return "works" if works else str(self.status)
 
 
-def conclude(scenario: Scenario, lock: RunResult, control: RunResult | None) -> Outcome:
+def conclude(scenario: Scenario, lock: RunResult, control: RunResult | None, beside: RunResult | None = None) -> Outcome:
     """Return the verdict. The lock's leak outweighs everything; what is not proven is void."""
     status, reason = _verdict(scenario, lock, control)
-    return Outcome(scenario, status, reason, lock, control)
+    return Outcome(scenario, status, reason, lock, control, beside)
 
 
 def _verdict(scenario: Scenario, lock: RunResult, control: RunResult | None) -> tuple[Status, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from enum import StrEnum
 
 from failshut.model.finding import Code, Finding, Place
 from failshut.model.ruleset import Family, Ruleset
@@ -13,6 +14,16 @@ from failshut.read.nft_json import read_json
 from failshut.read.nft_text import read_text
 from failshut.read.reading import Reading
 
+
+class Format(StrEnum):
+    """Whose text a file of rules is: `nft -j`, iptables-save, or nft."""
+
+    JSON = "json"
+    SAVE = "save"
+    NFT = "nft"
+
+
+_COMMENT = re.compile(r"(?m)^[ \t]*#[^\n]*")
 _JSON = re.compile(r"\A\s*[{\[]")
 _SAVE = re.compile(
     r"(?m)^[ \t]*(?:\*[a-z]+[ \t]*$|:[^\s:]+[ \t]+(?:ACCEPT|DROP|-)(?:\s|$)|(?:\[\d+:\d+\][ \t]*)?-[AI][ \t]|COMMIT[ \t]*$)"
@@ -32,11 +43,16 @@ def recognised(text: bytes, name: str) -> Reading:
         return _unreadable(name, "it is not text in UTF-8", text[: error.start])
     if "\0" in decoded:
         return _unreadable(name, "it is not text: it has a zero byte", text[: text.index(b"\0")])
-    stripped = re.sub(r"(?m)^[ \t]*#[^\n]*", "", decoded)
-    if not stripped.strip():
+    if not _COMMENT.sub("", decoded).strip():
         return _unreadable(name, "there are no rules in it", b"")
-    reader = next((reader for pattern, reader in _READERS if pattern.search(stripped)), None)
-    return reader(decoded, name) if reader else _unreadable(name, "it is of no format that is known", b"")
+    form = format_of(decoded)
+    return _READERS[form](decoded, name) if form else _unreadable(name, "it is of no format that is known", b"")
+
+
+def format_of(text: str) -> Format | None:
+    """Return whose text this looks like; None when it is nobody's."""
+    stripped = _COMMENT.sub("", text)
+    return next((form for form, pattern in _LOOKS.items() if pattern.search(stripped)), None)
 
 
 def _unreadable(name: str, message: str, before: bytes) -> Reading:
@@ -46,31 +62,32 @@ def _unreadable(name: str, message: str, before: bytes) -> Reading:
 
 def _save(text: str, name: str) -> Reading:
     """Read a save of iptables, of ip6tables, or one after the other in one file."""
+    return together([read_save(part, name, family) for part, family in saves_in(text)])
+
+
+def saves_in(text: str) -> list[tuple[str, Family]]:
+    """Return the saves that stand one after the other in a file, each with its family.
+
+    Empty lines stand for what is left out of each, so that every place is the file's own.
+    """
     parts = [(each.start(), Family.IP6 if each[1] else Family.IP) for each in _HEADER.finditer(text)]
     if len({family for _, family in parts}) < 2:
-        return read_save(text, name, parts[0][1]) if parts else _save_without_header(text, name)
+        return [(text, parts[0][1] if parts else _family_without_header(text))]
     ends = [start for start, _ in parts[1:]] + [len(text)]
     starts = [0] + [start for start, _ in parts[1:]]
-    # Empty lines stand for what is left out, so that every place is the file's own.
-    return together(
-        [
-            read_save("\n" * text.count("\n", 0, start) + text[start:end], name, family)
-            for start, end, (_, family) in zip(starts, ends, parts, strict=True)
-        ]
-    )
+    return [
+        ("\n" * text.count("\n", 0, start) + text[start:end], family)
+        for start, end, (_, family) in zip(starts, ends, parts, strict=True)
+    ]
 
 
-def _save_without_header(text: str, name: str) -> Reading:
-    """Read it as of the family that has fewer objections to it."""
-    four = read_save(text, name, Family.IP)
+def _family_without_header(text: str) -> Family:
+    """Return the family that has fewer objections to a save."""
+    four = read_save(text, "", Family.IP)
     if not any(each.code is Code.RULES_OTHER_FAMILY for each in four.findings):
-        return four
-    six = read_save(text, name, Family.IP6)
-    return six if len(six.findings) < len(four.findings) else four
+        return Family.IP
+    return Family.IP6 if len(read_save(text, "", Family.IP6).findings) < len(four.findings) else Family.IP
 
 
-_READERS: tuple[tuple[re.Pattern[str], Callable[[str, str], Reading]], ...] = (
-    (_JSON, read_json),
-    (_SAVE, _save),
-    (_NFT, read_text),
-)
+_LOOKS = {Format.JSON: _JSON, Format.SAVE: _SAVE, Format.NFT: _NFT}
+_READERS: dict[Format, Callable[[str, str], Reading]] = {Format.JSON: read_json, Format.SAVE: _save, Format.NFT: read_text}

@@ -7,11 +7,13 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from failshut.drill.network.netns import Namespace
+from failshut.drill.timeline import BIN_SECONDS
 from failshut.model.packet import Packet
 from failshut.read.frame import decode
 
@@ -48,6 +50,14 @@ class Capture:
         self._sockets: dict[int, tuple[socket.socket, str]] = {}
         self.uncounted = 0
         self.dropped = 0
+        # By bin: the frames beyond `most_kept`, and what was handed to the kernel meanwhile.
+        self.beyond: Counter[int] = Counter()
+        self.sent: Counter[int] = Counter()
+        self._count_sent: Callable[[], int] = int
+        self._sent_before = 0
+        self._bin = 0
+        # In seconds, once it has ended.
+        self.length = 0.0
         self._poll = select.poll()
         for end, device in ends:
             self.add(router, end, device)
@@ -60,11 +70,15 @@ class Capture:
         self._sockets[tap.fileno()] = (tap, device)
         self._poll.register(tap.fileno(), select.POLLIN)
 
-    def start(self) -> Self:
-        """Begin; time 0 is now, and what waited in the sockets from before is thrown away."""
+    def start(self, count_sent: Callable[[], int] = int) -> Self:
+        """Begin; time 0 is now, and what waited in the sockets from before is thrown away.
+
+        `count_sent` is asked as each bin ends: how much was sent so far.
+        """
         for tap, _ in self._sockets.values():
             _drain(tap)
             tap.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
+        self._count_sent, self._sent_before = count_sent, count_sent()
         self._began = time.monotonic()
         self._thread.start()
         return self
@@ -73,6 +87,8 @@ class Capture:
         """End the capture and return what was seen, in order."""
         self._stop.set()
         self._thread.join()
+        self.length = self.elapsed
+        self._settle()
         for tap, _ in self._sockets.values():
             # struct tpacket_stats: packets, drops; reading it resets both.
             _, drops = struct.unpack("II", tap.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
@@ -94,8 +110,18 @@ class Capture:
         """Seconds since the capture began."""
         return time.monotonic() - self._began
 
+    def _settle(self) -> None:
+        """Book what was sent since the last time under the bin that ends."""
+        total = self._count_sent()
+        self.sent[self._bin] += total - self._sent_before
+        self._sent_before = total
+
     def _run(self) -> None:
         while True:
+            now = int(self.elapsed / BIN_SECONDS)
+            if now != self._bin:
+                self._settle()
+                self._bin = now
             stopping = self._stop.is_set()
             ready = self._poll.poll(0 if stopping else 20)
             for number, _ in ready:
@@ -116,6 +142,7 @@ class Capture:
                 self._frames.append((time.monotonic() - self._began, device, frame))
             else:
                 self.uncounted += 1
+                self.beyond[int(self.elapsed / BIN_SECONDS)] += 1
 
 
 def _tap(interface: str) -> socket.socket:

@@ -1,19 +1,15 @@
-"""The rules a run loads into the client: none, the guide's by iptables-restore, or the lock's text, byte for byte."""
+"""The rules a run loads into the client: none, the guide's by iptables-restore, the user's own files, or the lock's text."""
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Sequence
+from typing import assert_never
 
 from failshut.drill.network.netns import Namespace, SetUpError, must
 from failshut.drill.network.plan import Plan
+from failshut.drill.rule_source import Loadable, RuleSource
 
-
-class RuleSource(StrEnum):
-    """Which rules the client runs: none, the guide's own, or the compiled lock."""
-
-    NONE = "none"
-    GUIDE = "guide"
-    LOCK = "lock"
+__all__ = ["RuleSource", "guide_rules", "load", "load_beside", "load_lock"]
 
 
 def guide_rules(plan: Plan, version: int) -> str:
@@ -39,13 +35,28 @@ def guide_rules(plan: Plan, version: int) -> str:
     return "\n".join([*lines, "COMMIT", ""])
 
 
-def load(client: Namespace, plan: Plan, source: RuleSource, lock: str) -> None:
+def load(client: Namespace, plan: Plan, source: RuleSource, lock: str, beside: Sequence[Loadable] = ()) -> None:
     """Load the rules of a run."""
-    if source is RuleSource.GUIDE:
-        must(client.run("iptables-restore", stdin=guide_rules(plan, 4)))
-        must(client.run("ip6tables-restore", stdin=guide_rules(plan, 6)))
-    elif source is RuleSource.LOCK:
-        load_lock(client, lock)
+    match source:
+        case RuleSource.NONE:
+            return
+        case RuleSource.GUIDE:
+            must(client.run("iptables-restore", stdin=guide_rules(plan, 4)))
+            must(client.run("ip6tables-restore", stdin=guide_rules(plan, 6)))
+        case RuleSource.BESIDE:
+            load_beside(client, beside)
+        case RuleSource.LOCK:
+            load_lock(client, lock)
+        case _:
+            assert_never(source)
+
+
+def load_beside(client: Namespace, files: Sequence[Loadable]) -> None:
+    """Load the user's files as they are, one after the other."""
+    for each in files:
+        result = client.run(*each.command, stdin=each.text)
+        if not result.ok:
+            raise SetUpError(f"{each.name} can't be loaded: {result.complaint[:2000]}")
 
 
 def load_lock(client: Namespace, lock: str) -> None:

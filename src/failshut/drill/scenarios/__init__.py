@@ -30,3 +30,6 @@ _MODULES = (
 AT_LENGTH: dict[str, Scenario] = {reload.AT_LENGTH.name: reload.AT_LENGTH}
 
 SCENARIOS: dict[str, Scenario] = {each.name: each for module in _MODULES for each in module.SCENARIOS}
+
+# Scenario → what its module says of itself.
+THEMES: dict[str, str] = {each.name: module.__doc__ or "" for module in _MODULES for each in module.SCENARIOS}

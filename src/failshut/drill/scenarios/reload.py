@@ -24,7 +24,7 @@ def rearm_under_flood(lab: Lab, times: int = REARMS, least_sent: int = 0) -> Non
     """Arm again and again under a flood of UDP, TCP and raw packets that no rule allows."""
     lose_rules(lab)
     naive = NAIVE.format(tunnel=lab.tunnel.device, mark=int(lab.plan.fwmark))
-    if not lab.is_locked:
+    if not lab.has_own_rules:
         must(lab.client.run("nft", "-f", "-", stdin=naive))
     target = lab.target("the flood")
     flood = Flood(lab, {4: target.v4, 6: target.v6}).start()
@@ -32,19 +32,19 @@ def rearm_under_flood(lab: Lab, times: int = REARMS, least_sent: int = 0) -> Non
         done = 0
         # The control is there to see the gap between two loads, not to fill the memory with it.
         while done < times or _wants_more(lab, done, flood.sent, least_sent, target):
-            if lab.is_locked:
+            if lab.has_own_rules:
                 lab.rearm()
             else:
                 must(lab.client.run("nft", "-f", "-", stdin=naive))
             done += 1
     finally:
-        lab.extra_sent += flood.stop()
+        flood.stop()
     lab.notes.append(f"{done} loads")
 
 
 def _wants_more(lab: Lab, done: int, sent: int, least_sent: int, target: Target) -> bool:
     """Whether to go on: for the lock until enough was sent, for the control until its gap was seen."""
-    if lab.is_locked:
+    if lab.has_own_rules:
         return sent < least_sent
     return done < MOST_CONTROL_LOADS and not lab.capture.saw(target.v4.packed) and not lab.capture.saw(target.v6.packed)
 
@@ -89,7 +89,7 @@ def policy_changes(lab: Lab) -> None:
             lab.rearm()
         until(lambda: flood.sent > 0, within=5)
     finally:
-        lab.extra_sent += flood.stop()
+        flood.stop()
 
 
 # Too long for every drill; the tests run it.

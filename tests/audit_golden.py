@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from failshut.audit.allowed import as_granted, world_of
+from failshut.audit.allowed import NOTHING_OPEN, world_of
+from failshut.audit.granted import Granted, as_anything, as_granted
 from failshut.audit.world import World
 from failshut.model.ruleset import Ruleset
 from failshut.read.nft_text import read_text
@@ -12,10 +13,12 @@ from golden_cases import load_case
 
 
 def case_world(case: Path, alone: bool = True) -> World:
-    return world_of(*load_case(case), alone)
+    """What the policy allows: whatever its sets hold, or, beside other tables, while they hold nothing."""
+    return world_of(*load_case(case), alone, Granted() if alone else NOTHING_OPEN)
 
 
-def case_ruleset(case: Path) -> Ruleset:
+def case_ruleset(case: Path, alone: bool = True) -> Ruleset:
     reading = read_text((case / "expect.nft").read_text(), "expect.nft")
     assert reading.is_whole, reading.findings
-    return as_granted(reading.ruleset)
+    policy, _ = load_case(case)
+    return as_anything(reading.ruleset, policy) if alone else as_granted(reading.ruleset)

@@ -69,7 +69,7 @@ foreign_tables = st.tuples(*(tables(f"foreign{number}", odd=False) for number in
 def test_five_random_foreign_tables_cannot_open_the_lock(name, foreign):
     """Others may mark, translate, re-route and accept as they like: what leaves is what the policy allows."""
     case = next(each for each in CASES if each.name == name)
-    auditor = Auditor(Ruleset((*foreign, *case_ruleset(case).tables)), case_world(case, alone=False))
+    auditor = Auditor(Ruleset((*foreign, *case_ruleset(case, alone=False).tables)), case_world(case, alone=False))
     wrong = []
     for question in PROPERTIES:
         for family in question.families if question.sense is not Sense.NEED else ():

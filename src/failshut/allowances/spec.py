@@ -14,10 +14,9 @@ from failshut.config.values import Mistake, is_wider, prefix
 from failshut.lower.rules import DNS_PORTS
 from failshut.model.exits import Exit
 from failshut.model.policy import Policy
+from failshut.model.timed import LONGEST
 from failshut.model.units import Port, Prefix, Protocol
 
-# Longer is no allowance for a time any more: it belongs into the policy.
-LONGEST = 86400
 _SITE = re.compile(r"(?P<host>\[[0-9A-Fa-f:./]+\]|[0-9./]+):(?P<port>[0-9]{1,5})/(?P<protocol>tcp|udp)")
 
 

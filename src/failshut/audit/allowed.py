@@ -7,9 +7,11 @@ its stamp over it, so the tunnel's mark is asked of the packet as it began.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import ip_address, ip_network
 
+from failshut.audit.granted import Granted
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When, among, both, compares, either, equals
 from failshut.audit.words import UDP
 from failshut.audit.world import DADDR, OIF, SADDR, World
@@ -20,22 +22,30 @@ from failshut.model.ruleset import (
     AnySet,
     Binary,
     BitOp,
+    Concat,
     Ct,
     Exthdr,
     Fib,
+    HeaderOption,
     Match,
     Meta,
-    NamedSet,
     Op,
     Payload,
     Range,
-    Ruleset,
     Scalar,
-    Table,
 )
-from failshut.model.units import Endpoint, Prefix, Protocol
+from failshut.model.timed import (
+    CANDIDATES,
+    OUTSIDE_PROGRAMS,
+    PORTAL_DNS,
+    PROBE,
+    TIMED_LAN,
+    TIMED_TO,
+    TIMED_USER,
+    programs_name,
+)
+from failshut.model.units import Address, Endpoint, Prefix, Protocol
 
-LOCK = "failshut"
 _SKUID = Meta("skuid")
 _KERNEL = FieldIn("socket", 1, (0,))
 _DHCP_SERVERS = tuple(
@@ -45,6 +55,8 @@ _LINK = ip_network("fe80::/10")
 _GROUPS = ip_network("ff02::/16")
 _DHCP6_SERVERS: tuple[Scalar, ...] = (_LINK, ip_address("ff02::1:2"))
 _TYPE, _LENGTH, _HOPS = Payload("icmpv6", "type"), Payload("ip6", "length"), Payload("ip6", "hoplimit")
+# No router carries a packet on whose hop limit is 1.
+_LINK_ONLY = either(equals(Payload("ip", "ttl"), 1), equals(_HOPS, 1))
 _DNS = (53, 853)
 _MULTICAST_DNS = (5353, 5355)
 _WITH_PORTS = ("tcp", "udp", "udplite", "sctp", "dccp")
@@ -53,10 +65,12 @@ _NAMES: dict[str, tuple[tuple[str, int], ...]] = {
     "llmnr": (("224.0.0.252", 5355), ("ff02::1:3", 5355)),
     "ssdp": (("239.255.255.250", 1900), ("ff02::c", 1900)),
 }
+# As after every boot.
+NOTHING_OPEN = Granted({})
 
 
-def world_of(policy: Policy, host: HostFacts, alone: bool = True) -> World:
-    """Return the world that a policy is proved in.
+def world_of(policy: Policy, host: HostFacts, alone: bool = True, open_now: Granted = NOTHING_OPEN) -> World:
+    """Return the world that a policy is proved in. `open_now` is what the lock's sets hold.
 
     `alone`: no other table stands beside the lock. One that does may write the tunnel's mark, so that a packet of root's to the
     endpoint is the tunnel's by every sign that there is; the mark it began with is then not asked for. And it may save the mark of
@@ -65,57 +79,118 @@ def world_of(policy: Policy, host: HostFacts, alone: bool = True) -> World:
     tunnels = tuple(str(each.interface) for each in policy.tunnels) + ((TAILSCALE_INTERFACE,) if policy.tailscale else ())
     endpoints = tuple(endpoint for each in policy.tunnels for endpoint in each.endpoints)
     lan = policy.lan.prefixes if policy.lan else ()
-    allowed: dict[int, Predicate] = {family: Some(tuple(_allowances(policy, host, family, alone))) for family in (4, 6)}
+    allowed: dict[int, Predicate] = {
+        family: Some(tuple(_allowances(_Case(policy, host, family, alone, open_now)))) for family in (4, 6)
+    }
     made = World(tunnels, endpoints, lan, underlay=tuple(str(each) for each in host.underlay), allowed=allowed)
     uplinked = tuple(str(each) for each in host.uplinked)
     made = replace(made, inside=tuple(policy.forward.bridges), uplinked=uplinked, forwarded=_forwarded(policy, tunnels))
     return replace(made, frames=Some(tuple(_frames(policy, host))))
 
 
-def as_granted(ruleset: Ruleset) -> Ruleset:
-    """Return our lock with its timed sets as they are listed: no packet adds to them, and time only takes away."""
-    return Ruleset(tuple(_frozen(each) if each.name == LOCK else each for each in ruleset.tables))
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What an allowance depends on."""
+
+    policy: Policy
+    host: HostFacts
+    family: int
+    alone: bool
+    open_now: Granted
+
+    def site(self) -> Concat:
+        """Return the key of a set of sites: address, protocol, port."""
+        return Concat((DADDR[self.family], Meta("l4proto"), Payload("th", "dport")))
+
+    def marked(self, mark: int) -> Predicate:
+        """Return that the packet began with a mark. Where another table may write it, it is not asked for."""
+        return FieldIn("mark", 32, (int(mark),)) if self.alone else All()
 
 
-def _frozen(table: Table) -> Table:
-    return replace(table, sets=tuple(each if "dynamic" in each.flags else _plain(each) for each in table.sets))
+def _allowances(case: _Case) -> Iterator[Predicate]:
+    yield from _carried(case)
+    yield from _on_link(case)
+    own = both(
+        equals(Fib(("saddr", "oif"), "type"), "local"),
+        Not(Is(Match(Exthdr("rt"), "exists"))),
+        *(Not(Is(Match(HeaderOption("ip", each), "exists"))) for each in ("lsrr", "ssrr")),
+    )
+    yield from (both(own, each) for each in (*_by_policy(case), *_for_a_time(case), *_outside(case)))
 
 
-def _plain(named: NamedSet) -> NamedSet:
-    return replace(named, flags=named.flags - {"timeout"}, timeout=0)
-
-
-def _allowances(policy: Policy, host: HostFacts, family: int, alone: bool) -> Iterator[Predicate]:
+def _carried(case: _Case) -> Iterator[Predicate]:
+    """Allow the tunnels' own packets, to their endpoints and to what may become one; and what they send on to clients."""
+    policy, host, family = case.policy, case.host, case.family
     for tunnel in policy.tunnels:
-        yield from (_transport(tunnel, each, host, alone) for each in tunnel.endpoints if each.address.version == family)
-    if not alone:
+        # What is carried by another tunnel leaves by that one.
+        if tunnel.through is None:
+            senders = partial(_transport, case, tunnel)
+            yield from (senders(_at(each), each.protocol) for each in tunnel.endpoints if each.address.version == family)
+            candidate = case.open_now.holds(case.site(), f"{CANDIDATES}{family}")
+            yield senders(candidate, None)
+    if not case.alone:
         # Only our own rules know this machine's mark of what is outside; a table that saves and restores marks gives it back to the
         # connection that had it.
         ours = (int(host.outside), int(host.probe))
         yield either(FieldIn("ct mark", 32, ours), FieldIn("mark", 32, ours))
-    if policy.dhcp:
-        yield _dhcp(host, family)
-    if policy.ndp and family == 6:
-        yield from _discovery(host)
-    own = both(equals(Fib(("saddr", "oif"), "type"), "local"), Not(Is(Match(Exthdr("rt"), "exists"))))
-    for number, device in enumerate(host.underlay, 1):
-        yield from (both(own, _reply(each, str(device), number, family)) for each in policy.inbound)
-    yield from (both(own, _exception(each, family)) for each in policy.outbound)
-    if policy.tailscale:
-        yield both(own, _tailscale(policy.tailscale, family))
-    if policy.outside:
-        lookups = both(among(Meta("l4proto"), _WITH_PORTS), among(Payload("th", "dport"), _DNS))
-        yield both(own, among(DADDR[family], _fitting(policy.outside.prefixes, family)), Not(lookups))
-    if policy.lan:
-        yield both(own, _lan(policy.lan, family))
     # What the tunnel's device sends on to a client is a reply that came through it.
-    clients = among(OIF, tuple(str(each) for each in policy.forward.clients))
+    clients = among(OIF, tuple(str(each) for each in policy.forward.served_clients))
     yield both(DeviceIs("via", tuple(str(each.interface) for each in policy.tunnels)), clients, equals(Ct("direction"), "reply"))
+
+
+def _on_link(case: _Case) -> Iterator[Predicate]:
+    """Allow what keeps the link itself alive."""
+    if case.policy.dhcp:
+        yield _dhcp(case.host, case.family)
+    if case.policy.ndp and case.family == 6:
+        yield from _discovery(case.host)
+
+
+def _by_policy(case: _Case) -> Iterator[Predicate]:
+    """Allow what the policy names, as far as it is not held back until it is asked for."""
+    policy, family = case.policy, case.family
+    for number, device in enumerate(case.host.underlay, 1):
+        for each in policy.inbound:
+            yield both(_reply(each, str(device), number, family), case.open_now.gate(each.name, on_demand=each.on_demand))
+    for pin in policy.outbound:
+        whose = case.open_now.programs(programs_name(pin.name), pin.cgroup) if pin.cgroup else All()
+        yield both(_exception(pin, family), whose, case.open_now.gate(pin.name, on_demand=pin.on_demand))
+    if policy.tailscale:
+        yield _tailscale(policy.tailscale, family)
+    if policy.lan:
+        yield both(_lan(policy.lan, family), case.open_now.gate("lan", on_demand=policy.lan.on_demand))
+
+
+def _for_a_time(case: _Case) -> Iterator[Predicate]:
+    """Allow what was opened by name: a network on the link, a site, the server that our own probe asks."""
+    family, held = case.family, case.open_now.holds
+    yield both(held(DADDR[family], f"{TIMED_LAN}{family}"), Not(_lookups(*_DNS, *_MULTICAST_DNS)), _LINK_ONLY)
+    yield held(case.site(), f"{TIMED_TO}{family}")
+    yield held(Concat((*case.site().parts, _SKUID)), f"{TIMED_USER}{family}")
+    yield both(case.marked(case.host.probe), equals(_SKUID, 0), held(case.site(), f"{PROBE}{family}"))
+
+
+def _outside(case: _Case) -> Iterator[Predicate]:
+    """Allow what stays outside the tunnel: networks, programs of the slice, and the browser at a captive portal."""
+    policy, family = case.policy, case.family
+    asked = both(among(Meta("l4proto"), ("tcp", "udp")), among(Payload("th", "dport"), _DNS))
+    if policy.outside:
+        yield both(among(DADDR[family], _fitting(policy.outside.prefixes, family)), Not(_lookups(*_DNS)))
+        resolvers = tuple(each for each in policy.outside.dns if each.version == family)
+        named = both(asked, among(DADDR[family], resolvers))
+        yield both(case.open_now.programs(OUTSIDE_PROGRAMS, policy.outside.cgroup), either(Not(_lookups(*_DNS)), named))
+    if policy.portal:
+        resolver = both(asked, equals(Payload("th", "dport"), 53), case.open_now.holds(DADDR[family], f"{PORTAL_DNS}{family}"))
+        yield both(case.open_now.sign_in(), either(resolver, among(Payload("tcp", "dport"), (80, 443))))
+
+
+def _lookups(*ports: int) -> Predicate:
+    return both(among(Meta("l4proto"), _WITH_PORTS), among(Payload("th", "dport"), ports))
 
 
 def _forwarded(policy: Policy, tunnels: tuple[str, ...]) -> Predicate:
     """Allow replies out of the tunnel, to the clients that may use it."""
-    clients = among(OIF, tuple(str(each) for each in policy.forward.clients))
+    clients = among(OIF, tuple(str(each) for each in policy.forward.served_clients))
     return both(among(Meta("iifname"), tunnels, When.START), clients, equals(Ct("direction"), "reply"))
 
 
@@ -132,21 +207,22 @@ def _tailscale(tailscale: Tailscale, family: int) -> Predicate:
     return both(mark, equals(_SKUID, 0), either(udp, tcp))
 
 
-def _transport(tunnel: Tunnel, endpoint: Endpoint, host: HostFacts, alone: bool) -> Predicate:
-    """Allow a tunnel's own packets: address, protocol, port, mark, and that they come from the tunnel or from root's socket."""
-    live = host.tunnels.get(tunnel.interface)
-    mark = tunnel.fwmark or (live.fwmark if live else None) or tunnel.default_mark
-    there = both(
-        equals(DADDR[endpoint.address.version], endpoint.address),
-        equals(Payload(endpoint.protocol, "dport"), int(endpoint.port)),
-        FieldIn("mark", 32, (int(mark),)) if alone else All(),
+def _at(endpoint: Endpoint) -> Predicate:
+    return both(
+        equals(DADDR[endpoint.address.version], endpoint.address), equals(Payload(endpoint.protocol, "dport"), int(endpoint.port))
     )
+
+
+def _transport(case: _Case, tunnel: Tunnel, there: Predicate, protocol: Protocol | None) -> Predicate:
+    """Allow a tunnel's own packets: address, protocol, port, mark, and that they come from the tunnel or from root's socket."""
+    live = case.host.tunnels.get(tunnel.interface)
+    mark = tunnel.fwmark or (live.fwmark if live else None) or tunnel.default_mark
     from_tunnel = both(_KERNEL, DeviceIs("via", (str(tunnel.interface),)))
     # A program can carry WireGuard later, where the kernel does not now; no program's packet comes from the tunnel's device.
     by_kernel = live is not None and live.kind is WireGuardKind.KERNEL
-    senders = (from_tunnel,) if by_kernel else (from_tunnel, equals(_SKUID, 0))
     # TCP carries OpenVPN, which is a program whoever carries WireGuard.
-    return both(there, either(*senders, *([equals(_SKUID, 0)] if endpoint.protocol is Protocol.TCP else [])))
+    by_program = not by_kernel or protocol is Protocol.TCP
+    return both(there, case.marked(mark), either(from_tunnel, *([equals(_SKUID, 0)] if by_program else [])))
 
 
 def _dhcp_users(host: HostFacts) -> Predicate:
@@ -201,18 +277,23 @@ def _exception(outbound: Outbound, family: int) -> Predicate:
 
 
 def _lan(lan: Lan, family: int) -> Predicate:
-    """Allow the local network, without lookups of names unless they were asked for."""
-    refused = (() if lan.dns else _DNS) + (() if lan.multicast else _MULTICAST_DNS)
-    lookups = both(among(Meta("l4proto"), _WITH_PORTS), among(Payload("th", "dport"), refused))
-    there = among(DADDR[family], _fitting((*lan.prefixes, *lan.routed), family))
+    """Allow the local network, without lookups of names unless they were asked for; on the link, no further than that."""
+    by_name = {"mdns": 5353, "llmnr": 5355}
+    refused = () if lan.dns else (*_DNS, *(port for name, port in by_name.items() if name not in lan.multicast))
+    there: Predicate = either(
+        both(among(DADDR[family], _fitting(lan.prefixes, family)), _LINK_ONLY), among(DADDR[family], _fitting(lan.routed, family))
+    )
     if lan.services:
         there = both(there, either(*(_service(each.protocol, int(each.low), int(each.high)) for each in lan.services)))
-    groups = [pair for name in lan.multicast for pair in _NAMES[str(name)] if ip_address(pair[0]).version == family]
-    named = (both(equals(DADDR[family], ip_address(host)), equals(Payload("udp", "dport"), port)) for host, port in groups)
-    parts: list[Predicate] = [either(there, *named)] if lan.dns and lan.multicast else [Not(lookups), either(there, *named)]
-    if lan.interfaces:
-        parts.append(among(OIF, tuple(lan.interfaces)))
-    return All(tuple(parts))
+    groups = (_group(str(name), ip_address(host), port) for name in lan.multicast for host, port in _NAMES[str(name)])
+    devices = among(OIF, tuple(lan.interfaces)) if lan.interfaces else All()
+    return both(Not(_lookups(*refused)), either(there, *groups), devices)
+
+
+def _group(name: str, group: Address, port: int) -> Predicate:
+    # mDNS is sent with the hop limit 255 (RFC 6762, 11).
+    hops = _LINK_ONLY if name == "ssdp" else All()
+    return both(equals(DADDR[group.version], group), equals(Payload("udp", "dport"), port), hops)
 
 
 def _service(protocol: Protocol, low: int, high: int) -> Predicate:

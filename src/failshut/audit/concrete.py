@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from failshut.audit.fields import IFNAME, Load, load_of
-from failshut.audit.route import map_elements, set_elements
+from failshut.audit.fields import IFNAME, Load, load_of, membership
+from failshut.audit.route import holds_anything, map_elements, set_elements
 from failshut.audit.words import NotUnderstoodError, interval, names_match, number
 from failshut.model.ruleset import (
     AnySet,
@@ -148,6 +148,8 @@ def compare(values: Values, match: Match) -> bool:
     value = values.of(left, right)
     if value is None:
         return False
+    if isinstance(right, SetRef) and op in (Op.EQ, Op.NE) and holds_anything(values.table, right.name):
+        return bool(values.now.get(membership(left, right.name), 0)) is (op is Op.EQ)
     elements: tuple[object, ...] | None = (right,)
     if isinstance(right, AnySet):
         elements = right.elements

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from failshut.audit.words import DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE, NotUnderstoodError
-from failshut.model.ruleset import Ct, Exthdr, Fib, HeaderOption, Meta, Payload, Rt, Socket
+from failshut.model.ruleset import Concat, Ct, Exthdr, Fib, HeaderOption, Meta, Payload, Rt, Socket
 
 IFNAME = "ifname"
+GROUP = "cgroupsv2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +137,24 @@ def load_of(left: object, right: object = None) -> Load:  # noqa: C901, PLR0911,
             needs: tuple[tuple[str, tuple[int, ...]], ...] = (_V4,) if protocol == "ip" else (("l4proto", (TCP,)), _WHOLE)
             return Load(f"{protocol} option {name}", 1, "boolean", needs)
         case Socket(key, level):
-            return Load(f"socket {key} {level}", 64 if key == "cgroupv2" else 32, "number", (("socket", (1,)),))
+            # Of a group's path the checksum: wide enough to tell all paths apart.
+            width, kind = (256, GROUP) if key == "cgroupv2" else (32, "number")
+            return Load(f"socket {key} {level}", width, kind, (("socket", (1,)),))
         case Rt("classid"):
             return _META["rtclassid"]
         case _:
             pass
     raise NotUnderstoodError(f"{left} is not computed")
+
+
+def loads_of(left: object) -> tuple[Load, ...]:
+    """Return the fields that a set's key loads, in order. Raises NotUnderstoodError."""
+    return tuple(load_of(each) for each in (left.parts if isinstance(left, Concat) else (left,)))
+
+
+def membership(left: object, name: str) -> str:
+    """Return the field that says whether a packet's key is in a set of which nothing is known. Raises NotUnderstoodError."""
+    return f"in {name} by {' . '.join(each.name for each in loads_of(left))}"
 
 
 def _payload(protocol: str, field: str) -> Load:

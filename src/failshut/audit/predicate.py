@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from failshut.model.ruleset import AnySet, Left, Match, Op, Right, Scalar
+from failshut.model.ruleset import AnySet, CatchAll, Element, Left, Match, Op, Right, Scalar
 
 
 class When(StrEnum):
@@ -74,11 +74,12 @@ def either(*parts: Predicate) -> Some:
     return Some(parts)
 
 
-def among(left: Left, values: tuple[Scalar, ...], when: When = When.END) -> Predicate:
+def among(left: Left, values: tuple[Element, ...], when: When = When.END) -> Predicate:
     """Return that a value is one of these; of none, false."""
     if not values:
         return Some()
-    right: Right = values[0] if len(values) == 1 else AnySet(values)
+    alone = values[0]
+    right: Right = alone if len(values) == 1 and not isinstance(alone, CatchAll) else AnySet(values)
     return Is(Match(left, right), when)
 
 

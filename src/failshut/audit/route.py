@@ -33,6 +33,8 @@ _NAT_PRIORITY = {Hook.PREROUTING: -100, Hook.OUTPUT: -100, Hook.POSTROUTING: 100
 MOST_ORDERS = 24
 # JUMP_STACK_SIZE of nf_tables.h: the kernel refuses deeper rulesets; a text may hold them all the same.
 DEEPEST_JUMP = 16
+# A set's flag: it may hold anything, but for one packet and one key always the same.
+ANYTHING = "anything"
 
 
 class Way(StrEnum):
@@ -166,6 +168,11 @@ def _targets(table: Table, rule: Rule) -> list[str]:
 def set_elements(table: Table, name: str) -> tuple[object, ...] | None:
     """Return what is in a named set, or None when it can't be known."""
     return next((each.contents for each in table.sets if each.name == name), None)
+
+
+def holds_anything(table: Table | None, name: str) -> bool:
+    """Whether a set's elements are left open; a question's own sets, which stand in no table, are."""
+    return table is None or any(each.name == name and ANYTHING in each.flags for each in table.sets)
 
 
 def map_elements(table: Table, source: object) -> tuple[tuple[object, object], ...] | None:

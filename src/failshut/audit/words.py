@@ -6,6 +6,7 @@ Source: linux/netfilter/nf_conntrack_common.h.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from failshut.model.ruleset import Range, Scalar
@@ -35,6 +36,8 @@ def number(value: Scalar, kind: str) -> int:
         return int(value)
     if isinstance(value, IPv4Address | IPv6Address):
         return int(value)
+    if isinstance(value, str) and kind == "cgroupsv2":
+        return int.from_bytes(sha256(value.encode()).digest())
     if isinstance(value, str):
         for table in (WORDS, _MORE):
             if value in table.get(kind, {}):

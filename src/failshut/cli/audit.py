@@ -64,7 +64,7 @@ def command(ctx: click.Context, /, *, sarif: bool, **options: Any) -> None:
 
 
 def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
-    from failshut.audit.allowed import as_granted  # noqa: PLC0415
+    from failshut.audit.granted import as_granted  # noqa: PLC0415
     from failshut.audit.prove import audit  # noqa: PLC0415 - z3 is for this verb alone
     from failshut.cli import audit_output as output  # noqa: PLC0415
 

@@ -11,7 +11,7 @@ import click
 
 from failshut.allowances.errors import RefusedError
 from failshut.allowances.portal.browser import Browser, find, given
-from failshut.allowances.portal.signin import LONGEST, Ending, Outcome, Request, sign_in
+from failshut.allowances.portal.signin import Ending, Outcome, Request, sign_in
 from failshut.allowances.portal.verdict import PROBE_URL, Verdict
 from failshut.cli.exec import must_be_root, who
 from failshut.cli.failures import refuse
@@ -19,6 +19,7 @@ from failshut.cli.session import Session, begin, session_options
 from failshut.host.account import surroundings
 from failshut.host.resolvers import FoundResolver
 from failshut.model.exits import Exit
+from failshut.model.timed import LONGEST_SIGN_IN
 
 _UNITS = {"": 1, "s": 1, "m": 60}
 _SAID = {
@@ -39,8 +40,8 @@ def seconds(_: click.Context, __: click.Parameter, value: str) -> int:
     """Read `--timeout`: seconds, or minutes with an m."""
     found = re.fullmatch(r"(\d{1,6})([sm]?)", value)
     given_seconds = int(found[1]) * _UNITS[found[2]] if found else 0
-    if not 1 <= given_seconds <= LONGEST:
-        raise click.BadParameter(f"{value} is not between 1s and {LONGEST // 60}m: a sign-in is no way to live outside.")
+    if not 1 <= given_seconds <= LONGEST_SIGN_IN:
+        raise click.BadParameter(f"{value} is not between 1s and {LONGEST_SIGN_IN // 60}m: a sign-in is no way to live outside.")
     return given_seconds
 
 

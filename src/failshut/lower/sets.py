@@ -22,6 +22,7 @@ from failshut.model.timed import (
     TIMED_TO,
     TIMED_USER,
     gate_name,
+    programs_name,
 )
 
 _SITE = ("inet_proto", "inet_service")
@@ -29,7 +30,7 @@ _SITE = ("inet_proto", "inet_service")
 
 def programs_of(pin: Outbound) -> str:
     """Return the set that holds a pin's control group."""
-    return f"programs-{pin.name}"
+    return programs_name(pin.name)
 
 
 def gate(allowance: str, *, on_demand: bool) -> tuple[Match, ...]:

@@ -9,7 +9,16 @@ TIMED_LAN, TIMED_TO, TIMED_USER = "timed-lan", "timed-to", "timed-user"
 CANDIDATES, PROBE = "candidates", "probe"
 OUTSIDE_PROGRAMS, PORTAL_PROGRAMS, PORTAL_DNS = "outside-programs", "portal-programs", "portal-dns"
 
+# In seconds, how long each is open at most: what `allow` opens (longer is no allowance for a time any more: it belongs into the
+# policy), a sign-in at a portal, an endpoint's new address, and the server that our own probe asks.
+LONGEST, LONGEST_SIGN_IN, ON_PROBATION, PROBED = 86400, 300, 30, 10
+
 
 def gate_name(allowance: str) -> str:
     """Return the set that opens an allowance on demand."""
     return f"open-{allowance}"
+
+
+def programs_name(allowance: str) -> str:
+    """Return the set that holds the control group of a pinned exception."""
+    return f"programs-{allowance}"

@@ -19,10 +19,10 @@ from failshut.allowances.endpoints.decide import MOST_CANDIDATES
 from failshut.host.elements import NotTakenError, probed
 from failshut.host.sources import lookup
 from failshut.model.policy import Resolver
+from failshut.model.timed import PROBED
 from failshut.model.units import Address, Endpoint, Mark, Protocol
 
-# In seconds: how long the kernel lets our socket reach a resolver, and how long we wait for it, which is less.
-OPEN = 10
+# In seconds: less than the kernel lets our socket reach a resolver.
 _PATIENCE = 8.0
 # Queries of one length (RFC 8467): the resolver's name is seen by the network, the server's is not.
 _PADDING = 128
@@ -43,12 +43,12 @@ def over_tls(hosts: Iterable[str], resolvers: Iterable[Resolver], mark: Mark) ->
     """Ask the first of `resolvers` that answers, past the tunnel. Raises `UnansweredError`.
 
     Each name costs two queries (A and AAAA) on one connection. The lock is opened for that connection's mark, user, address,
-    protocol and port alone, and the kernel shuts it `OPEN` seconds later at the latest.
+    protocol and port alone, and the kernel shuts it `PROBED` seconds later at the latest.
     """
     hosts, why = tuple(hosts), []
     for resolver in resolvers:
         try:
-            with probed(Endpoint(resolver.address, resolver.port, Protocol.TCP), seconds=OPEN):
+            with probed(Endpoint(resolver.address, resolver.port, Protocol.TCP), seconds=PROBED):
                 return _ask(hosts, resolver, mark)
         except NotTakenError as error:
             raise UnansweredError(f"the lock does not let the query out: {error}") from error

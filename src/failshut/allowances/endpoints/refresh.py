@@ -36,12 +36,11 @@ from failshut.host.sources import load_policy
 from failshut.host.wireguard import RunningPeer, RunningTunnel, running_tunnels, set_endpoint
 from failshut.model.host import HostFacts
 from failshut.model.policy import Pin, Policy, Tunnel
+from failshut.model.timed import ON_PROBATION
 from failshut.model.units import Endpoint
 
 Report = Callable[[str], None]
 LOCK = Path("/run/failshut-refresh.lock")
-# In seconds: a handshake, and the arming that makes the address a part of the lock.
-_ON_PROBATION = 30
 
 
 class State(StrEnum):
@@ -236,7 +235,7 @@ def _proven(work: _Work, tunnel: Tunnel, peer: RunningPeer, said: Answers) -> bo
             work.note(f"{host} is said to be at {address}, which is not tried: {why}")
     for each in candidates(tunnel, said, work.policy):
         try:
-            with candidate(each.endpoint, seconds=_ON_PROBATION):
+            with candidate(each.endpoint, seconds=ON_PROBATION):
                 if answers(tunnel.interface, peer, each.endpoint):
                     _pin(work, tunnel, each, said)
                     return True

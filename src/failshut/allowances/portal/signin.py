@@ -33,10 +33,8 @@ from failshut.host.account import Account, named
 from failshut.host.links import underlay_now
 from failshut.host.resolvers import FoundResolver, network_resolvers
 from failshut.model.policy import PORTAL_SLICE, slice_path
-from failshut.model.timed import PORTAL_PROGRAMS
+from failshut.model.timed import LONGEST_SIGN_IN, PORTAL_PROGRAMS
 
-# What the kernel is asked for at most, in seconds.
-LONGEST = 300
 _GROUP = slice_path(PORTAL_SLICE)
 _HELP = "write portal = true under [allow] of the policy, look with `failshut plan`, then `failshut arm`"
 _RUN = Path("/run")
@@ -68,7 +66,7 @@ class Request:
     environment: Mapping[str, str]
     probe: str
     browser: Browser | None
-    seconds: int = LONGEST
+    seconds: int = LONGEST_SIGN_IN
     resolvers: tuple[FoundResolver, ...] = ()
     # Whether the browser may write on our standard output.
     talkative: bool = True

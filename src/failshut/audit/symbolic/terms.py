@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import z3
 
-from failshut.audit.fields import IFNAME, load_of
-from failshut.audit.route import map_elements, set_elements
+from failshut.audit.fields import IFNAME, load_of, loads_of, membership
+from failshut.audit.route import holds_anything, map_elements, set_elements
 from failshut.audit.symbolic.formula import Bool, Number, as_bits, choose, conj, disj, neg, same, within
 from failshut.audit.symbolic.space import Space
 from failshut.audit.words import NotUnderstoodError, interval, number
@@ -171,6 +171,8 @@ def _tuple(scope: Scope, parts: tuple[Term, ...], element: object) -> Bool:
 def matches(scope: Scope, match: Match) -> Bool:
     """Return when a match holds. Raises NotUnderstoodError."""
     left = term(scope, match.left, match.right)
+    if isinstance(match.right, SetRef) and holds_anything(scope.table, match.right.name):
+        return conj([left.present, _in_set(scope, match, match.right.name)])
     elements: tuple[object, ...] | None = (match.right,)
     if isinstance(match.right, AnySet):
         elements = match.right.elements
@@ -180,6 +182,20 @@ def matches(scope: Scope, match: Match) -> Bool:
         raise NotUnderstoodError("the set's elements are not known")
     compared = _compared(scope, left, elements, match.op)
     return conj([left.present, compared])
+
+
+def _in_set(scope: Scope, match: Match, name: str) -> Bool:
+    """Return one truth for a key of the packet as it began, whoever asks for it. Raises NotUnderstoodError."""
+    for each in loads_of(match.left):
+        if each.name in scope.env.written and scope.env.written[each.name] is not scope.space.variable(each.name, each.width):
+            raise NotUnderstoodError(f"whether {each.name}, once it was written, is in {name}")
+    found = same(scope.space.variable(membership(match.left, name), 1), 1)
+    match match.op:
+        case Op.EQ:
+            return found
+        case Op.NE:
+            return neg(found)
+    raise NotUnderstoodError(f"an order of what is in {name}")
 
 
 def _compared(scope: Scope, left: Term, elements: tuple[object, ...], op: Op) -> Bool:  # noqa: PLR0911 - one line an operator

@@ -7,6 +7,7 @@ other way round. Everything is frozen and compares by value: drift is `!=`.
 from failshut.model.ruleset.containers import (
     Base,
     Chain,
+    Ending,
     Flowtable,
     NamedMap,
     NamedSet,
@@ -97,6 +98,7 @@ __all__ = [
     "Ct",
     "Duplicate",
     "Element",
+    "Ending",
     "Engine",
     "Expression",
     "Exthdr",

@@ -59,11 +59,23 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """An element that the kernel takes out of its set: `timeout` seconds after it was put in, which is `left` seconds from now.
+
+    `left` is None where the listing does not say it (`nft --stateless`).
+    """
+
+    element: Element
+    timeout: int
+    left: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NamedSet:
     """A set with a name. `key` are nft's type names in order; times are in seconds, 0 for none.
 
     `elements` are None when they are not known (an ipset without its dump). Those of a dynamic set are the kernel's business and
-    are not part of the model: `contents` says what may be relied on.
+    are not part of the model: `contents` says what may be relied on. `ends` are those of the elements that a listing gave an end.
     """
 
     name: str
@@ -74,6 +86,7 @@ class NamedSet:
     counter: bool = False
     elements: tuple[Element, ...] | None = ()
     origin: Origin | None = field(default=None, compare=False)
+    ends: tuple[Ending, ...] = field(default=(), compare=False)
 
     @property
     def contents(self) -> tuple[Element, ...] | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from failshut.model.ruleset import Element, Jump, NamedMap, NamedSet, Origin, Scalar, Tuple, Verdict
+from failshut.model.ruleset import Element, Ending, Jump, NamedMap, NamedSet, Origin, Scalar, Tuple, Verdict
 from failshut.model.symbols import INTEGER
 from failshut.read.constants import number, seconds
 from failshut.read.nft_text.cursor import Cursor, NotUnderstoodError
@@ -29,6 +29,7 @@ class _Block:
     counter: bool = False
     elements: tuple[Element, ...] | None = ()
     mappings: tuple[tuple[Element, _Data], ...] | None = ()
+    ends: list[Ending] = field(default_factory=list)
 
 
 def set_block(cursor: Cursor, before: NamedSet | None, name: str, opened: int, origin: Origin) -> NamedSet:
@@ -36,7 +37,8 @@ def set_block(cursor: Cursor, before: NamedSet | None, name: str, opened: int, o
     known = before or NamedSet(name, (), origin=origin)
     block = _Block(f"the set {name}", known.key, (), known.flags, known.size, known.timeout, known.counter, known.elements)
     _read(cursor, block, opened)
-    return NamedSet(name, block.key, block.flags, block.size, block.timeout, block.counter, block.elements, known.origin)
+    ends = tuple(replace(each, timeout=each.timeout or block.timeout) for each in block.ends)
+    return NamedSet(name, block.key, block.flags, block.size, block.timeout, block.counter, block.elements, known.origin, ends)
 
 
 def map_block(cursor: Cursor, before: NamedMap | None, name: str, opened: int, origin: Origin) -> NamedMap:
@@ -120,7 +122,7 @@ def _elements(cursor: Cursor, block: _Block) -> None:
     if "dynamic" in block.flags:
         cursor.skip_rule()
         return
-    found = contents(cursor, block.key, block.data, block.what)
+    found = contents(cursor, block.key, block.data, block.what, block.ends)
     if found is None:
         cursor.at = start
         cursor.skip_rule()
@@ -134,13 +136,15 @@ def _elements(cursor: Cursor, block: _Block) -> None:
 Contents = tuple[list[Element], list[tuple[Element, _Data]]]
 
 
-def contents(cursor: Cursor, key: tuple[str, ...], data: tuple[str, ...], what: str) -> Contents | None:
+def contents(
+    cursor: Cursor, key: tuple[str, ...], data: tuple[str, ...], what: str, ends: list[Ending] | None = None
+) -> Contents | None:
     """Read the elements of a set or a map; None, and noted, when they are not understood."""
     start = cursor.at
     try:
         if not key:
             raise NotUnderstoodError("elements of a type that is not known")
-        return ([], mappings(cursor, key, data)) if data else (elements(cursor, key), [])
+        return ([], mappings(cursor, key, data)) if data else (elements(cursor, key, ends), [])
     except ValueError as error:
         cursor.assume(start, what, f"anything may be in it: {error}")
         return None

@@ -10,6 +10,7 @@ from failshut.model.ruleset import (
     Binary,
     CatchAll,
     Element,
+    Ending,
     Expression,
     Jump,
     Left,
@@ -23,7 +24,7 @@ from failshut.model.ruleset import (
     masked,
 )
 from failshut.model.symbols import word_of
-from failshut.read.constants import any_of, bits_of, constant, tests_bits
+from failshut.read.constants import any_of, bits_of, constant, seconds, tests_bits
 from failshut.read.nft_text.cursor import RULE_END, Cursor, NotUnderstoodError
 from failshut.read.nft_text.tokens import NEW_LINE
 from failshut.read.values import ANY_TYPE, between, plain, types_of, value_of
@@ -164,21 +165,30 @@ def braced(cursor: Cursor, read: Callable[[], _Item]) -> list[_Item]:
                 raise NotUnderstoodError(f"{cursor.here!r} among the elements of a set")
 
 
-def elements(cursor: Cursor, types: tuple[str, ...]) -> list[Element]:
-    """Read the elements of a set."""
+def elements(cursor: Cursor, types: tuple[str, ...], ends: list[Ending] | None = None) -> list[Element]:
+    """Read the elements of a set; those that have an end are noted in `ends`."""
 
     def one() -> Element:
         value = element(cursor, types)
-        skip_traits(cursor)
+        times = skip_traits(cursor)
+        if ends is not None and times:
+            left = times.get("expires")
+            # An element with the set's own timeout is listed with nothing but the time that is left.
+            ends.append(Ending(value, times.get("timeout", 0), left))
         return value
 
     return braced(cursor, one)
 
 
-def skip_traits(cursor: Cursor) -> None:
-    """Pass what an element has beside its value: its time, its counter."""
+def skip_traits(cursor: Cursor) -> dict[str, int]:
+    """Pass what an element has beside its value, its counter and its comment; return its times in seconds."""
+    times: dict[str, int] = {}
     while cursor.here in _TRAITS:
-        cursor.at += 1 + (_TRAITS[cursor.here] if cursor.ahead() not in RULE_END else 0)
+        trait, words = cursor.here, _TRAITS[cursor.here] if cursor.ahead() not in RULE_END else 0
+        if trait in ("timeout", "expires") and words and cursor.ahead() != "never":
+            times[trait] = seconds(cursor.ahead())
+        cursor.at += 1 + words
+    return times
 
 
 Mapping = tuple[Element, Scalar | Tuple | Verdict | Jump]

@@ -53,13 +53,14 @@ Packet = Mapping[str, int | str]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A verdict: in which base chain, by which rule (`rule` is None for the policy) of which chain."""
+    """A verdict: in which base chain, by which rule (`rule` is None for the policy) of which chain, called by which rules."""
 
     stop: Stop
     chain: str
     index: int
     rule: Rule | None
     accepted: bool
+    calls: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class _Run:
     steps: list[Step] = field(default_factory=list)
     copied: bool = False
     early: bool = False
+    calls: list[Rule] = field(default_factory=list)
 
     def values(self, table: Table) -> Values:
         return Values(self.now, table, self.early)
@@ -227,10 +229,12 @@ def _rule(run: _Run, stop: Stop, name: str, index: int, rule: Rule, place: str) 
             case None:
                 continue
             case Verdict.ACCEPT | Verdict.DROP:
-                run.steps.append(Step(stop, name, index, rule, verdict is Verdict.ACCEPT))
+                run.steps.append(Step(stop, name, index, rule, verdict is Verdict.ACCEPT, tuple(run.calls)))
                 return verdict
             case Jump(target, goto):
+                run.calls.append(rule)
                 inner = _chain(run, stop, target, f"{here}/{target}")
+                run.calls.pop()
                 if inner is not Verdict.CONTINUE:
                     return inner
                 if goto:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from failshut.audit.evaluate import Step
+from failshut.audit.fields import GROUP
 from failshut.audit.prove import Result, Witness
 from failshut.audit.route import Way
-from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, TCP, UDP, UNTRACKED
+from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, TCP, UDP, UNTRACKED, number
 from failshut.model.packet import PROTOCOL_NAMES
-from failshut.model.ruleset import Ct, Match, Meta, Payload
+from failshut.model.ruleset import Ct, Match, Meta, Payload, Socket
 
 _STATES = {NEW: "new", ESTABLISHED: "established", RELATED: "related", INVALID: "invalid", UNTRACKED: "untracked"}
 _WITH_PORTS = (TCP, UDP, 33, 132, 136)
@@ -44,7 +45,7 @@ def packet_line(witness: Witness) -> str:
     words = [_STATES.get(_number(packet, "ct state"), "any"), _protocol(packet), f"{_ends(witness)}"]
     passes = {Way.OUTPUT: f"leaves {device}", Way.INPUT: f"comes in by {_text(packet.get('iifname'))}"}
     through = f"from {_text(packet.get('iifname'))} leaves {device}"
-    return " ".join([*words, passes.get(witness.way, through), *_owner(packet, witness.way)])
+    return " ".join([*words, passes.get(witness.way, through), *_owner(witness)])
 
 
 def _protocol(packet: dict[str, int | str]) -> str:
@@ -69,15 +70,30 @@ def _host(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def _owner(packet: dict[str, int | str], way: Way) -> Iterable[str]:
+def _owner(witness: Witness) -> Iterable[str]:
+    packet, way = witness.packet, witness.way
     details = []
     if way is Way.OUTPUT:
         details.append(f"uid {_number(packet, 'skuid')}" if _number(packet, "socket") else "no program's own")
         if "skgid" in packet and _number(packet, "skgid") != _number(packet, "skuid"):
             details.append(f"gid {_number(packet, 'skgid')}")
+    details += [f"of {_group(value, witness)}" for name, value in packet.items() if name.startswith("socket cgroupv2") and value]
     marks = ("mark", "ct mark", "cgroup")
     details += [f"{name} {_number(packet, name):#x}" for name in marks if _number(packet, name)]
     return [f"({', '.join(details)})"] if details else []
+
+
+def _group(value: int | str, witness: Witness) -> str:
+    """Return the control group whose path has this checksum, where the rules that the packet met name it."""
+    for step in witness.fate.steps:
+        table = step.stop.table
+        sets = (each.elements or () for each in table.sets if each.key == (GROUP,))
+        matches = (each for chain in table.chains for rule in chain.rules for each in rule.statements if isinstance(each, Match))
+        named = (each.right for each in matches if isinstance(each.left, Socket))
+        for path in (*(each for elements in sets for each in elements), *named):
+            if isinstance(path, str) and number(path, GROUP) == value:
+                return path
+    return "a control group that no rule names"
 
 
 def _number(packet: object, name: str) -> int:
@@ -96,8 +112,11 @@ def rule_line(step: Step | None) -> str:
     table = f"{step.stop.table.family} {step.stop.table.name}"
     if step.rule is None:
         return f"{_place(step)}policy accept of chain {step.stop.chain.name} (table {table})"
-    if step.rule.origin is not None and step.rule.origin.text:
-        return f"{step.rule.origin}: {step.rule.origin.text}"
+    # A chain that accepts whatever it is called for has been called by the rule that matters.
+    asking = [each for each in (*step.calls, step.rule) if any(isinstance(one, Match) for one in each.statements)]
+    rule = asking[-1] if asking else step.rule
+    if rule.origin is not None and rule.origin.text:
+        return f"{rule.origin}: {rule.origin.text}"
     return f"rule {step.index + 1} of chain {step.chain} (table {table})"
 
 

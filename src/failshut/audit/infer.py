@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
-from failshut.audit.world import LOOPBACK, NEAR, World, patterns
+from failshut.audit.world import LOOPBACK, NEAR, World, group_levels, patterns
 from failshut.model.ruleset import (
     AnySet,
     Hook,
@@ -61,7 +61,8 @@ def infer(ruleset: Ruleset) -> World:
                 if host.prefixlen == host.max_prefixlen:
                     endpoints.update((each, None) for each in _endpoints(rule, host, ports))
     found = World(tunnels or ("wg0", "tun0"), tuple(endpoints), tuple(lan), tuple(named))
-    return World(found.tunnels, found.endpoints, found.lan, found.named, underlay or ("eth0",))
+    levels = group_levels(ruleset)
+    return World(found.tunnels, found.endpoints, found.lan, found.named, underlay or ("eth0",), levels=levels)
 
 
 def _accepting(ruleset: Ruleset) -> Iterator[Rule]:

@@ -59,7 +59,8 @@ ORDINARY_FIELDS = ("mark", "ct mark", "cgroup")
 def ordinary(world: World) -> Predicate:
     """Return that nothing tells the sender from any other program: no mark, no group, no control group that rules may name."""
     plain = (FieldIn(name, 32, (0,)) for name in ORDINARY_FIELDS)
-    return both(*plain, FieldIn("socket", 1, (1,)), *(FieldIn(each, 32, (world.uid,)) for each in ("skuid", "skgid")))
+    groups = (FieldIn(f"socket cgroupv2 {level}", 256, (0,)) for level in world.levels)
+    return both(*plain, *groups, FieldIn("socket", 1, (1,)), *(FieldIn(each, 32, (world.uid,)) for each in ("skuid", "skgid")))
 
 
 def _port(field: str, values: tuple[int, ...]) -> Predicate:

@@ -16,7 +16,7 @@ from failshut.audit.symbolic.space import Approximation, device_names
 from failshut.audit.symbolic.ways import encode
 from failshut.audit.words import NotUnderstoodError
 from failshut.audit.world import World, facts, patterns
-from failshut.model.ruleset import ChainType, Hook, Reject, Rule, Ruleset, Verdict
+from failshut.model.ruleset import Assign, ChainType, Counter, Hook, Jump, Log, Match, Reject, Rule, Ruleset, Verdict
 
 MOST_WITNESSES = 5
 Progress = Callable[[str, int, int], None]
@@ -200,6 +200,17 @@ def _refuses(step: Step) -> bool:
     if step.stop.base.policy is Verdict.DROP:
         return True
     return any(_is_refusal(rule) for chain in step.stop.table.chains for rule in chain.rules if chain.name == step.stop.chain.name)
+
+
+def refuses_nothing(ruleset: Ruleset) -> bool:
+    """Whether there is neither a policy nor a rule that refuses anything, as on a machine without a packet filter."""
+    chains = [chain for table in ruleset.tables for chain in table.chains]
+    policies = (each.base.policy for each in chains if each.base)
+    return Verdict.DROP not in policies and not any(_may_refuse(rule) for each in chains for rule in each.rules)
+
+
+def _may_refuse(rule: Rule) -> bool:
+    return not all(isinstance(each, Match | Counter | Log | Jump | Assign) or each is Verdict.ACCEPT for each in rule.statements)
 
 
 def _is_refusal(rule: Rule) -> bool:

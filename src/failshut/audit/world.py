@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When, among, both, either, equals
 from failshut.audit.route import Way
 from failshut.audit.words import ESTABLISHED, INVALID, NEW, RELATED, UNTRACKED
-from failshut.model.ruleset import Binary, BitOp, Match, Meta, Payload, Ruleset, Scalar
+from failshut.model.ruleset import Binary, BitOp, Match, Meta, Payload, Ruleset, Scalar, Socket
 from failshut.model.units import Endpoint, Prefix
 
 LOOPBACK = "lo"
@@ -48,8 +49,9 @@ class World:
     # But for those of them that have a port to the outside.
     uplinked: tuple[str, ...] = ()
     allowed: dict[int, Predicate] | None = None
-    # Who a program is that nothing was promised to.
+    # Who a program is that nothing was promised to: this user, and at these levels of the hierarchy in no group that has a name.
     uid: int = 1000
+    levels: tuple[int, ...] = ()
     frames: Predicate = field(default_factory=Some)
     forwarded: Predicate = field(default_factory=Some)
 
@@ -148,6 +150,22 @@ def patterns(ruleset: Ruleset, world: World) -> frozenset[str]:
         for entry in table.maps:
             _keyed(entry.key, entry.elements, found)
     return frozenset(each for each in found if each)
+
+
+def group_levels(ruleset: Ruleset) -> tuple[int, ...]:
+    """Return the levels of the hierarchy of control groups at which the rules tell programs apart."""
+    rules = (rule for table in ruleset.tables for chain in table.chains for rule in chain.rules)
+    found = {level for rule in rules for statement in rule.statements for level in _levels(statement)}
+    return tuple(sorted(found))
+
+
+def _levels(node: object) -> Iterator[int]:
+    if isinstance(node, Socket):
+        yield from (node.level,) if node.key == "cgroupv2" else ()
+    elif isinstance(node, tuple):
+        yield from (level for each in node for level in _levels(each))
+    else:
+        yield from (level for each in getattr(node, "__dataclass_fields__", ()) for level in _levels(getattr(node, each)))
 
 
 def _keyed(key: tuple[str, ...], elements: object, found: set[str]) -> None:

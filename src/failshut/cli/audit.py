@@ -64,20 +64,25 @@ def command(ctx: click.Context, /, *, sarif: bool, **options: Any) -> None:
 
 
 def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
-    from failshut.audit.granted import as_granted  # noqa: PLC0415
-    from failshut.audit.prove import audit  # noqa: PLC0415 - z3 is for this verb alone
+    from failshut.audit.granted import as_granted, opened  # noqa: PLC0415
+    from failshut.audit.prove import audit, refuses_nothing  # noqa: PLC0415 - z3 is for this verb alone
     from failshut.cli import audit_output as output  # noqa: PLC0415
 
     reading = _read(asked["files"]) if asked["files"] else _running()
     world = _world(reading.ruleset, asked, session, running=not asked["files"])
+    open_now = opened(reading.ruleset) if world.is_strict else ()
     results = audit(as_granted(reading.ruleset) if world.is_strict else reading.ruleset, world, _Progress())
     if as_sarif:
         session.print_json(output.sarif(results))
     elif session.json:
-        session.print_json(output.audit_json(results, world, reading.findings))
+        session.print_json(output.audit_json(results, world, reading.findings, open_now))
     else:
         report(reading.findings, session)
-        output.show(results, world, session)
+        if refuses_nothing(reading.ruleset):
+            output.show_open(results, session)
+        else:
+            output.show(results, world, session)
+        output.show_opened(open_now, session)
         output.show_rest(reading.approximations, results, session.verbose > 0)
     if asked["report"]:
         from failshut.report.audit import Audited, audit_page  # noqa: PLC0415 - templates are for a report alone
@@ -144,6 +149,8 @@ def _running() -> Reading:
     saved = [
         read_save(text, name, Family(family), Engine.IPTABLES_LEGACY if "legacy" in name else Engine.IPTABLES_NFT)
         for name, family, text in rules.saves
+        # What an engine does not hold, it does not list.
+        if text.strip()
     ]
     return with_remarks_of([listed, *saved], joined(listed.ruleset, [each.ruleset for each in saved]))
 
@@ -166,9 +173,12 @@ def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, *, running
 
 
 def _by_policy(ruleset: Ruleset, session: Session) -> World | None:
-    if not any(each.name == "failshut" for each in ruleset.tables):
+    from failshut.host.nft import GUARD_NAME, LOCK_NAME  # noqa: PLC0415
+
+    if not any(each.name == LOCK_NAME for each in ruleset.tables):
         return None
     from failshut.audit.allowed import world_of  # noqa: PLC0415
+    from failshut.audit.granted import granted  # noqa: PLC0415
     from failshut.host.probe import probe  # noqa: PLC0415
     from failshut.host.sources import load_policy  # noqa: PLC0415
 
@@ -176,7 +186,8 @@ def _by_policy(ruleset: Ruleset, session: Session) -> World | None:
     if policy is None:
         click.echo(f"failshut: {session.policy} can't be read; the rules are judged as anybody's.", err=True)
         return None
-    return world_of(policy, probe(policy), alone=all(each.name == "failshut" for each in ruleset.tables))
+    alone = all(each.name in (LOCK_NAME, GUARD_NAME) for each in ruleset.tables)
+    return world_of(policy, probe(policy), alone, granted(ruleset))
 
 
 def _endpoint(text: str) -> Endpoint:

@@ -9,11 +9,13 @@ from typing import Any
 import click
 
 from failshut.audit.explain import explain
+from failshut.audit.granted import Opened
 from failshut.audit.properties import ASSUMPTIONS, Sense
 from failshut.audit.prove import Answer, Result, Witness
 from failshut.audit.world import World
 from failshut.cli.session import Session, finding_json
 from failshut.model.finding import Finding
+from failshut.model.ruleset import CatchAll, Element, Range, Tuple
 from failshut.read.reading import Approximation
 
 _COLOURS = {Answer.LEAK: "red", Answer.BROKEN: "red", Answer.POSSIBLE: "yellow", Answer.PROVED: "green", Answer.WORKS: "green"}
@@ -38,6 +40,16 @@ def show(results: tuple[Result, ...], world: World, session: Session) -> None:
         for title in dict.fromkeys(each.question.title for each in results if each.answer is answer):
             families = [_FAMILIES[each.family] for each in results if each.question.title == title and each.answer is answer]
             click.echo(f"{session.style(answer.value, fg='green')}  {title} ({', '.join(families)})")
+    click.echo(_sum(results))
+
+
+def show_open(results: tuple[Result, ...], session: Session) -> None:
+    """Print the plain answer for a machine that refuses nothing: a page of witnesses would say no more."""
+    label = session.style("LEAK", fg="red", bold=True)
+    click.echo(f"{label}  no rule refuses anything: every packet of every program may leave in the clear, with or without a tunnel")
+    for each in results:
+        if each.is_leak and each.question.name in ("new-flow", "policy"):
+            click.echo(f"  {explain(each, each.witnesses[0]).packet}")
     click.echo(_sum(results))
 
 
@@ -68,6 +80,33 @@ def _sum(results: tuple[Result, ...]) -> str:
     counts = Counter(_SUMMED.get(_label(each), "hold") for each in results)
     parts = ", ".join(f"{counts[word]} {word}" for word in ("hold", *_SUMMED.values()) if counts[word])
     return f"\n{len(results)} questions: {parts}"
+
+
+def show_opened(open_now: Iterable[Opened], session: Session) -> None:
+    """Print what somebody opened for a time: allowed while it is listed, and never passed over."""
+    for each in open_now:
+        text = f"{each.set}: {element_text(each.element)}, {_ending(each)}"
+        click.echo(f"{session.style('opened', fg='yellow' if each.is_bounded else 'red')}  {text}")
+
+
+def element_text(element: Element) -> str:
+    """Return an element of a set as nft lists it."""
+    match element:
+        case Tuple(parts):
+            return " . ".join(map(element_text, parts))
+        case Range(low, high):
+            return f"{low}-{high}"
+        case CatchAll():
+            return "*"
+        case _:
+            return str(element)
+
+
+def _ending(each: Opened) -> str:
+    if not each.timeout:
+        return "a control group that is gone" if isinstance(each.element, int) else "which never ends"
+    left = f"{each.left if each.left is not None else each.timeout} s left"
+    return left if each.is_bounded else f"{left}, of {each.timeout}: more than the {each.longest} that it may last"
 
 
 def show_rest(made: Iterable[Approximation], results: tuple[Result, ...], verbose: bool) -> None:
@@ -109,7 +148,9 @@ def result_json(result: Result) -> dict[str, Any]:
     }
 
 
-def audit_json(results: tuple[Result, ...], world: World, findings: tuple[Finding, ...]) -> dict[str, Any]:
+def audit_json(
+    results: tuple[Result, ...], world: World, findings: tuple[Finding, ...], open_now: Iterable[Opened] = ()
+) -> dict[str, Any]:
     """Return the whole audit as JSON."""
     return {
         "ok": not any(each.is_leak or each.is_doubt for each in results),
@@ -119,6 +160,17 @@ def audit_json(results: tuple[Result, ...], world: World, findings: tuple[Findin
             "lan": [str(each) for each in world.lan],
             "by_policy": world.is_strict,
         },
+        "works": not any(each.answer is Answer.BROKEN for each in results),
+        "opened": [
+            {
+                "set": each.set,
+                "element": element_text(each.element),
+                "timeout": each.timeout or None,
+                "left": each.left,
+                "allowed": each.is_bounded,
+            }
+            for each in open_now
+        ],
         "properties": [result_json(each) for each in results],
         "assumptions": list(ASSUMPTIONS),
         "findings": [finding_json(each) for each in findings],

@@ -26,7 +26,10 @@ class RulesError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RunningRules:
-    """`nft` is `nft list ruleset`; `saves` are (command, family, text) of each iptables-save that this machine has."""
+    """`nft` is `nft list ruleset`, with the time that elements have left.
+
+    `saves` are (command, family, text) of each iptables-save that this machine has.
+    """
 
     nft: str
     saves: tuple[tuple[str, str, str], ...]
@@ -34,7 +37,7 @@ class RunningRules:
 
 def running_rules() -> RunningRules:
     """Ask nft, and every iptables-save that is installed. Raises `RulesError`."""
-    listed = run(["nft", "--stateless", "list", "ruleset"])
+    listed = run(["nft", "list", "ruleset"])
     if not listed.ok:
         raise RulesError(listed)
     saves = []

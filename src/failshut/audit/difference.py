@@ -88,6 +88,7 @@ def _refused_by(asked: Solver, other: Encoding) -> z3.BoolRef | bool:
     What is unknown there is unknown apart from what is unknown here: its names are made others.
     """
     asked.encoding.space.limits.extend(other.space.limits)
+    asked.encoding.space.know(other.space.large.values())
     for name, made in other.space.variables.items():
         asked.encoding.space.variables.setdefault(name, made)
     leaves = other.leaves

@@ -14,6 +14,8 @@ from failshut.audit.symbolic.ways import Encoding, condition
 
 # Rounds in which a witness is asked to hold for one more of the unknown's answers.
 ROUNDS = 6
+# Rounds in which a large set is told piece by piece.
+PATIENCE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,10 @@ class Solver:
         try:
             self._add(goal)
             self._limits()
-            if self.solver.check() != z3.sat:
+            model = self._model()
+            if model is None:
                 return None
-            self._wish(wishes)
-            model = self.solver.model()
+            model = self._wish(model, wishes)
             unknown = self._adversarial()
             if not unknown or self._is_certain(goal, model, unknown):
                 return self._found(model, certain=True)
@@ -85,22 +87,33 @@ class Solver:
         for each in self.encoding.space.limits:
             self.solver.add(each)
 
-    def _wish(self, wishes: list[Bool]) -> None:
-        """Keep each wish that can be had beside the ones before it; leave the solver with a model."""
-        model = self.solver.model()
+    def _model(self) -> z3.ModelRef | None:
+        """Ask the solver, again and again until it has no large set wrong."""
+        sets, rounds = self.encoding.space.large.values(), 0
+        while self.solver.check() == z3.sat:
+            model = self.solver.model()
+            wrong = [(each, told) for each in sets if (told := each.objection(model)) is not None]
+            if not wrong:
+                return model
+            for each, told in wrong:
+                self.solver.add(told if rounds < PATIENCE else each.spelled_out())
+            rounds += 1
+        return None
+
+    def _wish(self, model: z3.ModelRef, wishes: list[Bool]) -> z3.ModelRef:
+        """Keep each wish that can be had beside the ones before it; return the last model."""
         for each in wishes:
             if not isinstance(each, bool) and z3.is_true(model.eval(each, model_completion=True)):
                 self._add(each)
                 continue
             self.solver.push()
             self._add(each)
-            granted = self.solver.check() == z3.sat
-            if granted:
-                model = self.solver.model()
+            granted = self._model()
             self.solver.pop()
-            if granted:
+            if granted is not None:
+                model = granted
                 self._add(each)
-        self.solver.check()
+        return model
 
     def _adversarial(self) -> list[z3.BoolRef]:
         space = self.encoding.space
@@ -119,6 +132,7 @@ class Solver:
             (each, model.eval(each, model_completion=True)) for each, _ in space.variables.values()
         ]
         pairs += [(each, model.eval(each, model_completion=True)) for each in space.unknown.values() if each.get_id() not in known]
+        pairs += [(each.held, z3.BoolVal(each.truth(model))) for each in space.large.values()]
         other = z3.Solver()
         other.add(z3.Not(z3.substitute(goal, *pairs)))
         return other.model() if other.check() == z3.sat else None
@@ -133,9 +147,10 @@ class Solver:
                 return self._found(model, certain=True)
             answers = [(each, counter.eval(each, model_completion=True)) for each in unknown]
             self.solver.add(z3.substitute(goal, *answers))
-            if self.solver.check() != z3.sat:
+            found = self._model()
+            if found is None:
                 return first
-            model = self.solver.model()
+            model = found
         return first
 
     def _found(self, model: z3.ModelRef, certain: bool) -> Found:

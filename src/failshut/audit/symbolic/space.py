@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import z3
 
 from failshut.audit.fields import IFNAME
+from failshut.audit.symbolic.large import Large, large
 from failshut.audit.words import ETHERTYPE, NFPROTO, names_match
 
 
@@ -30,6 +32,7 @@ class Space:
     unknown: dict[str, z3.BoolRef] = field(default_factory=dict)
     approximations: dict[str, Approximation] = field(default_factory=dict)
     limits: list[z3.BoolRef] = field(default_factory=list)
+    large: dict[str, Large] = field(default_factory=dict)
 
     def variable(self, name: str, width: int, kind: str = "number") -> z3.BitVecRef | int:
         """Return a field's value in the packet as it began."""
@@ -50,6 +53,20 @@ class Space:
             self.unknown[place] = z3.Bool(f"? {place}")
             self.approximations[place] = Approximation(place, text, where, benign)
         return self.unknown[place]
+
+    def in_many(self, value: z3.BitVecRef, intervals: list[tuple[int, int]]) -> z3.BoolRef:
+        """Return that a value lies in one of very many intervals."""
+        made = large(value, intervals)
+        self.know((made,))
+        return made.held
+
+    def know(self, sets: Iterable[Large]) -> None:
+        """Take large sets into account, with what tells them from each other."""
+        for each in sets:
+            if str(each.held) not in self.large:
+                found = (each.against(other) for other in self.large.values())
+                self.limits += [limit for limit in found if limit is not None]
+                self.large[str(each.held)] = each
 
     def indices(self, pattern: str) -> list[tuple[int, int]]:
         """Return which of the devices a constant name stands for."""

@@ -9,6 +9,7 @@ import z3
 from failshut.audit.fields import IFNAME, load_of, loads_of, membership
 from failshut.audit.route import holds_anything, map_elements, set_elements
 from failshut.audit.symbolic.formula import Bool, Number, as_bits, choose, conj, disj, neg, same, within
+from failshut.audit.symbolic.large import MANY
 from failshut.audit.symbolic.space import Space
 from failshut.audit.words import NotUnderstoodError, interval, number
 from failshut.model.ruleset import (
@@ -159,7 +160,10 @@ def member(scope: Scope, left: Term, elements: tuple[object, ...]) -> Bool:
         if not all(isinstance(each, str) for each in elements):
             raise NotUnderstoodError("a device by its number")
         return within(left.value, [pair for each in elements for pair in scope.space.indices(str(each))])
-    return within(left.value, [interval(each, left.kind) for each in elements])  # type: ignore[arg-type] # refused there
+    intervals = [interval(each, left.kind) for each in elements]  # type: ignore[arg-type] # refused there
+    if len(intervals) > MANY and not isinstance(left.value, int):
+        return scope.space.in_many(left.value, intervals)
+    return within(left.value, intervals)
 
 
 def _tuple(scope: Scope, parts: tuple[Term, ...], element: object) -> Bool:

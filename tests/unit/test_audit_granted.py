@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from audit_golden import CASES, case_facts, case_policy
 from failshut.audit.allowed import world_of
 from failshut.audit.difference import opened as lets_out_more
 from failshut.audit.explain import explain
@@ -12,6 +11,7 @@ from failshut.audit.granted import as_granted, granted, opened
 from failshut.audit.properties import PROPERTIES
 from failshut.audit.prove import Answer, Auditor
 from failshut.read.nft_text import read_text
+from golden_cases import CASES, load_case
 
 POLICY = next(each for each in PROPERTIES if each.name == "policy")
 PORTAL, OUTSIDE = "failshut.slice/failshut-portal.slice", "failshut.slice/failshut-outside.slice"
@@ -57,7 +57,7 @@ class Held:
         self.listed = read_text(text, "nft list ruleset")
         assert not self.listed.approximations
         self.ruleset = as_granted(self.listed.ruleset)
-        self.world = world_of(case_policy(case), case_facts(case), open_now=granted(self.listed.ruleset))
+        self.world = world_of(*load_case(case), open_now=granted(self.listed.ruleset))
 
     def answers(self) -> set[Answer]:
         """Ask for both families whether all that leaves is allowed."""

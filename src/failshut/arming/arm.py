@@ -18,6 +18,7 @@ from failshut.arming.compare import canonical_text, guarded_devices
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed, pointed, publish, stage
 from failshut.arming.kernel import kernel_listing, load
+from failshut.arming.proof import must_be_proved
 from failshut.arming.routing import lines_of, put_back, route
 from failshut.arming.state import (
     ARMED_DIRECTORY,
@@ -73,15 +74,20 @@ def arm(
     *,
     report: Report,
     confirm_within: int = 0,
+    undecided_is_fine: bool = False,
     directory: Path = ARMED_DIRECTORY,
 ) -> Record:
     """Carry out `plan`, made from the kernel's state `before`. Returns the record of what is armed now. Raises `ArmingError`.
+
+    What is loaded, now and by every boot, is proved first: a lock that leaks is refused, and nothing is changed.
 
     With `confirm_within` seconds the lock is on at once, but only for so long, and no boot knows of it, until `confirm`.
     """
     waiting = load_pending()
     if waiting and waiting.seconds_left() >= 0:
         raise ArmingError("an arming waits to be confirmed", help="`failshut confirm` keeps it; else it is undone by itself")
+    report("proving that nothing leaks but what the policy allows")
+    proved = must_be_proved(policy, plan, report, undecided_is_fine=undecided_is_fine)
     with contextlib.ExitStack() as undo:
         undo.callback(report, "everything was put back as it was")
         if waiting:
@@ -95,7 +101,7 @@ def arm(
         _set_sysctls(plan.sysctls, undo)
         write(plan.configs, undo)
         report("loading the lock in one transaction, and reading it back")
-        record = _record(policy, plan, load(plan, before, undo), directory)
+        record = replace(_record(policy, plan, load(plan, before, undo), directory), audit="proved" if proved else "undecided")
         _let_programs_out(policy, report)
         if plan.routes is not None:
             report("putting the routing on")

@@ -14,6 +14,14 @@ class ArmingError(Exception):
         self.permission = permission
 
 
+class LeakError(ArmingError):
+    """What would be armed lets out a packet that the policy does not allow."""
+
+
+class UndecidedError(ArmingError):
+    """Whether what would be armed leaks can't be decided."""
+
+
 def from_nft(error: NftError, doing: str) -> ArmingError:
     """Say what nft's refusal means to the user."""
     if error.missing:

@@ -46,6 +46,7 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Ruleset, directory: Path
     return Plan(
         wanted=wanted,
         text=text,
+        facts=facts,
         difference=difference(canonical_text(kernel), canonical_text(wanted)),
         staged=tuple(_staged(wanted, guard(policy, facts), routing, policy, directory)),
         configs=tuple(_configs(policy, facts)),

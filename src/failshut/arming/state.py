@@ -79,6 +79,8 @@ class Record:
     pins: tuple[Pin, ...] = ()
     # Of the policy without its pins: whether it still says what was armed.
     digest: str = ""
+    # What the audit said of the rules before they were loaded: `proved`, or `undecided`.
+    audit: str = ""
 
     def to_json(self) -> str:
         """Return the record as it stands on disk."""

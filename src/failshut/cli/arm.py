@@ -32,10 +32,14 @@ OVER_SSH = 60
     default=None,
     help=f"Undo everything unless `failshut confirm` comes in time; 0 for never [{OVER_SSH} over SSH, else 0].",
 )
+@click.option("--i-know", is_flag=True, help="Arm also where the audit can't decide whether the lock leaks.")
 @session_options
 @click.pass_context
-def command(context: click.Context, /, confirm_within: int | None, **options: Any) -> None:
+def command(context: click.Context, /, confirm_within: int | None, i_know: bool, **options: Any) -> None:
     """Arm the lock: from now on nothing leaves but through the tunnel, and what the policy allows.
+
+    What would be loaded is read back and proved first, as by `failshut audit`: a lock that lets out a packet which the policy does
+    not allow is refused with exit code 12, and nothing is changed.
 
     Arming again while armed replaces the rules in one transaction; no packet slips through in between. If anything fails, the
     kernel and every file are put back as they were. With systemd, every boot loads the lock before the first interface is up, and
@@ -51,7 +55,14 @@ def command(context: click.Context, /, confirm_within: int | None, **options: An
             before = kernel_listing()
             plan = make_plan(policy, probe(policy), before.ruleset())
             seconds = _seconds(confirm_within, plan)
-            record = arm(policy, plan, before, report=lambda line: _say(line, session), confirm_within=seconds)
+            record = arm(
+                policy,
+                plan,
+                before,
+                report=lambda line: _say(line, session),
+                confirm_within=seconds,
+                undecided_is_fine=i_know,
+            )
     except ArmingError as error:
         leave(error)
     _conclude(policy, plan, record, seconds, session)
@@ -77,6 +88,7 @@ def _conclude(policy: Policy, plan: Plan, record: Record, seconds: int, session:
         session.print_json(
             {
                 "armed": True,
+                "audit": record.audit,
                 "confirm_within": seconds or None,
                 "tunnels": record.tunnels,
                 "under_ip": record.guarded,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from failshut.allowances.errors import RefusedError
-from failshut.arming.errors import ArmingError
+from failshut.arming.errors import ArmingError, LeakError, UndecidedError
 from failshut.cli.session import Failure
 from failshut.model.exits import Exit
 
@@ -17,4 +17,10 @@ def refuse(error: RefusedError) -> NoReturn:
 
 def leave(error: ArmingError) -> NoReturn:
     """Turn an arming failure into the program's exit: what happened, the remedy, the code."""
-    raise Failure(str(error), help=error.help, exit_code=Exit.UNKNOWN if error.permission else Exit.FAILED) from error
+    raise Failure(str(error), help=error.help, exit_code=_code(error)) from error
+
+
+def _code(error: ArmingError) -> Exit:
+    if isinstance(error, LeakError):
+        return Exit.LEAK
+    return Exit.UNKNOWN if error.permission or isinstance(error, UndecidedError) else Exit.FAILED

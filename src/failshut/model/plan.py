@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from failshut.model.host import HostFacts
 from failshut.model.routing import Routing
 from failshut.model.ruleset import Ruleset
 from failshut.model.units import InterfaceName, Mark
@@ -47,15 +48,16 @@ class SysctlChange:
 class Plan:
     """From the kernel's state to the wanted one.
 
-    `text` is the transaction, byte for byte what is loaded; `difference` a unified diff of the rules, empty when the kernel holds
-    them already. `routing` is one of the routing rules, and `routes` what they shall be; None where `ip` can't set them. `staged`
-    are the sealed files that a boot loads, `boot` the loader and the units that load them. `under_ip` says whether this kernel
-    takes the layer under IP, `with_systemd` whether systemd is there to load the lock at boot; `notes` what the user must know
-    before saying yes.
+    `text` is the transaction, byte for byte what is loaded, made for the machine of `facts`; `difference` a unified diff of the
+    rules, empty when the kernel holds them already. `routing` is one of the routing rules, and `routes` what they shall be; None
+    where `ip` can't set them. `staged` are the sealed files that a boot loads, `boot` the loader and the units that load them.
+    `under_ip` says whether this kernel takes the layer under IP, `with_systemd` whether systemd is there to load the lock at boot;
+    `notes` what the user must know before saying yes.
     """
 
     wanted: Ruleset
     text: str
+    facts: HostFacts
     difference: tuple[str, ...]
     staged: tuple[FileChange, ...]
     configs: tuple[FileChange, ...]

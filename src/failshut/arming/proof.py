@@ -1,0 +1,80 @@
+"""The audit of what is about to be loaded: its text, read back, never the compiler's word for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from failshut.arming.errors import ArmingError, LeakError, UndecidedError
+from failshut.arming.generations import EGRESS_FILE, LOCK_FILE
+from failshut.model.plan import Plan
+from failshut.model.policy import Policy
+from failshut.model.ruleset import Ruleset
+from failshut.read.nft_text import read_text
+
+Report = Callable[[str], None]
+# In seconds; who waits longer is told how far it is.
+_PATIENCE = 2.0
+_REMEDY = "nothing was changed; please report this with the policy"
+_UNDECIDED = "nothing was changed; --i-know arms it all the same"
+
+
+def must_be_proved(policy: Policy, plan: Plan, report: Report, *, undecided_is_fine: bool = False) -> bool:
+    """Prove that neither the transaction nor the files for the boot leak; return whether that was decided.
+
+    Raises `LeakError` with a packet that would leave; `UndecidedError` where it can't be decided, unless that is fine.
+    """
+    texts = {Path(each.path).name: each.after for each in plan.staged}
+    loaded = _read({"the transaction": plan.text})
+    booted = _read({name: texts[name] for name in (LOCK_FILE, EGRESS_FILE) if name in texts})
+    decided = _judge(loaded, policy, plan, report, undecided_is_fine=undecided_is_fine)
+    # One proof does for both where they say the same.
+    if booted.canonical() != loaded.canonical():
+        decided &= _judge(booted, policy, plan, report, undecided_is_fine=undecided_is_fine)
+    return decided
+
+
+def _read(texts: dict[str, str]) -> Ruleset:
+    readings = [read_text(text, name) for name, text in texts.items()]
+    wrong = [finding for each in readings for finding in each.findings if finding.is_error]
+    if wrong:
+        raise ArmingError(f"what would be loaded can't be read back: {wrong[0].place}: {wrong[0].message}", help=_REMEDY)
+    # A table that is only emptied stays without chains.
+    return Ruleset(tuple(table for each in readings for table in each.ruleset.tables if table.chains))
+
+
+def _judge(ruleset: Ruleset, policy: Policy, plan: Plan, report: Report, *, undecided_is_fine: bool) -> bool:
+    # Imported here: the prover is for arming alone, and takes longer to load than all else.
+    from failshut.audit.lock import in_words, objections  # noqa: PLC0415
+    from failshut.audit.prove import Answer  # noqa: PLC0415
+    from failshut.audit.words import NotUnderstoodError  # noqa: PLC0415
+
+    try:
+        found = objections(ruleset, policy, plan.facts, under_ip=plan.under_ip, progress=_Waiting(report))
+        lines = in_words(found)
+    except NotUnderstoodError as error:
+        found, lines = (), (str(error),)
+    if not lines:
+        return True
+    if leaks := tuple(each for each in found if each.answer is Answer.LEAK):
+        raise LeakError(f"this lock would leak:{_shown(in_words(leaks))}", help=_REMEDY)
+    if not undecided_is_fine:
+        raise UndecidedError(f"whether this lock leaks can't be decided:{_shown(lines)}", help=_UNDECIDED)
+    report(f"whether this lock leaks can't be decided, and you know:{_shown(lines)}")
+    return False
+
+
+def _shown(lines: tuple[str, ...]) -> str:
+    return "".join(f"\n  {line}" for line in lines)
+
+
+class _Waiting:
+    """Says how far the proof is, once it takes long."""
+
+    def __init__(self, report: Report) -> None:
+        self.report, self.began = report, time.monotonic()
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        if name and time.monotonic() - self.began > _PATIENCE:
+            self.report(f"proving that nothing leaks: {done} of {total} questions")

@@ -15,8 +15,8 @@ import z3
 
 from failshut.audit.symbolic.formula import Bool, merged, within
 
-# Sets of fewer intervals are spelled out at once.
-MANY = 256
+# Sets of fewer intervals are spelled out at once; and so is where two sets differ, when it is in fewer.
+MANY, FEW = 16, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,36 @@ class Large:
         """Return all of it."""
         return self.held == _formula(within(self.value, self.intervals))
 
-    def against(self, other: Large) -> z3.BoolRef | None:
-        """Return by which values two sets differ, where these are few."""
+    def bounds(self) -> z3.BoolRef:
+        """Return that it holds nothing beyond its first and its last value."""
+        return z3.Implies(self.held, _formula(within(self.value, [self._hull()])))
+
+    def against(self, other: Large) -> Iterator[z3.BoolRef]:
+        """Yield by which values two sets differ, as far as one of them reaches, where these are few.
+
+        A long list is often the same as another, or one part of it.
+        """
         if self.value.get_id() != other.value.get_id():
-            return None
-        differing = list(_differing(self.intervals, other.intervals))
-        return None if len(differing) > MANY else (self.held != other.held) == _formula(within(self.value, differing))
+            return
+        for inner, outer in ((self, other), (other, self)):
+            here = outer.cut(*inner._hull())  # noqa: SLF001 - another of this kind
+            # They differ in at least so many.
+            if not here or abs(len(inner.intervals) - len(here)) > FEW:
+                continue
+            differing = list(_differing(inner.intervals, here))
+            if len(differing) <= FEW:
+                reach = _formula(within(inner.value, [inner._hull()]))  # noqa: SLF001 - another of this kind
+                yield z3.Implies(reach, (inner.held != outer.held) == _formula(within(inner.value, differing)))
+
+    def cut(self, low: int, high: int) -> tuple[tuple[int, int], ...]:
+        """Return what of the intervals lies between two values, both included."""
+        first = max(bisect_right(self.intervals, (low, 0)) - 1, 0)
+        last = bisect_right(self.intervals, (high, 1 << 128))
+        parts = ((max(one, low), min(two, high)) for one, two in self.intervals[first:last])
+        return tuple((one, two) for one, two in parts if one <= two)
+
+    def _hull(self) -> tuple[int, int]:
+        return self.intervals[0][0], self.intervals[-1][1]
 
 
 def large(value: z3.BitVecRef, intervals: list[tuple[int, int]]) -> Large:

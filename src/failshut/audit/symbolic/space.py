@@ -64,8 +64,8 @@ class Space:
         """Take large sets into account, with what tells them from each other."""
         for each in sets:
             if str(each.held) not in self.large:
-                found = (each.against(other) for other in self.large.values())
-                self.limits += [limit for limit in found if limit is not None]
+                self.limits.append(each.bounds())
+                self.limits += [limit for other in self.large.values() for limit in each.against(other)]
                 self.large[str(each.held)] = each
 
     def indices(self, pattern: str) -> list[tuple[int, int]]:

@@ -22,6 +22,8 @@ PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "kmod", "procps", "python3", "python3-minimal"),
     *("nftables", "iproute2", "wireguard-tools", "wireguard-go"),
     *("iptables", "ifupdown", "isc-dhcp-client"),
+    # Of the prover, which is C++; a Debian with apt has it.
+    "libstdc++6",
 )
 # The guide's own part, for the control. ufw and firewalld can't be installed beside it.
 _GUIDES = ("iptables-persistent", "netfilter-persistent")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from failshut.arming.errors import ArmingError, LeakError, UndecidedError
 from failshut.arming.generations import EGRESS_FILE, LOCK_FILE
+from failshut.audit.prover import why_not
 from failshut.model.plan import Plan
 from failshut.model.policy import Policy
 from failshut.model.ruleset import Ruleset
@@ -25,6 +26,8 @@ def must_be_proved(policy: Policy, plan: Plan, report: Report, *, undecided_is_f
 
     Raises `LeakError` with a packet that would leave; `UndecidedError` where it can't be decided, unless that is fine.
     """
+    if reason := why_not():
+        return _undecided((f"the prover can't be loaded: {reason}",), report, is_fine=undecided_is_fine)
     texts = {Path(each.path).name: each.after for each in plan.staged}
     loaded = _read({"the transaction": plan.text})
     booted = _read({name: texts[name] for name in (LOCK_FILE, EGRESS_FILE) if name in texts})
@@ -59,7 +62,11 @@ def _judge(ruleset: Ruleset, policy: Policy, plan: Plan, report: Report, *, unde
         return True
     if leaks := tuple(each for each in found if each.answer is Answer.LEAK):
         raise LeakError(f"this lock would leak:{_shown(in_words(leaks))}", help=_REMEDY)
-    if not undecided_is_fine:
+    return _undecided(lines, report, is_fine=undecided_is_fine)
+
+
+def _undecided(lines: tuple[str, ...], report: Report, *, is_fine: bool) -> bool:
+    if not is_fine:
         raise UndecidedError(f"whether this lock leaks can't be decided:{_shown(lines)}", help=_UNDECIDED)
     report(f"whether this lock leaks can't be decided, and you know:{_shown(lines)}")
     return False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from failshut.audit.prover import why_not
 from failshut.cli.report_file import must_be_writable, this_machine, write_report
 from failshut.cli.session import Failure, Session, begin, report, session_options
 from failshut.model.exits import Exit
@@ -58,6 +59,10 @@ def command(ctx: click.Context, /, *, sarif: bool, **options: Any) -> None:
             raise click.UsageError("--report shows one audit; --diff compares two.")
         must_be_writable(asked["report"])
     session = begin(ctx, options)
+    if reason := why_not():
+        raise Failure(
+            f"the prover can't be loaded: {reason}", help="install z3-solver (Debian: python3-z3)", exit_code=Exit.UNKNOWN
+        )
     code = _difference(asked, session) if asked["diff"] else _audit(asked, session, sarif)
     if code is not Exit.OK:
         raise click.exceptions.Exit(code)

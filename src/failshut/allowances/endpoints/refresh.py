@@ -254,7 +254,8 @@ def _pin(work: _Work, tunnel: Tunnel, proven: Candidate, said: Answers) -> None:
         policy = _loaded(_record(), repinned(armed.pins, proven, said[proven.host]))
         before = kernel_listing()
         plan = make_plan(policy, probe(policy), before.ruleset())
-        arm(policy, plan, before, report=lambda _: None)
+        # What was armed without a proof is not to be stuck with an address that is no more.
+        arm(policy, plan, before, report=lambda _: None, undecided_is_fine=_record().audit != "proved")
     work.policy = policy
 
 

@@ -141,3 +141,29 @@ def test_our_own_lock_is_read_as_a_file_too():
 
     assert done.exception is None or isinstance(done.exception, SystemExit)
     assert "no new flow leaves on the underlay" in done.output
+
+
+def test_what_does_not_work_is_said_and_is_no_leak(audit):
+    """Loopback is refused: BROKEN for a person, `works` is false in JSON, a warning in SARIF; nothing leaks, so it exits with 0."""
+    dark = [text.replace("-A OUTPUT -o lo -j ACCEPT\n", "") for text in (SHUT, SIX)]
+    done = audit(*dark)
+    as_json = audit(*dark, options=("--json",))
+    as_sarif = audit(*dark, options=("--sarif",))
+    (warning, *others) = json.loads(as_sarif.output)["runs"][0]["results"]
+
+    assert {done.exit_code, as_json.exit_code, as_sarif.exit_code} == {Exit.OK}
+    assert "BROKEN  does not hold: loopback works: out" in done.output
+    assert json.loads(as_json.output)["works"] is False
+    assert json.loads(as_json.output)["ok"] is True
+    assert {each["level"] for each in (warning, *others)} == {"warning"}
+    assert json.loads(audit(SHUT, SIX, options=("--json",)).output)["works"] is True, "the control"
+
+
+@pytest.mark.parametrize("texts", [["*filter\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n"], ["table inet t {\n}\n"]])
+def test_rules_that_refuse_nothing_leak_everything_in_one_line(audit, texts):
+    """No page of witnesses for a default Linux: one plain line, a packet of each family, exit 12."""
+    done = audit(*texts)
+
+    assert done.exit_code == Exit.LEAK
+    assert "no rule refuses anything" in done.output
+    assert done.output.count("leaves eth0") == 2

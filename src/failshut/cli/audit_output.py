@@ -178,8 +178,9 @@ def audit_json(
 
 
 def sarif(results: tuple[Result, ...]) -> dict[str, Any]:
-    """Return the leaks and the doubts as a SARIF 2.1.0 log, for code scanning."""
+    """Return the leaks, the doubts and what does not work as a SARIF 2.1.0 log, for code scanning."""
     found = [(each, witness) for each in results if each.is_leak or each.is_doubt for witness in each.witnesses]
+    broken = [_sarif_broken(each) for each in results if each.answer is Answer.BROKEN]
     questions = {each.question.name: each.question for each in results}
     rules = [
         {"id": name, "shortDescription": {"text": asked.title}, "fullDescription": {"text": asked.because or asked.title}}
@@ -189,7 +190,7 @@ def sarif(results: tuple[Result, ...]) -> dict[str, Any]:
     return {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "results": [_sarif_result(*each) for each in found]}],
+        "runs": [{"tool": {"driver": driver}, "results": [*(_sarif_result(*each) for each in found), *broken]}],
     }
 
 
@@ -205,3 +206,9 @@ def _sarif_result(result: Result, witness: Witness) -> dict[str, Any]:
         region = {"startLine": origin.line}
         out["locations"] = [{"physicalLocation": {"artifactLocation": {"uri": origin.file}, "region": region}}]
     return out
+
+
+def _sarif_broken(result: Result) -> dict[str, Any]:
+    # No rule is to blame alone for what none of them accepts.
+    text = f"does not hold: {result.question.title} ({_FAMILIES[result.family]})"
+    return {"ruleId": result.question.name, "level": "warning", "message": {"text": text}}

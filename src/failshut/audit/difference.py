@@ -115,4 +115,6 @@ def opened_beyond(old: Ruleset, new: Ruleset, world: World) -> bool:
 def _beyond(world: World, way: Way, family: int) -> Predicate:
     if way is Way.FRAME:
         return both(among(OIF, world.underlay), FieldIn("mark", 32, (0,)), Not(world.frames))
-    return Not(world.allowed[family]) if world.allowed is not None and way is Way.OUTPUT else All()
+    if world.allowed is None:
+        return All()
+    return Not(world.allowed[family]) if way is Way.OUTPUT else Not(world.forwarded)

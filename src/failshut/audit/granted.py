@@ -30,6 +30,7 @@ from failshut.model.timed import (
 LOCK = "failshut"
 # Where hybrid machines mount cgroup v2, below the place at which nft looks.
 _HYBRID = "unified/"
+_GROUPS = "cgroupsv2"
 _LIMITS = {CANDIDATES: ON_PROBATION, PROBE: PROBED, PORTAL_PROGRAMS: LONGEST_SIGN_IN, PORTAL_DNS: LONGEST_SIGN_IN}
 
 
@@ -134,19 +135,26 @@ def _listed(named: NamedSet) -> NamedSet:
     return replace(named, flags=named.flags - {"timeout"}, timeout=0) if _is_timed(named) else named
 
 
-def as_anything(ruleset: Ruleset, policy: Policy) -> Ruleset:
-    """Return our lock with whatever may be in its sets: of programs the policy's control groups, of all else anything."""
-    pins = {programs_name(each.name): each.cgroup for each in policy.outbound if each.cgroup}
-    groups = {PORTAL_PROGRAMS: slice_path(PORTAL_SLICE), **pins}
-    if policy.outside:
-        groups[OUTSIDE_PROGRAMS] = policy.outside.cgroup
+def as_anything(ruleset: Ruleset, policy: Policy | None = None) -> Ruleset:
+    """Return our lock with whatever may be in its sets: of programs the policy's control groups, of all else anything.
+
+    Without a policy a set of programs holds anything, too.
+    """
+    groups = _groups(policy) if policy else {}
 
     def filled(named: NamedSet) -> NamedSet:
-        if named.name in groups and named.key == ("cgroupsv2",):
+        if named.name in groups and named.key == (_GROUPS,):
             return replace(named, flags=frozenset(), elements=(groups[named.name],))
-        return replace(named, flags=frozenset({ANYTHING}), elements=None) if _is_timed(named) else named
+        is_open = _is_timed(named) or (named.key == (_GROUPS,) and policy is None)
+        return replace(named, flags=frozenset({ANYTHING}), elements=None) if is_open else named
 
     return _with_sets(ruleset, filled)
+
+
+def _groups(policy: Policy) -> dict[str, str]:
+    pins = {programs_name(each.name): each.cgroup for each in policy.outbound if each.cgroup}
+    outside = {OUTSIDE_PROGRAMS: policy.outside.cgroup} if policy.outside else {}
+    return {PORTAL_PROGRAMS: slice_path(PORTAL_SLICE), **pins, **outside}
 
 
 def _with_sets(ruleset: Ruleset, change: Callable[[NamedSet], NamedSet]) -> Ruleset:

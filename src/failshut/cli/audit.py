@@ -103,11 +103,14 @@ def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
 def _difference(asked: dict[str, Any], session: Session) -> Exit:
     from failshut.audit.difference import difference  # noqa: PLC0415
     from failshut.audit.explain import explain  # noqa: PLC0415
+    from failshut.audit.granted import as_anything  # noqa: PLC0415
     from failshut.cli import audit_output as output  # noqa: PLC0415
 
     old, new = (_read((each,)) for each in asked["diff"])
     report((*old.findings, *new.findings), session)
-    found = difference(old.ruleset, new.ruleset, _world(new.ruleset, asked, session, running=False))
+    # What may be in the lock's sets is the same for both.
+    world = _world(new.ruleset, asked, session, running=False)
+    found = difference(as_anything(old.ruleset), as_anything(new.ruleset), world)
     if session.json:
         both = {"opened": found.opened, "closed": found.closed}
         session.print_json({name: [output.result_json(each) for each in results] for name, results in both.items()})

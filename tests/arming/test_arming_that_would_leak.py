@@ -174,3 +174,22 @@ dns = ["192.0.2.53"]
 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["audit"] == "proved"
+
+
+def test_without_the_prover_nothing_is_armed_unless_one_knows(sandbox):
+    """z3 can't be loaded: arm and audit say so and exit with 4; --i-know arms, and says undecided."""
+    sandbox.adopt_example()
+    sandbox.write("/run/broken/z3.py", 'raise OSError("libz3 is for another processor")\n')
+    broken = {"PYTHONPATH": "/run/broken"}
+
+    refused = sandbox.failshut("arm", env=broken)
+    audited = sandbox.failshut("audit", env=broken)
+
+    assert (refused.returncode, audited.returncode) == (4, 4)
+    assert "libz3 is for another processor" in refused.stderr
+    assert "libz3 is for another processor" in audited.stderr
+    assert "failshut" not in rules(sandbox)
+
+    known = sandbox.failshut("arm", "--i-know", "--json", env=broken)
+    assert known.returncode == 0, known.stderr
+    assert json.loads(known.stdout)["audit"] == "undecided"

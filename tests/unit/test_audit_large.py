@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
 
 from failshut.audit.difference import difference
+from failshut.audit.lock import objections
 from failshut.audit.properties import PROPERTIES
 from failshut.audit.prove import Answer, Auditor
 from failshut.audit.symbolic import terms
 from failshut.audit.world import World
+from failshut.emit.nft import emit
+from failshut.lower import lower
 from failshut.read.nft_text import read_text
+from golden_cases import CASES, load_case
 
 NEW_FLOW = next(each for each in PROPERTIES if each.name == "new-flow")
 # Every other /24 of a stretch: nothing merges.
@@ -71,3 +76,23 @@ def test_piece_by_piece_and_spelled_out_say_the_same(seed, monkeypatch):
     monkeypatch.setattr(terms, "MANY", 1 << 30)
 
     assert piecewise == answers()
+
+
+def test_a_lock_with_6_000_prefixes_outside_is_proved_and_one_more_in_its_text_is_a_leak():
+    """As arming asks, of the text: what the policy names is allowed; what the text names besides is found, by its address."""
+    policy, facts = load_case(next(each for each in CASES if each.name == "split_tunnel"))
+    outside = replace(policy.outside, prefixes=tuple(ip_network((0x0B000000 + number * 81920, 24)) for number in range(6_000)))
+    policy = replace(policy, outside=outside)
+    text = emit(lower(policy, facts))
+    known = str(outside.prefixes[9])
+    assert text.count(known) == 1
+
+    def asked(text: str):
+        return objections(read_text(text, "lock").ruleset, policy, facts, under_ip=True, progress=lambda *_: None)
+
+    found = asked(text.replace(known, f"{known}, {outside.prefixes[9].network_address + 512}/24"))
+
+    assert asked(text) == ()
+    assert {each.answer for each in found} == {Answer.LEAK}
+    addresses = {ip_address(destination(witness)) for each in found for witness in each.witnesses}
+    assert addresses <= set(ip_network(f"{outside.prefixes[9].network_address + 512}/24"))

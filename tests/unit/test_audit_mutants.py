@@ -5,6 +5,8 @@ from __future__ import annotations
 from audit_golden import case_ruleset, case_world
 from audit_mutants import is_noticed, mutants
 from failshut.audit.difference import opened_beyond
+from failshut.audit.properties import PROPERTIES
+from failshut.audit.prove import Answer, Auditor
 from golden_cases import CASES
 
 
@@ -17,3 +19,25 @@ def test_a_lock_with_one_rule_wrong_is_noticed_when_it_leaks():
 
     assert [what for what, mutant in opening if not is_noticed(mutant, world)] == []
     assert len(opening) >= 3
+
+
+def test_what_enters_a_tunnel_that_carries_another_is_asked_for():
+    """A double hop's every condition counts: without the mark, the address or the sender, a packet enters the outer tunnel."""
+    case = next(each for each in CASES if each.name == "double_hop")
+    world = case_world(case)
+    # That the device is the outer tunnel is asked for once more where the chain is called.
+    widened = [
+        mutant
+        for what, mutant in mutants(case_ruleset(case))
+        if what.startswith("inet transit: widen") and not what.endswith("condition 2")
+    ]
+    leaking = [any(_transit(mutant, world, family) is Answer.LEAK for family in (4, 6)) for mutant in widened]
+
+    assert _transit(case_ruleset(case), world, 4) is _transit(case_ruleset(case), world, 6) is Answer.PROVED
+    assert len(leaking) >= 12
+    assert all(leaking)
+
+
+def _transit(ruleset, world, family: int) -> Answer:
+    question = next(each for each in PROPERTIES if each.name == "transit")
+    return Auditor(ruleset, world).ask(question, family).answer

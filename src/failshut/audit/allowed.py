@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from ipaddress import ip_address, ip_network
 
 from failshut.audit.granted import Granted
@@ -79,12 +78,13 @@ def world_of(policy: Policy, host: HostFacts, alone: bool = True, open_now: Gran
     tunnels = tuple(str(each.interface) for each in policy.tunnels) + ((TAILSCALE_INTERFACE,) if policy.tailscale else ())
     endpoints = tuple(endpoint for each in policy.tunnels for endpoint in each.endpoints)
     lan = policy.lan.prefixes if policy.lan else ()
-    allowed: dict[int, Predicate] = {
-        family: Some(tuple(_allowances(_Case(policy, host, family, alone, open_now)))) for family in (4, 6)
-    }
+    cases = {family: _Case(policy, host, family, alone, open_now) for family in (4, 6)}
+    allowed: dict[int, Predicate] = {family: Some(tuple(_allowances(case))) for family, case in cases.items()}
     made = World(tunnels, endpoints, lan, underlay=tuple(str(each) for each in host.underlay), allowed=allowed)
     uplinked = tuple(str(each) for each in host.uplinked)
     made = replace(made, inside=tuple(policy.forward.bridges), uplinked=uplinked, forwarded=_forwarded(policy, tunnels))
+    carried: dict[int, Predicate] = {family: Some(tuple(_in_transit(case))) for family, case in cases.items()}
+    made = replace(made, transit=tuple(sorted(map(str, policy.transit))), carried=carried)
     return replace(made, frames=Some(tuple(_frames(policy, host))))
 
 
@@ -120,14 +120,11 @@ def _allowances(case: _Case) -> Iterator[Predicate]:
 
 def _carried(case: _Case) -> Iterator[Predicate]:
     """Allow the tunnels' own packets, to their endpoints and to what may become one; and what they send on to clients."""
-    policy, host, family = case.policy, case.host, case.family
+    policy, host = case.policy, case.host
     for tunnel in policy.tunnels:
         # What is carried by another tunnel leaves by that one.
         if tunnel.through is None:
-            senders = partial(_transport, case, tunnel)
-            yield from (senders(_at(each), each.protocol) for each in tunnel.endpoints if each.address.version == family)
-            candidate = case.open_now.holds(case.site(), f"{CANDIDATES}{family}")
-            yield senders(candidate, None)
+            yield from _transports(case, tunnel)
     if not case.alone:
         # Only our own rules know this machine's mark of what is outside; a table that saves and restores marks gives it back to the
         # connection that had it.
@@ -136,6 +133,19 @@ def _carried(case: _Case) -> Iterator[Predicate]:
     # What the tunnel's device sends on to a client is a reply that came through it.
     clients = among(OIF, tuple(str(each) for each in policy.forward.served_clients))
     yield both(DeviceIs("via", tuple(str(each.interface) for each in policy.tunnels)), clients, equals(Ct("direction"), "reply"))
+
+
+def _in_transit(case: _Case) -> Iterator[Predicate]:
+    """Allow into a tunnel that carries another what that one sends."""
+    for tunnel in case.policy.tunnels:
+        if tunnel.through is not None:
+            yield from (both(equals(OIF, str(tunnel.through)), each) for each in _transports(case, tunnel))
+
+
+def _transports(case: _Case, tunnel: Tunnel) -> Iterator[Predicate]:
+    ours = (each for each in tunnel.endpoints if each.address.version == case.family)
+    yield from (_transport(case, tunnel, _at(each), each.protocol) for each in ours)
+    yield _transport(case, tunnel, case.open_now.holds(case.site(), f"{CANDIDATES}{case.family}"), None)
 
 
 def _on_link(case: _Case) -> Iterator[Predicate]:

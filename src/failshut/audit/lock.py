@@ -12,7 +12,7 @@ from failshut.model.policy import Policy
 from failshut.model.ruleset import Ruleset
 
 # Every other leak is a part of these.
-_ASKED = ("policy", "forwarded", "below-ip")
+_ASKED = ("policy", "forwarded", "transit", "below-ip")
 
 
 def objections(ruleset: Ruleset, policy: Policy, host: HostFacts, *, under_ip: bool, progress: Progress) -> tuple[Result, ...]:

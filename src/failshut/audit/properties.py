@@ -148,6 +148,10 @@ def _forwarded(world: World, family: int) -> Predicate | None:
     return both(on_underlay(world), _internet(world, family), FieldIn("mark", 32, (0,)), FieldIn("ct mark", 32, (0,)))
 
 
+def _into_transit(world: World, family: int) -> Predicate | None:
+    return both(among(OIF, world.transit), Not(world.carried[family])) if world.transit else None
+
+
 def _frame(world: World, family: int) -> Predicate | None:
     del family
     # A device that is not there yet has no chain of its own; when it comes, arming gives it one.
@@ -294,6 +298,14 @@ PROPERTIES: tuple[Property, ...] = (
         Sense.LEAK,
         _forwarded,
         "containers, virtual machines and routed clients go past the tunnel",
+    ),
+    Property(
+        "transit",
+        "nothing enters a tunnel that carries another but that one's transport",
+        Way.OUTPUT,
+        Sense.LEAK,
+        _into_transit,
+        "the outer tunnel's server sees what the inner one was to hide",
     ),
     Property(
         "below-ip",

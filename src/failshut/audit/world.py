@@ -49,6 +49,9 @@ class World:
     # But for those of them that have a port to the outside.
     uplinked: tuple[str, ...] = ()
     allowed: dict[int, Predicate] | None = None
+    # Tunnels that carry another's transport and nothing else; by family, what that is.
+    transit: tuple[str, ...] = ()
+    carried: dict[int, Predicate] = field(default_factory=dict)
     # Who a program is that nothing was promised to: this user, and at these levels of the hierarchy in no group that has a name.
     uid: int = 1000
     levels: tuple[int, ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from failshut.audit.allowed import world_of
@@ -130,3 +132,19 @@ def test_a_gate_that_is_shut_opens_nothing():
     assert opened(shut.listed.ruleset) == ()
     # The same rules, with the gate open, against a world in which it is shut.
     assert Auditor(open_lan.ruleset, shut.world).ask(POLICY, 4).answer is Answer.LEAK
+
+
+def test_the_report_names_what_is_open():
+    """The page says each opening; of a lock with none it says nothing of the kind."""
+    from failshut.report.audit import Audited, audit_page  # noqa: PLC0415 - templates are for this test alone
+    from failshut.report.facts import Machine  # noqa: PLC0415
+
+    machine = Machine("6.1", "1.0.6", datetime(2026, 1, 1, tzinfo=UTC), "0")
+
+    def page(held: Held) -> str:
+        return audit_page(Audited((), held.listed, held.world, ()), machine)
+
+    said = "Opened for a time: timed-to4: 192.0.2.7 . tcp . 443, 540 s left."
+
+    assert said in page(Held("minimal", timed_to4="192.0.2.7 . tcp . 443 timeout 10m expires 9m"))
+    assert "Opened for a time" not in page(Held("minimal"))

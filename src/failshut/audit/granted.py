@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from failshut.audit.predicate import Is, Predicate, Some, among, both, either, equals
 from failshut.audit.route import ANYTHING
 from failshut.model.policy import PORTAL_SLICE, Policy, slice_path
-from failshut.model.ruleset import Element, Left, Match, Meta, NamedSet, Ruleset, SetRef, Socket, Table
+from failshut.model.ruleset import CatchAll, Element, Left, Match, Meta, NamedSet, Range, Ruleset, SetRef, Socket, Table, Tuple
 from failshut.model.timed import (
     CANDIDATES,
     LONGEST,
@@ -51,6 +51,28 @@ class Opened:
     def is_bounded(self) -> bool:
         """Whether it ends, and not too late."""
         return 0 < self.timeout <= self.longest
+
+    def __str__(self) -> str:
+        return f"{self.set}: {element_text(self.element)}, {self._ending()}"
+
+    def _ending(self) -> str:
+        if not self.timeout:
+            return "a control group that is gone" if isinstance(self.element, int) else "which never ends"
+        left = f"{self.left if self.left is not None else self.timeout} s left"
+        return left if self.is_bounded else f"{left}, of {self.timeout}: more than the {self.longest} that it may last"
+
+
+def element_text(element: Element) -> str:
+    """Return an element of a set as nft lists it."""
+    match element:
+        case Tuple(parts):
+            return " . ".join(map(element_text, parts))
+        case Range(low, high):
+            return f"{low}-{high}"
+        case CatchAll():
+            return "*"
+        case _:
+            return str(element)
 
 
 @dataclass(frozen=True, slots=True)

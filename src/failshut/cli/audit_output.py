@@ -9,13 +9,12 @@ from typing import Any
 import click
 
 from failshut.audit.explain import explain
-from failshut.audit.granted import Opened
+from failshut.audit.granted import Opened, element_text
 from failshut.audit.properties import ASSUMPTIONS, Sense
 from failshut.audit.prove import Answer, Result, Witness
 from failshut.audit.world import World
 from failshut.cli.session import Session, finding_json
 from failshut.model.finding import Finding
-from failshut.model.ruleset import CatchAll, Element, Range, Tuple
 from failshut.read.reading import Approximation
 
 _COLOURS = {Answer.LEAK: "red", Answer.BROKEN: "red", Answer.POSSIBLE: "yellow", Answer.PROVED: "green", Answer.WORKS: "green"}
@@ -85,28 +84,7 @@ def _sum(results: tuple[Result, ...]) -> str:
 def show_opened(open_now: Iterable[Opened], session: Session) -> None:
     """Print what somebody opened for a time: allowed while it is listed, and never passed over."""
     for each in open_now:
-        text = f"{each.set}: {element_text(each.element)}, {_ending(each)}"
-        click.echo(f"{session.style('opened', fg='yellow' if each.is_bounded else 'red')}  {text}")
-
-
-def element_text(element: Element) -> str:
-    """Return an element of a set as nft lists it."""
-    match element:
-        case Tuple(parts):
-            return " . ".join(map(element_text, parts))
-        case Range(low, high):
-            return f"{low}-{high}"
-        case CatchAll():
-            return "*"
-        case _:
-            return str(element)
-
-
-def _ending(each: Opened) -> str:
-    if not each.timeout:
-        return "a control group that is gone" if isinstance(each.element, int) else "which never ends"
-    left = f"{each.left if each.left is not None else each.timeout} s left"
-    return left if each.is_bounded else f"{left}, of {each.timeout}: more than the {each.longest} that it may last"
+        click.echo(f"{session.style('opened', fg='yellow' if each.is_bounded else 'red')}  {each}")
 
 
 def show_rest(made: Iterable[Approximation], results: tuple[Result, ...], verbose: bool) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from failshut.audit.explain import explain
+from failshut.audit.granted import opened
 from failshut.audit.properties import ASSUMPTIONS, Property, Sense
 from failshut.audit.prove import Answer, Result, Witness
 from failshut.audit.world import World
@@ -135,6 +136,8 @@ def _banner(audited: Audited, cells: Sequence[Cell]) -> Banner:
     lines = [f"{plural(len(cells), 'question')}, each asked of all packets at once."]
     if not audited.reading.is_whole:
         lines.append("The rules could not be read whole: what is proved here is proved of what was read.")
+    if audited.world.is_strict:
+        lines += [f"Opened for a time: {each}." for each in opened(audited.reading.ruleset)]
     if leaks:
         return Banner("bad", "leaks", "By these rules packets leave past the tunnel: one of each kind is shown.", tuple(lines))
     if not audited.reading.is_whole:

@@ -17,6 +17,8 @@ mount -t tmpfs none /run
 mount -t sysfs none /sys
 mkdir /run/etc-upper /run/etc-work
 mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/etc-upper,workdir=/run/etc-work /etc
+mkdir /run/lib-upper /run/lib-work
+mount -t overlay overlay -o lowerdir=/var/lib,upperdir=/run/lib-upper,workdir=/run/lib-work /var/lib
 mkdir -p /etc/failshut /etc/wireguard
 ip link set lo up
 ip link add eth0 type veth peer name cable

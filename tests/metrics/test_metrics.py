@@ -187,3 +187,19 @@ def test_a_text_file_for_node_exporter(sandbox, tmp_path):
     assert sandbox.failshut("metrics", "--textfile", str(file)).returncode == 0
     assert "failshut_armed 0.0" in file.read_text()
     assert file.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_last_audit_of_the_running_kernel_is_a_number(sandbox):
+    """An armed lock is proved; without it the audit sees leaks. An audit of a file says nothing of this machine."""
+    sandbox.adopt_example()
+    assert sandbox.failshut("arm").returncode == 0
+    assert sandbox.failshut("audit").returncode == 0
+    proved = sandbox.failshut("metrics").stdout
+    sandbox.run("nft", "flush", "ruleset")
+    assert sandbox.failshut("audit").returncode == 12
+    leaking = sandbox.failshut("metrics").stdout
+
+    assert 'failshut_last_run_ok{verb="audit"} 1.0' in proved
+    assert 'failshut_last_run_leaks{verb="audit"} 0.0' in proved
+    assert 'failshut_last_run_ok{verb="audit"} 0.0' in leaking
+    assert "failshut_drift 1.0" in leaking

@@ -13,6 +13,7 @@ import click
 from failshut.audit.prover import why_not
 from failshut.cli.report_file import must_be_writable, this_machine, write_report
 from failshut.cli.session import Failure, Session, begin, report, session_options
+from failshut.host.runs import remember
 from failshut.model.exits import Exit
 
 if TYPE_CHECKING:
@@ -93,7 +94,10 @@ def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
         from failshut.report.audit import Audited, audit_page  # noqa: PLC0415 - templates are for a report alone
 
         write_report(asked["report"], audit_page(Audited(asked["files"], reading, world, results), this_machine()), session)
-    if any(each.is_leak for each in results):
+    leaks = sum(each.is_leak for each in results)
+    if not asked["files"]:
+        remember("audit", ok=not leaks and not any(each.is_doubt for each in results), leaks=leaks)
+    if leaks:
         return Exit.LEAK
     if not reading.is_whole:
         return Exit.USAGE

@@ -28,7 +28,9 @@ from failshut.drill.rule_source import Loadable
 from failshut.drill.run import Rehearsal
 from failshut.drill.scenario import Outcome, Scenario
 from failshut.drill.scenarios import SCENARIOS, THEMES
+from failshut.drill.tally import tally
 from failshut.host.probe import probe
+from failshut.host.runs import remember
 from failshut.model.exits import Exit
 from failshut.model.policy import Policy
 from failshut.model.units import InterfaceName
@@ -79,7 +81,10 @@ def command(context: click.Context, /, *, scenarios: tuple[str, ...], **options:
         show(outcomes, seconds, session, _names(options["beside"]))
     if options["report"]:
         _report(options, rehearsal, outcomes, seconds, session)
-    if any(each.status.is_failure for each in outcomes):
+    failed = any(each.status.is_failure for each in outcomes)
+    if not (options["example"] or scenarios):
+        remember("drill", ok=not failed, leaks=tally(outcomes).leaked)
+    if failed:
         raise click.exceptions.Exit(Exit.DRILL_FAILED)
 
 

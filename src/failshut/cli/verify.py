@@ -19,6 +19,7 @@ from failshut.cli.failures import leave
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import DEFAULT_POLICY, Failure, Session, begin, session_options
 from failshut.host.probe import probe
+from failshut.host.runs import remember
 from failshut.model.exits import Exit
 from failshut.model.policy import Policy
 from failshut.model.units import Address
@@ -190,6 +191,8 @@ def _leave(report: Report, session: Session) -> None:
         for line in conclusion(report, session):
             click.echo(line)
     code = report.exit
+    if not report.interrupted:
+        remember("verify", ok=code is Exit.OK, leaks=sum(each.leaked for each in report.outcomes))
     raise click.exceptions.Exit(_INTERRUPTED if report.interrupted and code in (Exit.OK, Exit.DRIFT) else code)
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from failshut.cli.drill import EXAMPLE_DEVICES
 from failshut.drill.network.rules import RuleSource
-from failshut.drill.pool import CannotDrillError, Job, Worker, preflight, rehearse
+from failshut.drill.pool import Job, Worker, preflight, rehearse
+from failshut.drill.process import CannotDrillError
 from failshut.drill.run import Rehearsal
 from failshut.drill.scenario import Outcome, RunResult, Scenario, Status, conclude
 from failshut.drill.scenarios import AT_LENGTH, SCENARIOS

@@ -8,7 +8,8 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from failshut.drill.pool import CannotDrillError, Worker, preflight, rehearse
+from failshut.drill.pool import Worker, preflight, rehearse
+from failshut.drill.process import CannotDrillError
 from failshut.drill.scenario import Status
 from failshut.model.host import HostFacts
 from failshut.model.policy import Inbound, Lan, MulticastName, Outbound, Policy, Tunnel

@@ -8,7 +8,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from failshut.drill.pool import CannotDrillError, Worker, preflight
+from failshut.drill.pool import Worker, preflight
+from failshut.drill.process import CannotDrillError
 from failshut.drill.scenario import Status
 from failshut.drill.scenarios import SCENARIOS
 from failshut.model.policy import Tailscale

@@ -11,7 +11,8 @@ import pytest
 
 from failshut.drill.network.plan import make_plan
 from failshut.drill.network.rules import RuleSource
-from failshut.drill.pool import CannotDrillError, Job, Worker, preflight
+from failshut.drill.pool import Job, Worker, preflight
+from failshut.drill.process import CannotDrillError
 from failshut.drill.scenario import RunResult, conclude
 from failshut.drill.scenarios import SCENARIOS, THEMES
 from failshut.report.drill import Drilled, drill_page

@@ -23,7 +23,8 @@ from failshut.cli.report_file import must_be_writable, this_machine, write_repor
 from failshut.cli.session import Failure, Session, begin, session_options
 from failshut.drill.beside import loadable
 from failshut.drill.network.plan import PlanError, make_plan
-from failshut.drill.pool import DEFAULT_WORKERS, WINDOW_SECONDS, CannotDrillError, drill, preflight, rehearse
+from failshut.drill.pool import DEFAULT_WORKERS, WINDOW_SECONDS, drill, preflight, rehearse
+from failshut.drill.process import CannotDrillError
 from failshut.drill.rule_source import Loadable
 from failshut.drill.run import Rehearsal
 from failshut.drill.scenario import Outcome, Scenario

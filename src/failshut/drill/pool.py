@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import pickle
 import queue
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +13,7 @@ from pathlib import Path
 
 from failshut.drill.network.plan import make_plan
 from failshut.drill.network.rules import RuleSource
+from failshut.drill.process import CannotDrillError, WorkerProcess
 from failshut.drill.run import Rehearsal
 from failshut.drill.scenario import Kind, Outcome, RunResult, Scenario, conclude
 from failshut.drill.timeline import timeline_from
@@ -31,10 +28,6 @@ DEFAULT_WORKERS = 6
 WINDOW_SECONDS = 1.2
 
 
-class CannotDrillError(RuntimeError):
-    """The machine refuses what a lab needs: what, and what would help."""
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """One run to be done."""
@@ -43,64 +36,18 @@ class Job:
     source: RuleSource
 
 
-def worker_command(*, real_root: bool) -> tuple[str, ...]:
-    """Return the command that starts a worker: it dies with us, and everything in its namespaces dies with it."""
-    user = () if real_root else ("--user", "--map-root-user")
-    return (
-        *("setpriv", "--pdeathsig", "KILL"),
-        *("unshare", *user, "--mount", "--pid", "--net", "--fork", "--kill-child=KILL", "--mount-proc"),
-        *(sys.executable, "-m", "failshut.drill.worker"),
-    )
-
-
-class Worker:
-    """One worker process."""
+class Worker(WorkerProcess):
+    """One worker process of a rehearsal."""
 
     def __init__(self, rehearsal: Rehearsal) -> None:
-        environment = {**os.environ, "PATH": os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"}
-        self._process = subprocess.Popen(
-            worker_command(real_root=rehearsal.real_root),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        greeting = self._ask(base64.b64encode(pickle.dumps(rehearsal)).decode())
-        if not greeting.get("ready"):
-            raise CannotDrillError(_refusal(self._complaint()))
+        super().__init__(rehearsal, real_root=rehearsal.real_root)
 
     def run(self, job: Job) -> RunResult:
         """Run one job."""
-        answer = self._ask(json.dumps({"scenario": job.scenario.name, "source": job.source}))
+        answer = self.ask(json.dumps({"scenario": job.scenario.name, "source": job.source}))
         if not answer:
-            return RunResult(job.scenario.name, job.source, reason=f"the worker died: {self._complaint()}")
+            return RunResult(job.scenario.name, job.source, reason=f"the worker died: {self.complaint()}")
         return result_from(answer)
-
-    def close(self) -> None:
-        """End the worker; its namespaces end with it."""
-        self._process.kill()
-        self._process.wait()
-
-    def _ask(self, line: str) -> dict[str, object]:
-        if self._process.stdin is None or self._process.stdout is None:
-            return {}
-        try:
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
-            text = self._process.stdout.readline()
-        except (OSError, ValueError):
-            # ValueError: the drill was interrupted, and the pipe closed under this thread.
-            return {}
-        answer: dict[str, object] = json.loads(text) if text else {}
-        return answer
-
-    def _complaint(self) -> str:
-        self._process.kill()
-        try:
-            return (self._process.communicate()[1] or "").strip()
-        except ValueError:
-            return "interrupted"
 
 
 def result_from(answer: dict[str, object]) -> RunResult:
@@ -110,12 +57,6 @@ def result_from(answer: dict[str, object]) -> RunResult:
         fields[name] = tuple(fields[name])  # type: ignore[arg-type]
     fields["timeline"] = timeline_from(fields["timeline"])  # type: ignore[arg-type]
     return RunResult(**fields)  # type: ignore[arg-type]
-
-
-def _refusal(complaint: str) -> str:
-    """Turn what unshare or the kernel said into what the user can do about it."""
-    last = complaint.splitlines()[-1] if complaint else "no answer"
-    return f"a lab can't be built here: {last}"
 
 
 def rehearse(policy: Policy, facts: HostFacts, window: float = WINDOW_SECONDS) -> Rehearsal:

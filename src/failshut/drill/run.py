@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from failshut.drill.judge import Judgement, judge
 from failshut.drill.lab import Lab, NotHereError
@@ -17,8 +17,10 @@ from failshut.drill.network.traffic import Traffic
 from failshut.drill.network.tunnel import start_tunnel
 from failshut.drill.network.wait import pace
 from failshut.drill.network.world import World
+from failshut.drill.process import Progress
 from failshut.drill.rule_source import Loadable, RuleSource
 from failshut.drill.scenario import Need, RunResult, Scenario
+from failshut.drill.scenarios import AT_LENGTH, SCENARIOS
 from failshut.drill.timeline import BIN_SECONDS, Timeline, binned
 from failshut.host.run import run
 from failshut.model.host import HostFacts
@@ -44,6 +46,15 @@ class Rehearsal:
     real_root: bool
     beside: tuple[Loadable, ...] = ()
     lead: float = 0.0
+
+    def carry_out(self, job: dict[str, str], progress: Progress) -> dict[str, object]:
+        """Run the job's scenario under the job's rules."""
+        del progress
+        return asdict(run_scenario((SCENARIOS | AT_LENGTH)[job["scenario"]], RuleSource(job["source"]), self))
+
+    def failed(self, job: dict[str, str], reason: str) -> dict[str, object]:
+        """Return a run that is void."""
+        return asdict(RunResult(job["scenario"], RuleSource(job["source"]), reason=reason))
 
 
 def run_scenario(scenario: Scenario, source: RuleSource, rehearsal: Rehearsal) -> RunResult:

@@ -1,6 +1,6 @@
-"""The worker: PID 1 of its own pid, mount and network namespaces; runs jobs from standard input, answers on standard output.
+"""The worker: PID 1 of its own pid, mount and network namespaces; does jobs from standard input, answers on standard output.
 
-Started by `pool` through `setpriv --pdeathsig KILL unshare …`. Each job runs in a child with namespaces of its own once more:
+Started by `process` through `setpriv --pdeathsig KILL unshare …`. Each job runs in a child with namespaces of its own once more:
 when that child, as PID 1, ends, the kernel ends every process and network device the run made. If the drill is killed, even by
 SIGKILL at any moment, the kernel ends the worker and with it everything else; there is no clean-up code to be skipped.
 """
@@ -14,32 +14,27 @@ import pickle
 import signal
 import sys
 import traceback
-from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
 from failshut.drill.network import netns
-from failshut.drill.network.rules import RuleSource
-from failshut.drill.run import Rehearsal, run_scenario
-from failshut.drill.scenario import RunResult
-from failshut.drill.scenarios import AT_LENGTH, SCENARIOS
+from failshut.drill.process import Work
 
 # Longer than any run; a run that hangs is void, and the others go on.
 DEADLINE_SECONDS = 240
 
 
 def main() -> int:
-    """Read the rehearsal, then one job a line; answer each with one line."""
+    """Read the work, then one job a line; answer each with one line, and say before it how far it is."""
     if os.getpid() != 1:
-        sys.stderr.write("failshut.drill.worker is started by `failshut drill`, in namespaces of its own\n")
+        sys.stderr.write("failshut.drill.worker is started by failshut itself, in namespaces of its own\n")
         return 2
     _isolate()
     # Pickled by our own parent, on a pipe that nobody else holds.
-    rehearsal: Rehearsal = pickle.loads(base64.b64decode(sys.stdin.readline()))  # noqa: S301
+    work: Work = pickle.loads(base64.b64decode(sys.stdin.readline()))  # noqa: S301
     _answer({"ready": True})
     for line in iter(sys.stdin.readline, ""):
-        job = json.loads(line)
-        _answer(_in_child(job["scenario"], RuleSource(job["source"]), rehearsal))
+        _answer(_in_child(work, json.loads(line)))
     return 0
 
 
@@ -57,32 +52,34 @@ def _isolate() -> None:
         netns.mount("failshut-drill", "/etc/wireguard", "tmpfs", netns.MS_NOSUID | netns.MS_NODEV)
 
 
-def _in_child(name: str, source: RuleSource, rehearsal: Rehearsal) -> dict[str, object]:
-    """Run a job in a child; return its answer, or a void result if it gives none."""
+def _in_child(work: Work, job: dict[str, str]) -> dict[str, object]:
+    """Do a job in a child; return its last word, or that it failed if it gives none. What it says before is passed on."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _nest(name, source, rehearsal, writing)
+        _nest(work, job, writing)
     os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        text = pipe.read()
+    answer: dict[str, object] = {}
+    with os.fdopen(reading) as pipe:
+        for line in pipe:
+            answer = json.loads(line)
+            if "progress" in answer:
+                _answer(answer)
+                answer = {}
     os.waitpid(child, 0)
-    if text:
-        answer: dict[str, object] = json.loads(text)
-        return answer
-    return asdict(RunResult(name, source, reason="the run ended without an answer"))
+    return answer or work.failed(job, "the run ended without an answer")
 
 
-def _nest(name: str, source: RuleSource, rehearsal: Rehearsal, writing: int) -> NoReturn:
-    """Give the job its own namespaces, and run it in them as PID 1."""
+def _nest(work: Work, job: dict[str, str], writing: int) -> NoReturn:
+    """Give the job its own namespaces, and do it in them as PID 1."""
     status = 1
     try:
         netns.die_with_parent(signal.SIGKILL)
         netns.unshare(netns.CLONE_NEWNS | netns.CLONE_NEWPID | netns.CLONE_NEWNET)
         inner = os.fork()
         if inner == 0:
-            _job(name, source, rehearsal, writing)
+            _job(work, job, writing)
         # The inner child holds the pipe's only end from here on: the reader sees its death.
         os.close(writing)
         status = os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1])
@@ -90,9 +87,9 @@ def _nest(name: str, source: RuleSource, rehearsal: Rehearsal, writing: int) -> 
         os._exit(status)
 
 
-def _job(name: str, source: RuleSource, rehearsal: Rehearsal, writing: int) -> NoReturn:
-    """Run the scenario as PID 1 of the innermost namespaces, write the answer, and end without ceremony."""
-    result = RunResult(name, source, reason="the run failed")
+def _job(work: Work, job: dict[str, str], writing: int) -> NoReturn:
+    """Do the job as PID 1 of the innermost namespaces, write the answer, and end without ceremony."""
+    result = work.failed(job, "the run failed")
     try:
         netns.die_with_parent(signal.SIGKILL)
         netns.mount("none", "/", "none", netns.MS_REC | netns.MS_PRIVATE)
@@ -100,14 +97,19 @@ def _job(name: str, source: RuleSource, rehearsal: Rehearsal, writing: int) -> N
         netns.mount("failshut-drill", "/run", "tmpfs", netns.MS_NOSUID | netns.MS_NODEV)
         signal.signal(signal.SIGALRM, _out_of_time)
         signal.alarm(DEADLINE_SECONDS)
-        result = run_scenario((SCENARIOS | AT_LENGTH)[name], source, rehearsal)
+        result = work.carry_out(job, lambda done: _write(writing, {"progress": done}))
     except BaseException as error:  # noqa: BLE001 - whatever happened, the run is void and says why
         tail = traceback.extract_tb(error.__traceback__)[-1]
-        reason = f"{type(error).__name__}: {error} ({Path(tail.filename).name}:{tail.lineno})"
-        result = RunResult(name, source, reason=reason)
+        result = work.failed(job, f"{type(error).__name__}: {error} ({Path(tail.filename).name}:{tail.lineno})")
     finally:
-        os.write(writing, json.dumps(asdict(result)).encode())
+        _write(writing, result)
         os._exit(0)
+
+
+def _write(pipe: int, payload: dict[str, object]) -> None:
+    line = json.dumps(payload).encode() + b"\n"
+    while line:
+        line = line[os.write(pipe, line) :]
 
 
 def _out_of_time(_: int, __: object) -> NoReturn:

@@ -272,8 +272,8 @@ def _statement(run: _Run, stop: Stop, statement: Statement, place: str) -> Verdi
             return None if run.oracle(_prefix(stop) + place) else Verdict.CONTINUE
         case ObjectRef(kind) if kind in ("limit", "quota", "ct count"):
             return None if run.oracle(_prefix(stop) + place) else Verdict.CONTINUE
-        case Update():
-            return None if run.oracle(_prefix(stop) + place) else Verdict.CONTINUE
+        case Update(key=key):
+            return None if values.of(key) is not None and run.oracle(_prefix(stop) + place) else Verdict.CONTINUE
         case Verdict() | Jump():
             return statement
         case Reject():

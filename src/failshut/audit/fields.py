@@ -203,7 +203,9 @@ def _ip6(field: str) -> Load:
 
 def _transport(protocol: str, field: str) -> Load:
     number, others = _TRANSPORT[protocol]
-    needs = (("nfproto", (2, 10)), ("l4proto", (number,)), _WHOLE)
+    # nft asks for the family of ICMP where a table holds both.
+    family = {"icmp": _V4, "icmpv6": _V6}.get(protocol, ("nfproto", (2, 10)))
+    needs = (family, ("l4proto", (number,)), _WHOLE)
     if protocol in _WITH_PORTS and field in ("sport", "dport"):
         return Load(field, 16, "inet_service", needs)
     if protocol == "tcp" and field == "flags":

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When, among, both, either, equals
 from failshut.audit.route import Way
-from failshut.audit.words import ESTABLISHED, INVALID, NEW, RELATED, UNTRACKED
+from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, UNTRACKED
 from failshut.model.ruleset import Binary, BitOp, Match, Meta, Payload, Ruleset, Scalar, Socket
 from failshut.model.units import Endpoint, Prefix
 
@@ -64,6 +64,10 @@ class World:
         return self.allowed is not None
 
 
+# Flags and scope of a group are a digit each; scopes 0 and 1.
+_OWN_GROUPS: tuple[Scalar, ...] = tuple(ip_network(f"ff{flags:x}0::/15") for flags in range(16))
+
+
 def on_underlay(world: World) -> Predicate:
     """Return that the packet leaves on a device that is neither loopback nor a tunnel."""
     return either(among(OIF, world.uplinked), Not(among(OIF, (LOOPBACK, *world.tunnels, *world.inside))))
@@ -97,16 +101,37 @@ def facts(way: Way, family: int) -> Predicate:
     if family == 6:
         # Beside the upper protocol the next header may be an extension header's number.
         extensions = (0, 43, 44, 50, 51, 60, 135, 139, 140)
-        parts.append(either(among(Payload("ip6", "nexthdr"), extensions, When.START), _same_protocol()))
+        parts.append(either(among(Payload("ip6", "nexthdr"), extensions, When.START), same_protocol()))
+    parts += _icmp_states(family)
     parts += _by_way(way)
     return All(tuple(parts))
+
+
+# What opens a connection of ICMP or ICMPv6, and what answers it (nf_conntrack_proto_icmp.c, nf_conntrack_proto_icmpv6.c).
+_QUERIES = {4: (8, 13, 15, 17), 6: (128, 139)}
+_REPLIES = {4: (0, 14, 16, 18), 6: (129, 140)}
+
+
+def _icmp_states(family: int) -> list[Predicate]:
+    """Return which ICMP can be new or established; the other family's is neither."""
+    own, other = (ICMP, ICMPV6) if family == 4 else (ICMPV6, ICMP)
+    tracked = FieldIn("ct state", 32, (NEW, ESTABLISHED))
+    query, reply = (FieldIn("icmp type", 8, each[family]) for each in (_QUERIES, _REPLIES))
+    ways = (
+        both(query, FieldIn("ct direction", 8, (0,))),
+        both(reply, FieldIn("ct direction", 8, (1,)), FieldIn("ct state", 32, (ESTABLISHED,))),
+    )
+    return [
+        either(Not(both(tracked, FieldIn("l4proto", 8, (own,)))), FieldIn("later fragment", 1, (1,)), *ways),
+        Not(both(tracked, FieldIn("l4proto", 8, (other,)))),
+    ]
 
 
 def _later(offset: Match) -> Predicate:
     return both(FieldIn("later fragment", 1, (1,)), Not(Is(offset, When.START)))
 
 
-def _same_protocol() -> Predicate:
+def same_protocol() -> Predicate:
     """Return that the next header is the protocol that it was read as: said for those that rules name."""
     numbers = (1, 2, 6, 17, 33, 41, 47, 58, 89, 103, 112, 115, 132, 136)
     pairs = (both(FieldIn("ip6 nexthdr", 8, (each,)), FieldIn("l4proto", 8, (each,))) for each in numbers)
@@ -123,6 +148,8 @@ def _by_way(way: Way) -> list[Predicate]:
                 Not(DeviceIs("oifname rerouted", ("",))),
                 # What a kernel tunnel sends comes from the tunnel's device, and no program's packet does.
                 either(DeviceIs("via", ("",)), no_socket),
+                # A group of the node's own scope, or of a reserved one, has no members elsewhere (RFC 4291 §2.7; ip6_output.c).
+                either(Not(among(DADDR[6], _OWN_GROUPS)), equals(OIF, LOOPBACK)),
                 # A local address is reached by loopback.
                 either(
                     Not(FieldIn("fib daddr type @output", 32, (2,))),

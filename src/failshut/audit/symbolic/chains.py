@@ -6,7 +6,7 @@ Rules with one verdict in a row become one disjunction; a long ruleset stays fla
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from failshut.audit.fields import Load, load_of
 from failshut.audit.route import DEEPEST_JUMP, Stop, map_elements
@@ -21,6 +21,7 @@ from failshut.model.ruleset import (
     Duplicate,
     Forward,
     Jump,
+    Left,
     Limit,
     Log,
     Match,
@@ -176,7 +177,10 @@ class _Walk:
                 return conj([condition, self._match(statement, place, rule)]), False
             case UnknownMatch(text):
                 return conj([condition, self._guess(place, text, rule)]), False
-            case Limit() | Quota() | ConnectionLimit() | Update():
+            case Update(key=key):
+                taken = self._guess(place, "update", rule, benign=True)
+                return conj([condition, self._is_there(key), taken]), False
+            case Limit() | Quota() | ConnectionLimit():
                 return conj([condition, self._guess(place, type(statement).__name__.lower(), rule, benign=True)]), False
             case ObjectRef(kind) if kind in ("limit", "quota", "ct count"):
                 return conj([condition, self._guess(place, kind, rule, benign=True)]), False
@@ -215,6 +219,13 @@ class _Walk:
             case Counter() | Log() | ObjectRef() | Offload() | Tproxy():
                 return condition, False
 
+    def _is_there(self, key: Left) -> Bool:
+        """Return whether the packet has what a set is changed by; without it the rule ends."""
+        try:
+            return term(self._scope(), key).present
+        except NotUnderstoodError:
+            return True
+
     def _guess(self, place: str, text: str, rule: Rule, benign: bool = False) -> Bool:
         where = str(rule.origin) if rule.origin else place
         return self.chains.space.anything(place, text, where, benign)
@@ -225,13 +236,14 @@ class _Walk:
             try:
                 self.chains.atoms[key] = matches(self._scope(), match)
             except NotUnderstoodError as reason:
-                return self._guess(place, str(reason), rule)
+                return conj([self._is_there(match.left), self._guess(place, str(reason), rule)])
         return self.chains.atoms[key]
 
     def _write(self, name: str, width: int, condition: Bool, new: Number) -> None:
         """Write a field for the packets that reach this statement."""
         self._close()
-        old = self._scope().read(name, width)
+        # What a rule before connection tracking leaves alone is what tracking makes of it, not what an early rule sees.
+        old = replace(self._scope(), early=False).read(name, width)
         value = choose(conj([self.reach, condition]), new, old, width)
         if value is not old:
             self.env = self.chains.next_version({**self.env.written, name: value}, self.env.stage)

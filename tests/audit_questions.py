@@ -102,6 +102,13 @@ def needs() -> dict[str, Question]:
     }
 
 
+def files_of(folder: Path) -> list[Path]:
+    """Return what a user would hand to the audit: what iptables saved where iptables was used, else what nft lists."""
+    saves = [folder / each for each in ("loaded.v4.save", "loaded.v6.save") if (folder / each).exists()]
+    listed = [folder / each for each in ("loaded.nft", "loaded.nft.json") if (folder / each).exists()]
+    return saves if saves and not (folder / "origin.nft").exists() else listed[:1]
+
+
 def load(folder: Path) -> Ruleset:
     """Everything that the kernel held: iptables' rules by iptables-save, the others by nft."""
     saved = [

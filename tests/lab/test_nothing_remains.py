@@ -1,4 +1,4 @@
-"""The drill, killed at any moment, leaves nothing: no process, namespace, interface, mount or file."""
+"""The drill and the audit's replay, killed at any moment, leave nothing: no process, namespace, interface, mount or file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from failshut.drill.network.wait import until
-from failshut.drill.pool import CannotDrillError, preflight
+from failshut.drill.pool import preflight
+from failshut.drill.process import CannotDrillError
+from golden_cases import CASES
 
 pytestmark = pytest.mark.lab
 NOBODY = 65534
@@ -21,16 +23,23 @@ PLAIN = (
 )
 
 
+DRILL = ("drill", "--example", "-j2", "works-recovery", "works-blocked-endpoint")
+# A lock's own text says nothing of its timed sets: much is possible, and all of it is sent, for many seconds.
+REPLAY = ("audit", str(CASES[0] / "expect.nft"), "--replay")
+
+
 @pytest.fixture
-def started():
-    """A drill that runs for long enough to be killed."""
+def started(request):
+    """A drill, or what the test names, that runs for long enough to be killed."""
     try:
         preflight(real_root=os.geteuid() == 0)
     except CannotDrillError as reason:
         pytest.skip(str(reason))
-    argv = (sys.executable, "-m", "failshut.cli.main", "drill", "--example", "-j2", "works-recovery", "works-blocked-endpoint")
+    words = getattr(request, "param", DRILL)
+    if words is REPLAY and os.geteuid() != 0:
+        pytest.skip("a replay needs root")
     # The package has no __main__ of its own: `main` is called as the entry point does.
-    argv = (sys.executable, "-c", "from failshut.cli.main import main; main()", *argv[3:])
+    argv = (sys.executable, "-c", "from failshut.cli.main import main; main()", *words)
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     yield process
     process.kill()
@@ -84,9 +93,14 @@ def _machine() -> tuple[str, str, str]:
     return links, mounts, netns
 
 
-@pytest.mark.parametrize("grown_to", [2, 4, 6, 9, 12])
+@pytest.mark.parametrize(
+    ("started", "grown_to"),
+    [*((DRILL, each) for each in (2, 4, 6, 9, 12)), *((REPLAY, each) for each in (4, 6))],
+    indirect=["started"],
+    ids=lambda each: each[0] if isinstance(each, tuple) else str(each),
+)
 def test_a_drill_killed_at_any_point_leaves_nothing(started, grown_to):
-    """SIGKILL to the drill alone, when it has so many processes: the kernel ends all the others."""
+    """SIGKILL to the drill or the replay alone, when it has so many processes: the kernel ends all the others."""
     before = _machine()
     assert until(lambda: len(_family(started.pid)) >= grown_to, within=15)
     own = _namespaces([os.getpid()])
@@ -101,6 +115,7 @@ def test_a_drill_killed_at_any_point_leaves_nothing(started, grown_to):
     assert _machine() == before
 
 
+@pytest.mark.parametrize("started", [DRILL, REPLAY], indirect=True, ids=lambda each: each[0])
 def test_ctrl_c_leaves_nothing_and_says_so(started):
     """Exit code 130, one line, no traceback."""
     assert until(lambda: len(_family(started.pid)) >= 6, within=15)

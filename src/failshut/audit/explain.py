@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from failshut.audit.evaluate import Step
 from failshut.audit.fields import GROUP
-from failshut.audit.prove import Result, Witness
+from failshut.audit.prove import Replay, Result, Witness
 from failshut.audit.route import Way
 from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, TCP, UDP, UNTRACKED, number
 from failshut.model.packet import PROTOCOL_NAMES
@@ -103,6 +103,13 @@ def _number(packet: object, name: str) -> int:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
+
+
+def replay_line(replay: Replay) -> str:
+    """Return what became of a packet that was sent: the verdict, what was captured, how it came about."""
+    packets = f"{replay.packets} packet{'s' if replay.packets != 1 else ''}"
+    seen = f"{replay.captured} ({packets})" if replay.captured else ""
+    return f"{replay.outcome}: {'; '.join(each for each in (seen, replay.happened) if each)}"
 
 
 def rule_line(step: Step | None) -> str:

@@ -23,13 +23,35 @@ Progress = Callable[[str, int, int], None]
 
 
 class Answer(StrEnum):
-    """`PROVED`: no such packet. `LEAK`: there is one. `POSSIBLE`: it depends. `WORKS` and `BROKEN` answer for what is needed."""
+    """`PROVED`: no such packet. `LEAK`: there is one. `POSSIBLE`: it depends. `WORKS` and `BROKEN` answer for what is needed.
+
+    `REFUTED`: a packet was found, and when it was sent it did not leave.
+    """
 
     PROVED = "proved"
     LEAK = "leak"
     POSSIBLE = "possible"
+    REFUTED = "refuted"
     WORKS = "works"
     BROKEN = "broken"
+
+
+class Outcome(StrEnum):
+    """What became of a witness that was to be sent in a lab."""
+
+    CONFIRMED = "confirmed"
+    REFUTED = "refuted"
+    NOT_REPLAYED = "not replayed"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A witness, sent: the first packet that was captured, how many were, and what happened in words."""
+
+    outcome: Outcome
+    captured: str = ""
+    packets: int = 0
+    happened: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +65,7 @@ class Witness:
     culprit: Step | None
     certain: bool
     depends: tuple[Approximation, ...] = ()
+    replay: Replay | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +86,7 @@ class Result:
     @property
     def is_doubt(self) -> bool:
         """Whether a leak could be neither shown nor excluded."""
-        return self.answer is Answer.POSSIBLE and self.question.sense is Sense.LEAK
+        return self.answer in (Answer.POSSIBLE, Answer.REFUTED) and self.question.sense is Sense.LEAK
 
 
 @dataclass(slots=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +20,9 @@ from failshut.host.runs import remember
 from failshut.model.exits import Exit
 
 if TYPE_CHECKING:
+    from failshut.audit.prove import Result
     from failshut.audit.world import World
+    from failshut.drill.replay.rules import Rules
     from failshut.model.ruleset import Ruleset
     from failshut.model.units import Endpoint
     from failshut.read.reading import Reading
@@ -34,6 +39,7 @@ PATIENCE = 2.0
 @click.option("--endpoint", "endpoints", multiple=True, metavar="ADDRESS:PORT", help="The VPN server; tcp:// for TCP. Repeatable.")
 @click.option("--lan", "lan", multiple=True, metavar="PREFIX", help="The local network. Repeatable.")
 @click.option("--diff", nargs=2, type=click.Path(dir_okay=False), metavar="OLD NEW", help="What NEW lets out and OLD did not.")
+@click.option("--replay", is_flag=True, help="Send every packet that is found, in a lab that runs the rules as given. Needs root.")
 @click.option("--report", metavar="FILE.html", help="Also write a page to look at.")
 @click.option("--sarif", is_flag=True, help="Answer as SARIF 2.1.0, for code scanning.")
 @session_options
@@ -51,10 +57,13 @@ def command(ctx: click.Context, /, *, sarif: bool, **options: Any) -> None:
 
     Tunnel, endpoint and local network are inferred from the rules unless they are said.
 
+    With --replay each packet is sent in a lab of network namespaces: confirmed by a captured packet, or refuted, and the finding
+    withdrawn.
+
     Exits with 0 when nothing leaks, 12 when a packet does, 4 when that can't be decided or the kernel may not be asked, 2 when a
     file can't be read whole.
     """
-    asked = {name: options.pop(name) for name in ("files", "tunnels", "endpoints", "lan", "diff", "report")}
+    asked = {name: options.pop(name) for name in ("files", "tunnels", "endpoints", "lan", "diff", "report", "replay")}
     if asked["report"]:
         if asked["diff"]:
             raise click.UsageError("--report shows one audit; --diff compares two.")
@@ -64,6 +73,8 @@ def command(ctx: click.Context, /, *, sarif: bool, **options: Any) -> None:
         raise Failure(
             f"the prover can't be loaded: {reason}", help="install z3-solver (Debian: python3-z3)", exit_code=Exit.UNKNOWN
         )
+    if asked["replay"]:
+        _check_replay(asked["diff"])
     code = _difference(asked, session) if asked["diff"] else _audit(asked, session, sarif)
     if code is not Exit.OK:
         raise click.exceptions.Exit(code)
@@ -74,10 +85,13 @@ def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
     from failshut.audit.prove import audit, refuses_nothing  # noqa: PLC0415 - z3 is for this verb alone
     from failshut.cli import audit_output as output  # noqa: PLC0415
 
-    reading = _read(asked["files"]) if asked["files"] else _running()
+    given = _read(asked["files"]) if asked["files"] else _running()
+    reading = given.reading
     world = _world(reading.ruleset, asked, session, running=not asked["files"])
     open_now = opened(reading.ruleset) if world.is_strict else ()
     results = audit(as_granted(reading.ruleset) if world.is_strict else reading.ruleset, world, _Progress())
+    if asked["replay"]:
+        results = _replayed(results, given, world)
     if as_sarif:
         session.print_json(output.sarif(results))
     elif session.json:
@@ -110,7 +124,7 @@ def _difference(asked: dict[str, Any], session: Session) -> Exit:
     from failshut.audit.granted import as_anything  # noqa: PLC0415
     from failshut.cli import audit_output as output  # noqa: PLC0415
 
-    old, new = (_read((each,)) for each in asked["diff"])
+    old, new = (_read((each,)).reading for each in asked["diff"])
     report((*old.findings, *new.findings), session)
     # What may be in the lock's sets is the same for both.
     world = _world(new.ruleset, asked, session, running=False)
@@ -130,11 +144,55 @@ def _difference(asked: dict[str, Any], session: Session) -> Exit:
     return Exit.LEAK if found.opened else Exit.OK
 
 
-def _read(files: tuple[str, ...]) -> Reading:
+def _check_replay(two: object) -> None:
+    """Leave where no packet can be sent, before anything else takes its time."""
+    from failshut.drill.pool import preflight  # noqa: PLC0415
+    from failshut.drill.process import CannotDrillError  # noqa: PLC0415
+
+    if two:
+        raise click.UsageError("--replay takes one ruleset, not two")
+    if os.geteuid() != 0:
+        raise Failure(
+            "a replay needs root: it builds a lab of network namespaces", help="Run it with sudo.", exit_code=Exit.UNKNOWN
+        )
+    try:
+        preflight(real_root=True)
+    except CannotDrillError as error:
+        raise Failure(str(error), exit_code=Exit.UNKNOWN) from error
+
+
+def _replayed(results: tuple[Result, ...], given: _Given, world: World) -> tuple[Result, ...]:
+    from failshut.drill.process import CannotDrillError  # noqa: PLC0415
+    from failshut.drill.replay.start import replay  # noqa: PLC0415
+
+    progress = _Progress()
+    try:
+        return replay(results, given.rules(), given.reading.ruleset, world, lambda done, total: progress("replay", done, total))
+    except CannotDrillError as error:
+        raise Failure(str(error), exit_code=Exit.UNKNOWN) from error
+    finally:
+        progress("", 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What was read, and how a replay gets the rules themselves."""
+
+    reading: Reading
+    rules: Callable[[], Rules]
+
+
+def _read(files: tuple[str, ...]) -> _Given:
     from failshut.read import read_ruleset  # noqa: PLC0415
     from failshut.read.joined import together  # noqa: PLC0415
 
-    return together([read_ruleset(_text(each), each) for each in files])
+    def rules() -> Rules:
+        from failshut.drill.replay.rules import of_files  # noqa: PLC0415
+
+        return of_files(texts)
+
+    texts = [(each, _text(each)) for each in files]
+    return _Given(together([read_ruleset(text, name) for name, text in texts]), rules)
 
 
 def _text(file: str) -> bytes:
@@ -145,7 +203,7 @@ def _text(file: str) -> bytes:
         raise Failure(f"{file}: {error.strerror}", exit_code=code) from error
 
 
-def _running() -> Reading:
+def _running() -> _Given:
     from failshut.host.rules import RulesError, running_rules  # noqa: PLC0415
     from failshut.model.ruleset import Engine, Family  # noqa: PLC0415
     from failshut.read.iptables import read_save  # noqa: PLC0415
@@ -164,7 +222,14 @@ def _running() -> Reading:
         # What an engine does not hold, it does not list.
         if text.strip()
     ]
-    return with_remarks_of([listed, *saved], joined(listed.ruleset, [each.ruleset for each in saved]))
+    whole = joined(listed.ruleset, [each.ruleset for each in saved])
+
+    def loaded() -> Rules:
+        from failshut.drill.replay.rules import of_kernel  # noqa: PLC0415
+
+        return of_kernel(rules.nft, rules.saves, whole)
+
+    return _Given(with_remarks_of([listed, *saved], whole), loaded)
 
 
 def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, *, running: bool) -> World:

@@ -8,17 +8,24 @@ from typing import Any
 
 import click
 
-from failshut.audit.explain import explain
+from failshut.audit.explain import explain, replay_line
 from failshut.audit.granted import Opened, element_text
 from failshut.audit.properties import ASSUMPTIONS, Sense
-from failshut.audit.prove import Answer, Result, Witness
+from failshut.audit.prove import Answer, Outcome, Replay, Result, Witness
 from failshut.audit.world import World
 from failshut.cli.session import Session, finding_json
 from failshut.model.finding import Finding
 from failshut.read.reading import Approximation
 
-_COLOURS = {Answer.LEAK: "red", Answer.BROKEN: "red", Answer.POSSIBLE: "yellow", Answer.PROVED: "green", Answer.WORKS: "green"}
-_SUMMED = {"LEAK": "leak", "possible": "not decided", "BROKEN": "broken", "note": "noted"}
+_COLOURS = {
+    Answer.LEAK: "red",
+    Answer.BROKEN: "red",
+    Answer.POSSIBLE: "yellow",
+    Answer.REFUTED: "yellow",
+    Answer.PROVED: "green",
+    Answer.WORKS: "green",
+}
+_SUMMED = {"LEAK": "leak", "possible": "not decided", "refuted": "refuted", "BROKEN": "broken", "note": "noted"}
 _FAMILIES = {4: "IPv4", 6: "IPv6", 0: "other frames"}
 
 
@@ -30,10 +37,10 @@ def _label(result: Result) -> str:
 
 def show(results: tuple[Result, ...], world: World, session: Session) -> None:
     """Print what was found, the worst first, then what was proved."""
-    order = {"LEAK": 0, "possible": 1, "BROKEN": 2, "note": 3}
+    order = {"LEAK": 0, "possible": 1, "refuted": 2, "BROKEN": 3, "note": 4}
     bad = [each for each in results if each.answer not in (Answer.PROVED, Answer.WORKS)]
     click.echo(_world_line(world))
-    for each in sorted(bad, key=lambda result: order.get(_label(result), 4)):
+    for each in sorted(bad, key=lambda result: order.get(_label(result), 5)):
         _show_one(each, session)
     for answer in (Answer.PROVED, Answer.WORKS):
         for title in dict.fromkeys(each.question.title for each in results if each.answer is answer):
@@ -48,7 +55,10 @@ def show_open(results: tuple[Result, ...], session: Session) -> None:
     click.echo(f"{label}  no rule refuses anything: every packet of every program may leave in the clear, with or without a tunnel")
     for each in results:
         if each.is_leak and each.question.name in ("new-flow", "policy"):
-            click.echo(f"  {explain(each, each.witnesses[0]).packet}")
+            first = each.witnesses[0]
+            click.echo(f"  {explain(each, first).packet}")
+            if first.replay:
+                click.echo(f"    {_replay_line(first.replay, session)}")
     click.echo(_sum(results))
 
 
@@ -73,12 +83,22 @@ def _show_one(result: Result, session: Session) -> None:
         click.echo(f"  {words.packet}\n    by {words.rule}\n    {words.why}")
         for made in witness.depends:
             click.echo(f"    depends on {made.where}: {made.text}")
+        if witness.replay:
+            click.echo(f"    {_replay_line(witness.replay, session)}")
+
+
+def _replay_line(replay: Replay, session: Session) -> str:
+    """Return what became of a packet that was sent, its verdict in colour."""
+    colour = {Outcome.CONFIRMED: "red", Outcome.REFUTED: "green", Outcome.NOT_REPLAYED: "yellow"}[replay.outcome]
+    return session.style(replay.outcome.value, fg=colour) + replay_line(replay).removeprefix(replay.outcome.value)
 
 
 def _sum(results: tuple[Result, ...]) -> str:
     counts = Counter(_SUMMED.get(_label(each), "hold") for each in results)
     parts = ", ".join(f"{counts[word]} {word}" for word in ("hold", *_SUMMED.values()) if counts[word])
-    return f"\n{len(results)} questions: {parts}"
+    outcomes = Counter(each.replay.outcome for result in results for each in result.witnesses if each.replay)
+    sent = ", ".join(f"{outcomes[each]} {each}" for each in Outcome if outcomes[each])
+    return f"\n{len(results)} questions: {parts}" + (f"\n{outcomes.total()} packets: {sent}" if sent else "")
 
 
 def show_opened(open_now: Iterable[Opened], session: Session) -> None:
@@ -109,7 +129,19 @@ def witness_json(result: Result, witness: Witness) -> dict[str, Any]:
         "why": words.why,
         "certain": witness.certain,
         "fields": {name: value for name, value in sorted(witness.packet.items()) if " at " not in name},
+        "replay": _replay_json(witness.replay),
         "depends_on": [{"where": each.where, "text": each.text} for each in witness.depends],
+    }
+
+
+def _replay_json(replay: Replay | None) -> dict[str, Any] | None:
+    if replay is None:
+        return None
+    return {
+        "verdict": replay.outcome.value,
+        "captured": replay.captured,
+        "packets": replay.packets,
+        "happened": replay.happened,
     }
 
 
@@ -180,6 +212,10 @@ def _sarif_result(result: Result, witness: Witness) -> dict[str, Any]:
         "level": "error" if result.is_leak else "warning",
         "message": {"text": f"{words.packet}: {words.why}"},
     }
+    if witness.replay:
+        out["properties"] = {"replay": _replay_json(witness.replay)}
+        if witness.replay.outcome is Outcome.REFUTED:
+            out["level"] = "note"
     if origin:
         region = {"startLine": origin.line}
         out["locations"] = [{"physicalLocation": {"artifactLocation": {"uri": origin.file}, "region": region}}]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from failshut.audit.explain import explain
+from failshut.audit.explain import explain, replay_line
 from failshut.audit.granted import opened
 from failshut.audit.properties import ASSUMPTIONS, Property, Sense
 from failshut.audit.prove import Answer, Result, Witness
@@ -53,6 +53,8 @@ class Seen:
     why: str
     depends: tuple[str, ...]
     fields: tuple[tuple[str, str], ...]
+    # What became of it when it was sent; empty when it was not.
+    sent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +207,7 @@ def _seen(result: Result, witness: Witness) -> Seen:
         why=words.why,
         depends=tuple(f"{each.where}: {each.text}" if each.where else each.text for each in witness.depends),
         fields=tuple(fields),
+        sent=replay_line(witness.replay) if witness.replay else "",
     )
 
 

@@ -34,9 +34,18 @@ def udp(source: Address, target: Address, ports: tuple[int, int], payload: bytes
     return header[:6] + struct.pack(">H", total or 0xFFFF) + payload
 
 
-def tcp(source: Address, target: Address, ports: tuple[int, int], flags: int, payload: bytes = b"") -> bytes:
-    """Return a TCP segment with its header."""
-    header = struct.pack(">HHIIBBHHH", *ports, 1000, 2000 if flags & ACK else 0, 5 << 4, flags, 64240, 0, 0)
+def tcp(  # a header's fields are as many as they are
+    source: Address,
+    target: Address,
+    ports: tuple[int, int],
+    flags: int,
+    payload: bytes = b"",
+    *,
+    counters: tuple[int, int] = (1000, 2000),
+) -> bytes:
+    """Return a TCP segment with its header; `counters` are its sequence and acknowledgement numbers."""
+    acknowledged = counters[1] if flags & ACK else 0
+    header = struct.pack(">HHIIBBHHH", *ports, counters[0], acknowledged, 5 << 4, flags, 64240, 0, 0)
     total = checksum(_pseudo(source, target, TCP, len(header) + len(payload)) + header + payload)
     return header[:16] + struct.pack(">H", total) + header[18:] + payload
 
@@ -56,19 +65,27 @@ def icmp6(source: Address, target: Address, body: bytes) -> bytes:
 
 
 def ipv4(  # a header's fields are as many as they are
-    source: Address, target: Address, protocol: int, payload: bytes, *, options: bytes = b"", fragment: int = 0, ttl: int = 64
+    source: Address,
+    target: Address,
+    protocol: int,
+    payload: bytes,
+    *,
+    options: bytes = b"",
+    fragment: int = 0,
+    ttl: int = 64,
+    tos: int = 0,
 ) -> bytes:
     """Return an IPv4 packet. `fragment` is the 16-bit flags and offset word; `options` are padded to 32 bits by the caller."""
     words = 5 + len(options) // 4
     length = words * 4 + len(payload)
-    header = struct.pack(">BBHHHBBH", 4 << 4 | words, 0, length, 0x4653, fragment, ttl, protocol, 0)
+    header = struct.pack(">BBHHHBBH", 4 << 4 | words, tos, length, 0x4653, fragment, ttl, protocol, 0)
     header += source.packed + target.packed + options
     return header[:10] + struct.pack(">H", checksum(header)) + header[12:] + payload
 
 
-def ipv6(source: Address, target: Address, following: int, payload: bytes, *, hop_limit: int = 64) -> bytes:
+def ipv6(source: Address, target: Address, following: int, payload: bytes, *, hop_limit: int = 64, tos: int = 0) -> bytes:
     """Return an IPv6 packet whose first next-header is `following`."""
-    return struct.pack(">IHBB", 6 << 28, len(payload), following, hop_limit) + source.packed + target.packed + payload
+    return struct.pack(">IHBB", 6 << 28 | tos << 20, len(payload), following, hop_limit) + source.packed + target.packed + payload
 
 
 def ip(source: Address, target: Address, protocol: int, payload: bytes) -> bytes:

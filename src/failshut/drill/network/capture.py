@@ -105,6 +105,10 @@ class Capture:
         """Whether any frame so far contains these bytes."""
         return any(content in frame for _, _, frame in list(self._frames))
 
+    def holding(self, content: bytes) -> tuple[Captured, ...]:
+        """Return the frames so far that contain these bytes."""
+        return tuple(Captured(at, device, decode(frame)) for at, device, frame in list(self._frames) if content in frame)
+
     @property
     def elapsed(self) -> float:
         """Seconds since the capture began."""

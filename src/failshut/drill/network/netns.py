@@ -78,9 +78,9 @@ class Namespace:
         """Run the lines of an `ip -batch` file, all of which must succeed."""
         self.do("ip", "-batch", "-", stdin=_trimmed(lines))
 
-    def try_batch(self, lines: str) -> None:
+    def try_batch(self, lines: str, *options: str) -> None:
         """Run the lines of an `ip -batch` file, going on where one fails: what an attack breaks may be broken already."""
-        self.run("ip", "-force", "-batch", "-", stdin=_trimmed(lines))
+        self.run("ip", *options, "-force", "-batch", "-", stdin=_trimmed(lines))
 
     def start(self, *argv: str) -> subprocess.Popen[bytes]:
         """Start a program that stays; it ends with the worker at the latest."""

@@ -49,7 +49,7 @@ def build(plan: Plan) -> Hosts:
     hosts = Hosts(*(Namespace(each) for each in ("client", "router", "server", "lan")))
     _batch("\n".join(f"netns add {each.name}" for each in hosts.all))
     for host in hosts.all:
-        host.sysctl(_QUIET)
+        host.sysctl(QUIET)
     # The server answers for addresses that no interface of its holds, from those addresses.
     hosts.server.sysctl({"ipv4/ip_nonlocal_bind": 1, "ipv6/ip_nonlocal_bind": 1})
     hosts.router.sysctl({"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1})
@@ -63,7 +63,7 @@ def build(plan: Plan) -> Hosts:
 
 
 # Addresses are usable at once (no duplicate detection), and no sysctl is inherited from the machine by chance.
-_QUIET: dict[str, int | str] = {
+QUIET: dict[str, int | str] = {
     "ipv6/conf/all/accept_dad": 0,
     "ipv6/conf/default/accept_dad": 0,
     "ipv6/conf/default/dad_transmits": 0,

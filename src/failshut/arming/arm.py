@@ -17,7 +17,7 @@ from failshut.arming.boot import install, missing_directories, seals, tidy
 from failshut.arming.compare import canonical_text, guarded_devices
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed, pointed, publish, stage
-from failshut.arming.kernel import kernel_listing, load
+from failshut.arming.kernel import kernel_listing, load, text_beside
 from failshut.arming.proof import must_be_proved
 from failshut.arming.routing import lines_of, put_back, route
 from failshut.arming.state import (
@@ -32,7 +32,7 @@ from failshut.arming.state import (
 )
 from failshut.arming.undo import make_directory, unwritable, write
 from failshut.boot.places import LOADER
-from failshut.emit.wgquick import TAG
+from failshut.emit.wgquick import TAG, fwmark_of_ours
 from failshut.host import nft, programs
 from failshut.host.files import remove_tree, write_atomically
 from failshut.host.run import run
@@ -40,15 +40,15 @@ from failshut.host.sysctl import set_sysctl
 from failshut.host.wireguard import set_fwmark
 from failshut.lower.sets import known_programs
 from failshut.model.plan import MarkChange, Plan, SysctlChange
-from failshut.model.policy import Policy
+from failshut.model.policy import DEFAULT_FWMARK, Policy, Tunnel
 
 Report = Callable[[str], None]
-_LOCK_PATH = Path("/run/failshut.lock")
+LOCK_PATH = Path("/run/failshut.lock")
 _PRIVATE_DIRECTORY, _PRIVATE_FILE = 0o700, 0o600
 
 
 @contextlib.contextmanager
-def one_at_a_time(path: Path = _LOCK_PATH, doing: str = "arming or disarming") -> Iterator[None]:
+def one_at_a_time(path: Path = LOCK_PATH, doing: str = "arming or disarming") -> Iterator[None]:
     """Refuse a second arm or disarm while one is at work. Raises `ArmingError` then, and without the privilege.
 
     Other work that must not run twice has a `path` of its own.
@@ -136,10 +136,10 @@ def confirm(report: Report, directory: Path = ARMED_DIRECTORY) -> Record:
 
 def _must_hold(record: Record) -> None:
     """Load the lock again if another program has put something else into the kernel since. Raises `ArmingError`."""
-    if canonical_text(kernel_listing().ruleset()) == record.canonical:
+    if text_beside(kernel_listing().ruleset(), record) == record.canonical:
         return
     run(["/bin/sh", LOADER])
-    if canonical_text(kernel_listing().ruleset()) == record.canonical:
+    if text_beside(kernel_listing().ruleset(), record) == record.canonical:
         return
     raise ArmingError("the kernel does not hold what was armed", help="wait until it is undone, then arm again")
 
@@ -222,7 +222,7 @@ def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) ->
         boot=tuple(seals(plan.boot).items()),
         routing=lines_of(plan.routes) if plan.routes else (),
         pins=tuple(replace(each, since=each.since or int(time.time())) for each in policy.pins),
-        digest=digest_of(policy),
+        digest=digest_of(_as_written(policy, plan)),
         directories=tuple(dict.fromkeys((*(earlier.directories if earlier else ()), *missing))),
     )
 
@@ -231,6 +231,17 @@ def digest_of(policy: Policy) -> str:
     """Return a checksum of what a policy says; where the names of its endpoints lead to is part of it, since when is not."""
     tunnels = tuple(replace(each, config=each.config and str(Path(each.config).absolute())) for each in policy.tunnels)
     return hashlib.sha256(repr(replace(policy, tunnels=tunnels, pins=(), path="")).encode()).hexdigest()
+
+
+def _as_written(policy: Policy, plan: Plan) -> Policy:
+    """Return the policy as it will be read from now on: with the marks that arming wrote into the tunnels' configs."""
+    marks = {each.path: fwmark_of_ours(each.after) for each in plan.configs}
+
+    def written(tunnel: Tunnel) -> Tunnel:
+        mark = marks.get(str(Path(tunnel.config).absolute())) if tunnel.config else None
+        return replace(tunnel, fwmark=mark, fwmark_in_config=True, default_mark=DEFAULT_FWMARK) if mark else tunnel
+
+    return replace(policy, tunnels=tuple(map(written, policy.tunnels)))
 
 
 def _tagged(policy: Policy) -> Iterator[EditedConfig]:

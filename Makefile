@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP_DONE := $(VENV)/.setup-done
+TESTS_READY := $(VENV)/.tests-ready
 JOBS ?= 3
 
 .PHONY: help setup drill test lint scenarios bench clean
@@ -17,22 +18,26 @@ $(SETUP_DONE): pyproject.toml tools/setup.sh
 	@PYTHON='$(PYTHON)' sh tools/setup.sh $(VENV)
 	@touch $@
 
+$(TESTS_READY): pyproject.toml tools/setup.sh
+	@PYTHON='$(PYTHON)' sh tools/setup.sh $(VENV) test
+	@touch $(SETUP_DONE) $@
+
 drill: setup  ## Rehearse the attacks on a bundled example policy
 	@$(BIN)/failshut drill --example
 
-test: setup lint  ## Run every test
+test: $(TESTS_READY) lint  ## Run every test
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-lint: setup  ## Style, types, and the direction of the imports
+lint: $(TESTS_READY)  ## Style, types, and the direction of the imports
 	@$(BIN)/ruff check src tests benchmarks tools
 	@$(BIN)/ruff format --check src tests benchmarks tools
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-scenarios: setup  ## Write docs/reference/scenarios.md from a run of the tests
+scenarios: $(TESTS_READY)  ## Write docs/reference/scenarios.md from a run of the tests
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --scenarios=docs/reference/scenarios.md
 
-bench: setup  ## Measure load time, cost per packet, re-arming under flood
+bench: $(TESTS_READY)  ## Measure load time, cost per packet, re-arming under flood
 	@$(BIN)/python -m benchmarks
 
 clean:  ## Remove the virtual environment, caches, and the boot tests' Debian trees

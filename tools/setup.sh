@@ -1,16 +1,24 @@
 #!/bin/sh
 # Install what failshut needs on Debian and Ubuntu: system packages, then a virtual environment with the package in place.
 # Safe to run again: what is there is left alone.
+#
+#   setup.sh VENV        what the drill and the commands need
+#   setup.sh VENV test   what the tests need besides
 set -eu
 
 venv=${1:-.venv}
+purpose=${2:-}
 python=${PYTHON:-python3}
 # nftables wireguard-tools wireguard-go iproute2 util-linux: the lock and the lab. iptables: the guide's own rules, the drill's
-# control. dnsmasq-base udhcpc: a real DHCP server and client in the lab. python3-venv: the virtual environment. mmdebstrap
-# debian-archive-keyring systemd-container: the Debian machines that the boot tests build, check and boot. shellcheck: reads the
-# script that a boot runs. prometheus openssl: scrape the exporter, also over TLS. dbus: a session bus for the notices' test.
-packages="nftables iptables wireguard-tools wireguard-go iproute2 util-linux procps make python3-venv dnsmasq-base udhcpc
-	mmdebstrap debian-archive-keyring systemd-container shellcheck prometheus openssl dbus"
+# control. dnsmasq-base udhcpc: a real DHCP server and client in the lab. python3-venv: the virtual environment.
+packages="nftables iptables wireguard-tools wireguard-go iproute2 util-linux procps make python3-venv dnsmasq-base udhcpc"
+extras=
+if [ "$purpose" = test ]; then
+	# mmdebstrap debian-archive-keyring systemd-container: the Debian machines that the boot tests build, check and boot.
+	# shellcheck: reads the script that a boot runs. openssl: a certificate for the exporter. dbus: a session bus for the notices.
+	packages="$packages mmdebstrap debian-archive-keyring systemd-container shellcheck openssl dbus"
+	extras='[dev]'
+fi
 
 as_root() {
 	if [ "$(id -u)" -eq 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else
@@ -42,4 +50,12 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
 fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 echo "Installing the Python package into $venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extras"
+
+# Unpacked and not installed: the package would start a service on this machine.
+if [ "$purpose" = test ] && [ ! -x "$venv/prometheus/usr/bin/promtool" ] && command -v apt-get >/dev/null; then
+	echo "Unpacking Prometheus into $venv"
+	rm -rf "$venv/prometheus"
+	mkdir "$venv/prometheus"
+	(cd "$venv/prometheus" && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb)
+fi

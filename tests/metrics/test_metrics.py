@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ pytestmark = pytest.mark.lab
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "packaging/monitoring"
+# Unpacked by tools/setup.sh; else one that is installed.
+_UNPACKED = Path(sys.prefix) / "prometheus/usr/bin"
+PROMETHEUS, PROMTOOL = (str(_UNPACKED / each) if (_UNPACKED / each).exists() else each for each in ("prometheus", "promtool"))
 FETCH = """
 import base64, ssl, sys, urllib.error, urllib.request
 context = ssl._create_unverified_context()
@@ -53,9 +57,9 @@ def test_promtool_takes_the_configuration_the_rules_and_the_metrics(sandbox):
     text = sandbox.failshut("metrics").stdout
 
     for argv, given in (
-        (("promtool", "check", "config", str(MONITORING / "prometheus.yml")), None),
-        (("promtool", "check", "rules", str(MONITORING / "alerts.yml")), None),
-        (("promtool", "check", "metrics"), text),
+        ((PROMTOOL, "check", "config", str(MONITORING / "prometheus.yml")), None),
+        ((PROMTOOL, "check", "rules", str(MONITORING / "alerts.yml")), None),
+        ((PROMTOOL, "check", "metrics"), text),
     ):
         done = sandbox.run(*argv, stdin=given)
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
@@ -93,7 +97,7 @@ def test_each_alert_fires_for_what_it_is_about_and_for_nothing_else(alert, sandb
                 "alert_rule_test": [{"eval_time": "20m", "alertname": each.name, "exp_alerts": []}],
             }
             (tmp_path / "test.yml").write_text(json.dumps({"rule_files": ["alerts.yml"], "tests": [test]}))
-            if sandbox.run("promtool", "test", "rules", str(tmp_path / "test.yml")).returncode:
+            if sandbox.run(PROMTOOL, "test", "rules", str(tmp_path / "test.yml")).returncode:
                 fired.append(each.name)
         return fired
 
@@ -115,7 +119,7 @@ def test_a_real_prometheus_scrapes_a_real_exporter(sandbox, tmp_path):
     (tmp_path / "alerts.yml").write_text((MONITORING / "alerts.yml").read_text().replace("for: 1m", "for: 0m"))
     (tmp_path / "targets.json").write_text(json.dumps([{"targets": [target]}]))
     options = (f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data")
-    sandbox.start("prometheus", *options, "--web.listen-address=127.0.0.1:9090")
+    sandbox.start(PROMETHEUS, *options, "--web.listen-address=127.0.0.1:9090")
 
     def asked(query: str) -> list[float]:
         try:

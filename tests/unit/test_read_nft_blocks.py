@@ -241,3 +241,10 @@ def test_in_a_test_of_bits_a_set_is_not_taken_apart():
     table = in_table("chain c { ct state new accept\nct state { new, related } accept\n}")
 
     assert [each.statements[0].op for each in table.chains[0].rules] == [Op.IN, Op.EQ]
+
+
+def test_a_set_may_remember_when_its_elements_were_last_seen():
+    """`last` is new in nft 1.1, and no packet's way depends on it."""
+    text = "table inet t {\n\tset seen {\n\t\ttype ipv4_addr\n\t\tsize 9\n\t\tflags dynamic\n\t\tlast\n\t}\n}\n"
+
+    assert read_text(text, "t.nft").findings == ()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from failshut.audit.fields import IFNAME, Load, load_of, membership
-from failshut.audit.route import holds_anything, map_elements, set_elements
+from failshut.audit.route import holds_anything, map_elements, set_elements, timed_elements
 from failshut.audit.words import NotUnderstoodError, interval, names_match, number
 from failshut.model.ruleset import (
     AnySet,
@@ -56,7 +56,7 @@ class Values:
             case Lookup(key, source):
                 return self._lookup(left, key, source)
             case _:
-                load = load_of(left, right)
+                load = load_of(left, right, self.table.family if self.table else None)
                 if not self.has(load):
                     return None
                 value = self._get(load.name)
@@ -158,6 +158,16 @@ def compare(values: Values, match: Match) -> bool:
     if elements is None:
         raise NotUnderstoodError("the set's elements are not known")
     return _compared(value, elements, op, left)
+
+
+def may_hold(values: Values, match: Match) -> bool:
+    """Whether a match that can't be followed could hold at all: the packet has the field, and its set began with the value."""
+    try:
+        value = values.of(match.left, match.right)
+        elements = timed_elements(values.table, match) if values.table else None
+        return value is not None and (elements is None or any(element_holds(value, each, match.left) for each in elements))
+    except NotUnderstoodError:
+        return True
 
 
 def _compared(value: Value, elements: tuple[object, ...], op: Op, left: object) -> bool:

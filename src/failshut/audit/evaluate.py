@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from failshut.audit.concrete import Values, compare, written
+from failshut.audit.concrete import Values, compare, may_hold, written
 from failshut.audit.fields import load_of
+from failshut.audit.nat import concerns
+from failshut.audit.nat import written as to_write
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When
 from failshut.audit.route import DEEPEST_JUMP, Route, Stop, Way, device_listed, map_elements, translates
 from failshut.audit.words import ETHERTYPE, NEW, NFPROTO, RELATED, NotUnderstoodError, names_match
@@ -20,6 +22,7 @@ from failshut.model.ruleset import (
     ConnectionLimit,
     Counter,
     Duplicate,
+    Family,
     Forward,
     Hook,
     Jump,
@@ -27,7 +30,6 @@ from failshut.model.ruleset import (
     Log,
     Match,
     Nat,
-    NatKind,
     Notrack,
     ObjectRef,
     Offload,
@@ -186,7 +188,9 @@ def _is_first(run: _Run) -> bool:
 def _is_called(run: _Run, stop: Stop) -> bool:
     if stop.is_nat:
         return _is_first(run)
-    if stop.base.device and stop.hook in (Hook.INGRESS, Hook.EGRESS):
+    if stop.on_devices:
+        if not stop.base.device:
+            return run.oracle(f"{_prefix(stop)}{stop.chain.name}?device")
         return device_listed(stop.base.device, str(run.now["iifname" if stop.hook is Hook.INGRESS else "oifname"]))
     return True
 
@@ -224,7 +228,7 @@ def _rule(run: _Run, stop: Stop, name: str, index: int, rule: Rule, place: str) 
         try:
             verdict = _statement(run, stop, statement, here)
         except NotUnderstoodError:
-            verdict = _not_understood(run, statement, _prefix(stop) + here)
+            verdict = _not_understood(run, stop, statement, _prefix(stop) + here)
         match verdict:
             case None:
                 continue
@@ -245,9 +249,11 @@ def _rule(run: _Run, stop: Stop, name: str, index: int, rule: Rule, place: str) 
     return Verdict.CONTINUE
 
 
-def _not_understood(run: _Run, statement: Statement, place: str) -> Verdict | None:
+def _not_understood(run: _Run, stop: Stop, statement: Statement, place: str) -> Verdict | None:
     if isinstance(statement, VerdictMap):
         return _unknown(run, place) or Verdict.CONTINUE
+    if isinstance(statement, Match) and not may_hold(run.values(stop.table), statement):
+        return Verdict.CONTINUE
     return None if run.oracle(place) else Verdict.CONTINUE
 
 
@@ -283,13 +289,13 @@ def _statement(run: _Run, stop: Stop, statement: Statement, place: str) -> Verdi
         case Assign(target, value):
             return _assign(run, values, target, value, _prefix(stop) + place)
         case Nat():
-            return _nat(run, statement)
+            return _nat(run, statement, _prefix(stop) + place)
         case Notrack():
             if run.early:
                 run.now["ct state"] = 64
             return None
         case Duplicate() | Forward():
-            run.copied = True
+            run.copied |= stop.table.family is Family.NETDEV or run.oracle(f"{_prefix(stop)}{place}?copy")
             return Verdict.DROP if isinstance(statement, Forward) else None
         case Queue() | Synproxy():
             return Verdict.ACCEPT if run.oracle(_prefix(stop) + place + "?accept") else Verdict.DROP
@@ -340,14 +346,14 @@ def _assign(run: _Run, values: Values, target: object, value: object, place: str
     return None
 
 
-def _nat(run: _Run, nat: Nat) -> Verdict:
-    """Translate and accept. An address that the rule does not say as a constant is the kernel's choice: a free field."""
-    end = "d" if nat.kind in (NatKind.DNAT, NatKind.REDIRECT) else "s"
-    for name in (f"ip {end}addr", f"ip6 {end}addr"):
-        if nat.address is not None or nat.kind in (NatKind.MASQUERADE, NatKind.REDIRECT):
-            run.now[name] = run.packet.get(f"nat {name}", 0)
-    if nat.port is not None or end == "s":
-        run.now[f"{end}port"] = run.packet.get(f"nat {end}port", 0)
+def _nat(run: _Run, nat: Nat, place: str) -> Verdict:
+    """Translate and accept. What the rule does not say is the kernel's choice, a free field, or not known."""
+    if run.now.get("nfproto", 0) not in concerns(nat):
+        return Verdict.CONTINUE
+    for each in to_write(nat):
+        free = run.packet.get(f"nat {each.field}", 0)
+        known = each.told or run.oracle(f"{place} {each.field}")
+        run.now[each.field] = free if known and each.low <= int(free) <= each.high else each.low
     return Verdict.ACCEPT
 
 

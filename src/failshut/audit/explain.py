@@ -19,6 +19,10 @@ _WITH_PORTS = (TCP, UDP, 33, 132, 136)
 _NO_CHAIN = "nothing filters {what}: no chain of this ruleset sees it"
 
 
+# Of one rule nobody reads more.
+LONGEST = 400
+
+
 @dataclass(frozen=True, slots=True)
 class Explained:
     """`packet` in one line; `rule` as `file:line: text`, or what stands for it; `why` in a sentence."""
@@ -101,6 +105,11 @@ def _number(packet: object, name: str) -> int:
     return value if isinstance(value, int) else 0
 
 
+def shorten(text: str) -> str:
+    """Return a rule's text, but of a very long one only how it begins."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
@@ -123,7 +132,7 @@ def rule_line(step: Step | None) -> str:
     asking = [each for each in (*step.calls, step.rule) if any(isinstance(one, Match) for one in each.statements)]
     rule = asking[-1] if asking else step.rule
     if rule.origin is not None and rule.origin.text:
-        return f"{rule.origin}: {rule.origin.text}"
+        return f"{rule.origin}: {shorten(rule.origin.text)}"
     return f"rule {step.index + 1} of chain {step.chain} (table {table})"
 
 

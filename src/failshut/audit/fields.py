@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from failshut.audit.words import DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE, NotUnderstoodError
-from failshut.model.ruleset import Concat, Ct, Exthdr, Fib, HeaderOption, Meta, Payload, Rt, Socket
+from failshut.model.ruleset import Concat, Ct, Exthdr, Family, Fib, HeaderOption, Meta, Payload, Rt, Socket
 
 IFNAME = "ifname"
 GROUP = "cgroupsv2"
@@ -94,6 +94,10 @@ _TRANSPORT: dict[str, tuple[int, dict[str, int]]] = {
     "igmp": (2, {"type": 8, "group": 32, "mrt": 8, "checksum": 16}),
 }
 _WITH_PORTS = frozenset({"tcp", "udp", "udplite", "sctp", "dccp"})
+# Of which messages a field is; nft asks for the type too.
+_ECHO = {"icmp": (0, 8), "icmpv6": (128, 129)}
+_OF_TYPES = {(name, each): types for name, types in _ECHO.items() for each in ("id", "sequence")} | {("icmp", "gateway"): (5,)}
+_VERSIONS = {"icmp": _V4, "igmp": _V4, "icmpv6": _V6}
 _ARP_FIELDS = {
     "saddr ip": Load("arp saddr ip", 32, "ipv4_addr", (_ARP,)),
     "daddr ip": Load("arp daddr ip", 32, "ipv4_addr", (_ARP,)),
@@ -109,8 +113,8 @@ _ETHER = {"type": Load("ethertype", 16, "ether_type"), "saddr": Load("ether sadd
 _ETHER["daddr"] = Load("ether daddr", 48, "ether_addr")
 
 
-def load_of(left: object, right: object = None) -> Load:  # noqa: C901, PLR0911, PLR0912 - one line a kind
-    """Return the field that an expression loads, when it is compared with `right`.
+def load_of(left: object, right: object = None, family: Family | None = None) -> Load:  # noqa: C901, PLR0911, PLR0912 - one line a kind
+    """Return the field that an expression loads, when it is compared with `right` in a table of this family.
 
     Raises NotUnderstoodError for what the table does not have.
     """
@@ -128,7 +132,7 @@ def load_of(left: object, right: object = None) -> Load:  # noqa: C901, PLR0911,
             if width:
                 return Load(f"ct {direction} {key}", width, kind, _TRACKED)
         case Payload(protocol, field):
-            return _payload(protocol, field)
+            return _payload(protocol, field, family)
         case Fib(flags, result):
             return _fib(flags, result)
         case Exthdr(name, ""):
@@ -144,7 +148,14 @@ def load_of(left: object, right: object = None) -> Load:  # noqa: C901, PLR0911,
             return _META["rtclassid"]
         case _:
             pass
-    raise NotUnderstoodError(f"{left} is not computed")
+    raise NotUnderstoodError(f"{_words(left)} is not computed")
+
+
+def _words(left: object) -> str:
+    """Return an expression as rules say it, near enough to be found again."""
+    kind = {"HeaderOption": "", "RawPayload": "@"}.get(type(left).__name__, type(left).__name__.lower())
+    said = (getattr(left, each) for each in getattr(left, "__dataclass_fields__", ()))
+    return " ".join((kind, *(" . ".join(each) if isinstance(each, tuple) else str(each) for each in said if each != ""))).strip()
 
 
 def loads_of(left: object) -> tuple[Load, ...]:
@@ -157,7 +168,7 @@ def membership(left: object, name: str) -> str:
     return f"in {name} by {' . '.join(each.name for each in loads_of(left))}"
 
 
-def _payload(protocol: str, field: str) -> Load:
+def _payload(protocol: str, field: str, family: Family | None) -> Load:
     match protocol:
         case "ip":
             return _ip(field)
@@ -171,7 +182,7 @@ def _payload(protocol: str, field: str) -> Load:
         case "arp" if field in _ARP_FIELDS:
             return _ARP_FIELDS[field]
         case _ if protocol in _TRANSPORT:
-            return _transport(protocol, field)
+            return _transport(protocol, field, family)
     raise NotUnderstoodError(f"{protocol} {field} is not computed")
 
 
@@ -201,11 +212,11 @@ def _ip6(field: str) -> Load:
     raise NotUnderstoodError(f"ip6 {field} is not computed")
 
 
-def _transport(protocol: str, field: str) -> Load:
+def _transport(protocol: str, field: str, family: Family | None) -> Load:
     number, others = _TRANSPORT[protocol]
-    # nft asks for the family of ICMP where a table holds both.
-    family = {"icmp": _V4, "icmpv6": _V6}.get(protocol, ("nfproto", (2, 10)))
-    needs = (family, ("l4proto", (number,)), _WHOLE)
+    # nft asks for the protocol's own IP version where a table may see both.
+    version = ("nfproto", (2, 10)) if family in (Family.IP, Family.IP6) else _VERSIONS.get(protocol, ("nfproto", (2, 10)))
+    needs = (version, ("l4proto", (number,)), _WHOLE)
     if protocol in _WITH_PORTS and field in ("sport", "dport"):
         return Load(field, 16, "inet_service", needs)
     if protocol == "tcp" and field == "flags":
@@ -213,7 +224,8 @@ def _transport(protocol: str, field: str) -> Load:
     if protocol in ("icmp", "icmpv6") and field in ("type", "code"):
         return Load(f"icmp {field}", 8, f"{protocol}_{field}", needs)
     if field in others:
-        return Load(f"{protocol} {field}", others[field], "number", needs)
+        types = _OF_TYPES.get((protocol, field))
+        return Load(f"{protocol} {field}", others[field], "number", (*needs, ("icmp type", types)) if types else needs)
     raise NotUnderstoodError(f"{protocol} {field} is not computed")
 
 

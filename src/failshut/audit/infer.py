@@ -6,9 +6,12 @@ import re
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
+from failshut.audit.route import map_elements
 from failshut.audit.world import LOOPBACK, NEAR, World, group_levels, patterns
 from failshut.model.ruleset import (
     AnySet,
+    CatchAll,
+    Concat,
     Hook,
     Jump,
     Match,
@@ -16,12 +19,15 @@ from failshut.model.ruleset import (
     Op,
     Payload,
     Range,
+    Reject,
     Rule,
     Ruleset,
     SetRef,
     Statement,
     Table,
+    Tuple,
     Verdict,
+    VerdictMap,
 )
 from failshut.model.units import Endpoint, Port, Prefix, Protocol
 
@@ -29,6 +35,7 @@ _TUNNEL = re.compile(
     r"(wg|tun|tap|ppp|ipsec|vti|xfrm|utun|tailscale|proton|pvpn|nordlynx|nordtun|mullvad|wgivpn|ivpn|azirevpn|airvpn|zt|nebula|vpn|CloudflareWARP)",
 )
 _UNDERLAY = re.compile(r"(eth|en|wl|ww|usb|bond|team)")
+_NO_TUNNEL = re.compile(r"lo\*?$|eth|en|wl|ww|usb|bond|team|docker|podman|cni|br|virbr|veth|vif|vnet|lxc|lxd|incus")
 # Where VPN servers usually listen: WireGuard, OpenVPN, IKE, and what providers add.
 _VPN_PORTS = frozenset({51820, 1194, 1195, 1196, 1197, 1198, 1301, 1302, 500, 4500, 1637, 51821, 41641})
 # A prefix of more hosts than this is a network, not a server that the rules pin.
@@ -38,7 +45,7 @@ _PINNED = {4: 16, 6: 48}
 def infer(ruleset: Ruleset) -> World:
     """Return the world that the rules seem to assume."""
     names = patterns(ruleset, World(underlay=()))
-    tunnels = tuple(sorted(each for each in names if _TUNNEL.match(each)))
+    tunnels = tuple(sorted(each for each in names if _TUNNEL.match(each))) or tuple(sorted(set(_only_way_out(ruleset))))
     underlay = tuple(sorted(each for each in names if _UNDERLAY.match(each) and not each.endswith("*")))
     endpoints: dict[Endpoint, None] = {}
     lan: dict[Prefix, None] = {}
@@ -60,31 +67,76 @@ def infer(ruleset: Ruleset) -> World:
                 named[host] = None
                 if host.prefixlen == host.max_prefixlen:
                     endpoints.update((each, None) for each in _endpoints(rule, host, ports))
-    found = World(tunnels or ("wg0", "tun0"), tuple(endpoints), tuple(lan), tuple(named))
-    levels = group_levels(ruleset)
-    return World(found.tunnels, found.endpoints, found.lan, found.named, underlay or ("eth0",), levels=levels)
+    return World(
+        tunnels or ("wg0", "tun0"),
+        tuple(endpoints),
+        tuple(lan),
+        tuple(named),
+        underlay or ("eth0",),
+        levels=group_levels(ruleset),
+        assumed=() if tunnels else ("tunnels",),
+    )
 
 
-def _accepting(ruleset: Ruleset) -> Iterator[Rule]:
+def _only_way_out(ruleset: Ruleset) -> Iterator[str]:
+    """Yield the devices that everything may leave by, or nothing but by them, whatever they are called."""
+    for rule in _rules(ruleset):
+        matches = [each for each in rule.statements if isinstance(each, Match)]
+        device = next((each for each in matches if each.left == Meta("oifname")), None)
+        accepts = Verdict.ACCEPT in rule.statements and len(matches) == 1
+        refuses = any(each is Verdict.DROP or isinstance(each, Reject) for each in rule.statements)
+        if device and ((accepts and device.op is Op.EQ) or (refuses and device.op is Op.NE)):
+            said = device.right.elements if isinstance(device.right, AnySet) else (device.right,)
+            yield from (each for each in said if isinstance(each, str) and not _NO_TUNNEL.match(each))
+
+
+def _rules(ruleset: Ruleset) -> Iterator[Rule]:
+    """Yield every rule that may judge what leaves, with the sets that it names."""
     for table in ruleset.tables:
         for chain in table.chains:
             if chain.base and chain.base.hook in (Hook.INPUT, Hook.PREROUTING, Hook.INGRESS):
                 continue
             for rule in chain.rules:
-                if any(each is Verdict.ACCEPT or isinstance(each, Jump) for each in rule.statements):
-                    yield _resolved(table, rule)
+                yield from _resolved(table, rule)
 
 
-def _resolved(table: Table, rule: Rule) -> Rule:
-    """Return the rule with named sets replaced by what is in them."""
-    contents = {each.name: each.contents for each in table.sets}
+def _accepting(ruleset: Ruleset) -> Iterator[Rule]:
+    return (each for each in _rules(ruleset) if any(one is Verdict.ACCEPT or isinstance(one, Jump) for one in each.statements))
+
+
+def _resolved(table: Table, rule: Rule) -> Iterator[Rule]:
+    """Yield the rule with named sets replaced by what is in them; one for each element of a concatenation or of a verdict map."""
+    contents = {each.name: each.elements for each in table.sets}
     out: list[Statement] = []
     for each in rule.statements:
         if isinstance(each, Match) and isinstance(each.right, SetRef) and contents.get(each.right.name):
             out.append(Match(each.left, AnySet(contents[each.right.name] or ()), each.op))
         else:
             out.append(each)
-    return Rule(tuple(out))
+    yield from _each(table, tuple(out))
+
+
+def _each(table: Table, statements: tuple[Statement, ...]) -> Iterator[Rule]:
+    """Yield a rule for each element of its first concatenation or verdict map; itself without one."""
+    for at, each in enumerate(statements):
+        before, after = statements[:at], statements[at + 1 :]
+        if isinstance(each, VerdictMap):
+            entries = map_elements(table, each.map) or ()
+            yield from (Rule((*before, *_equal(each.key, key), verdict)) for key, verdict in entries)  # type: ignore[arg-type] # refused by _equal
+            return
+        if isinstance(each, Match) and isinstance(each.left, Concat) and each.op is Op.EQ:
+            elements = each.right.elements if isinstance(each.right, AnySet) else (each.right,)
+            yield from (Rule((*before, *_equal(each.left, element), *after)) for element in elements)
+            return
+    yield Rule(statements)
+
+
+def _equal(key: object, value: object) -> tuple[Match, ...]:
+    """Return that each part of a key is its part of an element."""
+    if isinstance(key, Concat) and isinstance(value, Tuple):
+        pairs = zip(key.parts, value.parts, strict=False)
+        return tuple(Match(left, right) for left, right in pairs if not isinstance(left, int))
+    return () if isinstance(key, Concat | CatchAll) or isinstance(value, CatchAll) else (Match(key, value),)  # type: ignore[arg-type] # as the map had it
 
 
 def _values(rule: Rule, lefts: tuple[tuple[str, str], ...]) -> Iterator[object]:
@@ -104,8 +156,10 @@ def _destinations(rule: Rule) -> Iterator[Prefix]:
 
 
 def _ports(rule: Rule) -> Iterator[tuple[str, int]]:
+    said = next((each.right for each in rule.statements if isinstance(each, Match) and each.left == Meta("l4proto")), "")
     for protocol in ("udp", "tcp", "th"):
         for value in _values(rule, ((protocol, "dport"),)):
+            protocol = str(said) if protocol == "th" and said in ("tcp", "udp") else protocol  # noqa: PLW2901 - what `th` is
             if isinstance(value, int):
                 yield protocol, value
             elif isinstance(value, Range) and isinstance(value.low, int):

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_address, ip_network
 
-from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When, among, both, either, equals
+from failshut.audit.predicate import All, DeviceIs, FieldIn, Not, Predicate, Some, When, among, both, either, equals
 from failshut.audit.route import Way
-from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, TCP, UNTRACKED
-from failshut.audit.world import DADDR, IIF, LOOPBACK, NEAR, OIF, SADDR, World, endpoint_hosts, on_underlay, same_protocol, to_any
-from failshut.model.ruleset import Match, Meta, Op, Payload, Range
+from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, UNTRACKED
+from failshut.audit.world import DADDR, IIF, LOOPBACK, NEAR, OIF, OWN, SADDR, World, endpoint_hosts, on_underlay, to_any
+from failshut.model.ruleset import Meta, Payload, Range
 
 DNS_PORTS = (53, 853)
 _PROTO = Meta("l4proto")
@@ -54,13 +53,17 @@ NEWLY = state(NEW)
 FIRST = FieldIn("first", 1, (1,))
 OPENING = both(NEWLY, FIRST)
 ORDINARY_FIELDS = ("mark", "ct mark", "cgroup")
+# Who may give its socket a mark or an address of others is no ordinary program.
+_SOCKETS = ("mark", "transparent")
 
 
 def ordinary(world: World) -> Predicate:
     """Return that nothing tells the sender from any other program: no mark, no group, no control group that rules may name."""
     plain = (FieldIn(name, 32, (0,)) for name in ORDINARY_FIELDS)
     groups = (FieldIn(f"socket cgroupv2 {level}", 256, (0,)) for level in world.levels)
-    return both(*plain, *groups, FieldIn("socket", 1, (1,)), *(FieldIn(each, 32, (world.uid,)) for each in ("skuid", "skgid")))
+    sockets = (FieldIn(f"socket {name} 0", 32, (0,)) for name in _SOCKETS)
+    users = (FieldIn(each, 32, (world.uid,)) for each in ("skuid", "skgid"))
+    return both(*plain, *groups, *sockets, FieldIn("socket", 1, (1,)), *users)
 
 
 def _port(field: str, values: tuple[int, ...]) -> Predicate:
@@ -145,6 +148,17 @@ def _other_program(world: World, family: int) -> Predicate | None:
 def _forwarded(world: World, family: int) -> Predicate | None:
     if world.allowed is not None:
         return both(on_underlay(world), Not(world.forwarded))
+    return both(_sent_on(world, family), Not(among(IIF, world.tunnels, When.START)))
+
+
+def _from_tunnel(world: World, family: int) -> Predicate | None:
+    """Return what somebody behind a tunnel opens. A reply that comes out of it goes on to the client that asked."""
+    if world.is_strict:
+        return None
+    return both(_sent_on(world, family), among(IIF, world.tunnels, When.START), OPENING)
+
+
+def _sent_on(world: World, family: int) -> Predicate:
     return both(on_underlay(world), _internet(world, family), FieldIn("mark", 32, (0,)), FieldIn("ct mark", 32, (0,)))
 
 
@@ -240,7 +254,7 @@ PROPERTIES: tuple[Property, ...] = (
         "no name is looked up past the tunnel",
         Way.OUTPUT,
         Sense.LEAK,
-        _shut(both(NEWLY, DNS), lambda world, family: Not(to_any(endpoint_hosts(world), family))),
+        _shut(both(NEWLY, DNS), lambda world, family: Not(to_any((*endpoint_hosts(world), *OWN[family]), family))),
         "the resolver, and who is on the way to it, sees every name that is looked up",
     ),
     Property(
@@ -300,6 +314,14 @@ PROPERTIES: tuple[Property, ...] = (
         "containers, virtual machines and routed clients go past the tunnel",
     ),
     Property(
+        "from-tunnel",
+        "nothing that comes out of the tunnel is sent on over the underlay",
+        Way.FORWARD,
+        Sense.NOTE,
+        _from_tunnel,
+        "who is behind the tunnel, such as a client of this machine's own VPN server, goes on in the clear",
+    ),
+    Property(
         "transit",
         "nothing enters a tunnel that carries another but that one's transport",
         Way.OUTPUT,
@@ -333,58 +355,3 @@ ASSUMPTIONS: tuple[str, ...] = (
     "a packet that the rules send into a tunnel stays in it: what the tunnel's server does with it is not asked",
     "a device whose name begins with lo is loopback; a local address is reached by it",
 )
-
-
-# Where no single machine listens: groups, loopback, everybody, "this" host.
-_NOBODY = {
-    4: tuple(ip_network(each) for each in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")),
-    6: tuple(ip_network(each) for each in ("::/127", "ff00::/8", "fe80::/10")),
-}
-# IEEE 802's EtherType for local experiments.
-_EXPERIMENTAL = 0x88B5
-
-
-def wishes(world: World, family: int) -> tuple[Predicate, ...]:
-    """Return what makes a witness easy to read and to send, the more important first."""
-    host = "198.51.100.80" if family == 4 else "2001:db8:beef::80"
-    own = "192.168.1.100" if family == 4 else "2001:db8:1::100"
-    # Next to the machine where it may not be the internet; and groups that somebody listens to.
-    groups = [ip_address(each) for each in ((), ("fe80::80", "ff02::fb"))[family == 6]]
-    neighbour = "192.168.1.80" if family == 4 else "fd00::80"
-    return (
-        (
-            *(equals(OIF, each) for each in world.underlay[:1]),
-            *(equals(OIF, each, When.START) for each in world.underlay[:1]),
-            FieldIn("later fragment", 1, (0,)),
-            DeviceIs("via", ("",)),
-            FieldIn("mark", 32, (0,)),
-            FieldIn("ct mark", 32, (0,)),
-            FieldIn("socket", 1, (1,)),
-            FieldIn("cgroup", 32, (0,)),
-            FieldIn("skuid", 32, (world.uid,)),
-            FieldIn("skgid", 32, (world.uid,)),
-            FieldIn("skgid", 32, (world.uid, world.uid + 1)),
-            FieldIn("ct direction", 8, (0,)),
-            state(ESTABLISHED, NEW),
-            state(ESTABLISHED, NEW, INVALID),
-            Not(state(UNTRACKED)),
-            either(Not(DNS), Is(Match(Payload("udp", "dport"), 53))),
-            FieldIn("l4proto", 8, (TCP,)),
-            Is(Match(Payload("tcp", "dport"), 443)),
-            FieldIn("icmp type", 8, (8 if family == 4 else 128,)),
-            equals(DADDR[family], ip_address(host)),
-            Not(to_any(_NOBODY[family], family)),
-            equals(DADDR[family], ip_address(neighbour)),
-            *(equals(DADDR[family], each) for each in groups),
-            equals(SADDR[family], ip_address(own)),
-            equals(SADDR[family], ip_address(own), When.START),
-            Is(Match(Payload("th", "sport"), 40000)),
-            Is(Match(Payload("th", "sport"), 40000), When.START),
-            Is(Match(Payload("th", "sport"), Range(1024, 65535))),
-            Is(Match(Payload("th", "dport"), 0, Op.NE)),
-            FieldIn("hop limit", 8, (64,)),
-            *([same_protocol()] if family == 6 else []),
-        )
-        if family
-        else (*(equals(OIF, each) for each in world.underlay[:1]), FieldIn("ethertype", 16, (_EXPERIMENTAL,)))
-    )

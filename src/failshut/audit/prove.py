@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from failshut.audit.evaluate import Fate, Step, evaluate, holds
 from failshut.audit.predicate import Predicate
-from failshut.audit.properties import PROPERTIES, Property, Sense, wishes
+from failshut.audit.properties import PROPERTIES, Property, Sense
 from failshut.audit.route import Way, routes
 from failshut.audit.symbolic.chains import rule_key
 from failshut.audit.symbolic.solve import Found, Solver, solver
 from failshut.audit.symbolic.space import Approximation, device_names
 from failshut.audit.symbolic.ways import encode
+from failshut.audit.wishes import wishes
 from failshut.audit.words import NotUnderstoodError
 from failshut.audit.world import World, facts, patterns
 from failshut.model.ruleset import Assign, ChainType, Counter, Hook, Jump, Log, Match, Reject, Rule, Ruleset, Verdict
 
 MOST_WITNESSES = 5
+# Each wish of a witness is another question; of so many rules it gets one witness, which need not be pretty.
+LARGE, PLAIN = 20_000, 12
+_ORDER = Approximation("", "which of the chains of one priority was made first", "")
 Progress = Callable[[str, int, int], None]
 
 
@@ -99,6 +103,10 @@ class Auditor:
     _names: tuple[str, ...] = ()
     _wishes: dict[int, tuple[Predicate, ...]] = field(default_factory=dict)
 
+    @property
+    def _is_large(self) -> bool:
+        return sum(len(chain.rules) for table in self.ruleset.tables for chain in table.chains) > LARGE
+
     def ways(self, way: Way, family: int) -> list[Solver]:
         """Return the solvers of a way, one for each order in which the kernel may call the chains."""
         if not self._names:
@@ -115,11 +123,16 @@ class Auditor:
         if asked is None:
             return None
         ways = self.ways(question.way, family)
-        wanted = self._wishes.setdefault(family, wishes(self.world, family))
+        wanted = self._wishes.setdefault(family, wishes(self.world, family)[: PLAIN if self._is_large else None])
         witnesses: list[Witness] = []
+        missing = False
         for each in ways:
-            most = 1 if question.sense is Sense.NEED else MOST_WITNESSES
-            witnesses += _witnesses(each, asked, wanted, most)
+            most = 1 if question.sense is Sense.NEED or self._is_large else MOST_WITNESSES
+            found = _witnesses(each, asked, wanted, most)
+            missing |= not found
+            witnesses += found
+        if missing:
+            witnesses = [replace(each, certain=False, depends=(*each.depends, _ORDER)) for each in witnesses]
         approximations = [
             made
             for each in ways

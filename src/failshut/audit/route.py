@@ -19,10 +19,13 @@ from failshut.model.ruleset import (
     Family,
     Hook,
     Jump,
+    Match,
     Nat,
     Notrack,
+    Op,
     Rule,
     Ruleset,
+    SetRef,
     Table,
     Unknown,
     VerdictMap,
@@ -63,6 +66,11 @@ class Stop:
     table: Table
     chain: Chain
     base: Base
+
+    @property
+    def on_devices(self) -> bool:
+        """Whether the chain is called for its own devices alone."""
+        return self.hook in (Hook.INGRESS, Hook.EGRESS)
 
     @property
     def early(self) -> bool:
@@ -173,6 +181,13 @@ def set_elements(table: Table, name: str) -> tuple[object, ...] | None:
 def holds_anything(table: Table | None, name: str) -> bool:
     """Whether a set's elements are left open; a question's own sets, which stand in no table, are."""
     return table is None or any(each.name == name and ANYTHING in each.flags for each in table.sets)
+
+
+def timed_elements(table: Table, match: Match) -> tuple[object, ...] | None:
+    """Return what time takes out of a match's set, element by element, and no packet puts in; None when it is no such set."""
+    name = match.right.name if isinstance(match.right, SetRef) and match.op is Op.EQ else None
+    found = next((each for each in table.sets if each.name == name), None)
+    return None if found is None or found.contents is not None or found.flags & {"dynamic", ANYTHING} else found.elements
 
 
 def map_elements(table: Table, source: object) -> tuple[tuple[object, object], ...] | None:

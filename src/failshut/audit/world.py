@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When, among, both, either, equals
 from failshut.audit.route import Way
@@ -28,6 +28,14 @@ NEAR: dict[int, tuple[Prefix, ...]] = {
     ),
     6: tuple(ip_network(each) for each in ("::/127", "fc00::/7", "fe80::/10", "ff00::/8")),
 }
+
+
+# Numbers of linux/rtnetlink.h.
+_BROADCAST, _MULTICAST = 3, 5
+_GROUPS: dict[int, tuple[Scalar, ...]] = {4: (ip_network("224.0.0.0/4"),), 6: (ip_network("ff00::/8"),)}
+
+# Addresses of this machine alone: a program that is tied to a device can send there, and nobody answers.
+OWN: dict[int, tuple[Prefix, ...]] = {4: (ip_network("127.0.0.0/8"),), 6: (ip_network("::/127"),)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,8 @@ class World:
     levels: tuple[int, ...] = ()
     frames: Predicate = field(default_factory=Some)
     forwarded: Predicate = field(default_factory=Some)
+    # Which of the fields above nobody said and no rule tells.
+    assumed: tuple[str, ...] = ()
 
     @property
     def is_strict(self) -> bool:
@@ -102,6 +112,15 @@ def facts(way: Way, family: int) -> Predicate:
         # Beside the upper protocol the next header may be an extension header's number.
         extensions = (0, 43, 44, 50, 51, 60, 135, 139, 140)
         parts.append(either(among(Payload("ip6", "nexthdr"), extensions, When.START), same_protocol()))
+    if way is not Way.FRAME:
+        # Whoever writes frames may write anything there.
+        parts.append(FieldIn("ip version" if family == 4 else "ip6 version", 4, (family,)))
+    if way in (Way.OUTPUT, Way.FORWARD):
+        parts.append(either(equals(OIF, LOOPBACK), Not(_stays(family))))
+        # Only what comes in is told apart by whom its frame was for.
+        parts.append(FieldIn("pkttype", 8, (0,)))
+    if way is Way.OUTPUT:
+        parts += _kinds(family)
     parts += _icmp_states(family)
     parts += _by_way(way)
     return All(tuple(parts))
@@ -125,6 +144,25 @@ def _icmp_states(family: int) -> list[Predicate]:
         either(Not(both(tracked, FieldIn("l4proto", 8, (own,)))), FieldIn("later fragment", 1, (1,)), *ways),
         Not(both(tracked, FieldIn("l4proto", 8, (other,)))),
     ]
+
+
+def _kinds(family: int) -> list[Predicate]:
+    """Return what an address says of its kind: groups have a range of their own, and nobody's broadcast is on the internet."""
+    first = among(DADDR[family], _GROUPS[family], When.START)
+    group, everyone = (FieldIn("fib daddr type @output", 32, (each,)) for each in (_MULTICAST, _BROADCAST))
+    near = among(DADDR[family], tuple(NEAR[family]), When.START)
+    return [either(both(group, first), both(Not(group), Not(first))), either(Not(everyone), near)]
+
+
+def _stays(family: int) -> Predicate:
+    """Return that no device but loopback sends such a packet: to 0.0.0.0, or to a group of a scope within the machine (RFC 4291).
+
+    Source: ip_route_output_key_hash_rcu, ip6_finish_output2.
+    """
+    if family == 4:
+        return equals(DADDR[4], ip_address("0.0.0.0"))
+    scope = Binary(BitOp.AND, DADDR[6], 0xFF0E << 112)
+    return Is(Match(scope, 0xFF00 << 112))
 
 
 def _later(offset: Match) -> Predicate:

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from failshut.model.units import Endpoint
     from failshut.read.reading import Reading
 
+# What is longer is no ruleset: 100,000 rules have a tenth of it.
+_MOST = 128 << 20
 # Longer than this, and whoever waits is told how far it is.
 PATIENCE = 2.0
 
@@ -197,10 +200,14 @@ def _read(files: tuple[str, ...]) -> _Given:
 
 def _text(file: str) -> bytes:
     try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as source:
+            text = source.read(_MOST + 1)
     except OSError as error:
         code = Exit.UNKNOWN if isinstance(error, PermissionError) else Exit.USAGE
         raise Failure(f"{file}: {error.strerror}", exit_code=code) from error
+    if len(text) > _MOST:
+        raise Failure(f"{file}: this has more than {_MOST >> 20} MiB, and no ruleset has", exit_code=Exit.USAGE)
+    return text
 
 
 def _running() -> _Given:
@@ -246,7 +253,7 @@ def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, *, running
         said["endpoints"] = tuple(_endpoint(each) for each in asked["endpoints"])
     if asked["lan"]:
         said["lan"] = tuple(_prefix(each) for each in asked["lan"])
-    return replace(world, **said)
+    return replace(world, **said, assumed=tuple(each for each in world.assumed if each not in said))
 
 
 def _by_policy(ruleset: Ruleset, session: Session) -> World | None:

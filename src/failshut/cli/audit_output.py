@@ -63,7 +63,8 @@ def show_open(results: tuple[Result, ...], session: Session) -> None:
 
 
 def _world_line(world: World) -> str:
-    parts = [f"tunnel {', '.join(world.tunnels)}"]
+    unknown = " (assumed: no rule tells which device is one)" if "tunnels" in world.assumed else ""
+    parts = [f"tunnel {', '.join(world.tunnels)}{unknown}"]
     parts.append(f"endpoint {', '.join(map(str, world.endpoints)) or 'unknown'}")
     if world.lan:
         parts.append(f"local network {', '.join(map(str, world.lan))}")
@@ -169,6 +170,7 @@ def audit_json(
             "endpoints": [str(each) for each in world.endpoints],
             "lan": [str(each) for each in world.lan],
             "by_policy": world.is_strict,
+            "assumed": list(world.assumed),
         },
         "works": not any(each.answer is Answer.BROKEN for each in results),
         "opened": [

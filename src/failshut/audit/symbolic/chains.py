@@ -9,16 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from failshut.audit.fields import Load, load_of
-from failshut.audit.route import DEEPEST_JUMP, Stop, map_elements
-from failshut.audit.symbolic.formula import Bool, Number, as_bits, choose, conj, disj, neg
+from failshut.audit.nat import concerns, written
+from failshut.audit.route import DEEPEST_JUMP, Stop, map_elements, timed_elements
+from failshut.audit.symbolic.formula import Bool, Number, as_bits, choose, conj, disj, neg, within
 from failshut.audit.symbolic.space import Space
-from failshut.audit.symbolic.terms import Env, Scope, entry_conditions, matches, term
+from failshut.audit.symbolic.terms import Env, Scope, at_most, entry_conditions, matches, term
 from failshut.audit.words import NotUnderstoodError, number
 from failshut.model.ruleset import (
     Assign,
     ConnectionLimit,
     Counter,
     Duplicate,
+    Family,
     Forward,
     Jump,
     Left,
@@ -26,7 +28,6 @@ from failshut.model.ruleset import (
     Log,
     Match,
     Nat,
-    NatKind,
     Notrack,
     ObjectRef,
     Offload,
@@ -47,6 +48,8 @@ from failshut.model.ruleset import (
 
 # Beyond so many rules looked at (chains with something unknown are looked at once a call), a call may do anything.
 MOST_VISITS = 300_000
+# Beyond this, what comes next is taken for one thing that is not understood: nothing that it says would be sure.
+MOST_DOUBTS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +87,18 @@ class Chains:
         chain = stop.table.chain(name)
         if chain is None or place.count("/") > DEEPEST_JUMP or self.visits > MOST_VISITS:
             return self._anything(stop, place, env)
-        before = len(self.space.unknown)
+        before = self.space.guesses
         walk = _Walk(self, stop, name, env, place)
         for index, rule in enumerate(chain.rules):
             self.visits += 1
+            if self.space.doubts > MOST_DOUBTS:
+                walk.anything_from(index, rule)
+                break
             walk.rule(index, rule)
             if walk.over:
                 break
         result = walk.result()
-        if len(self.space.unknown) == before:
+        if self.space.guesses == before:
             self.memo[key] = result
         return result
 
@@ -142,6 +148,11 @@ class _Walk:
                     key = rule_key(self.stop.table, self.name, index)
                     self.chains.hits.setdefault(key, []).append(before)
                 return
+
+    def anything_from(self, index: int, rule: Rule) -> None:
+        """Take a rule and all that come after it for one that may do anything."""
+        text = "there is more that is not understood than can be computed with"
+        self._unknown(text, True, f"{prefix(self.stop)}{self.place}:{index}", rule)
 
     def result(self) -> Outcome:
         """Return the chain's outcome, after its last rule."""
@@ -200,7 +211,7 @@ class _Walk:
             case Assign():
                 return self._assign(statement, condition, place, rule), False
             case Nat():
-                self._nat(statement, condition)
+                condition = self._nat(statement, condition, place, rule)
                 self._take(Verdict.ACCEPT, condition)
                 return condition, True
             case Notrack():
@@ -208,7 +219,7 @@ class _Walk:
                     self._write("ct state", 32, condition, 64)
                 return condition, False
             case Duplicate() | Forward():
-                return self._copy(statement, condition)
+                return self._copy(statement, condition, place, rule)
             case Queue() | Synproxy():
                 accept = self._guess(place + "?accept", type(statement).__name__.lower(), rule)
                 self._take(Verdict.ACCEPT, conj([condition, accept]))
@@ -236,7 +247,9 @@ class _Walk:
             try:
                 self.chains.atoms[key] = matches(self._scope(), match)
             except NotUnderstoodError as reason:
-                return conj([self._is_there(match.left), self._guess(place, str(reason), rule)])
+                # An element that time takes away is there for a while: whatever passes by it does pass.
+                timed = timed_elements(self.stop.table, match) is not None
+                return conj([self._guess(place, str(reason), rule, benign=timed), at_most(self._scope(), match)])
         return self.chains.atoms[key]
 
     def _write(self, name: str, width: int, condition: Bool, new: Number) -> None:
@@ -327,18 +340,24 @@ class _Walk:
             return found.present, found.value & full if isinstance(found.value, int) else as_bits(found.value, load.width)
         return True, number(value, load.kind)  # type: ignore[arg-type] # what is no number is refused there
 
-    def _nat(self, nat: Nat, condition: Bool) -> None:
-        end = "d" if nat.kind in (NatKind.DNAT, NatKind.REDIRECT) else "s"
-        space = self.chains.space
-        if nat.address is not None or nat.kind in (NatKind.MASQUERADE, NatKind.REDIRECT):
-            for name, width in ((f"ip {end}addr", 32), (f"ip6 {end}addr", 128)):
-                self._write(name, width, condition, space.variable(f"nat {name}", width))
-        if nat.port is not None or end == "s":
-            self._write(f"{end}port", 16, condition, space.variable(f"nat {end}port", 16))
+    def _nat(self, nat: Nat, condition: Bool, place: str, rule: Rule) -> Bool:
+        """Translate; return for which packets. What the rule does not say is one field of the packet, or not known at all."""
+        condition = conj([condition, self._scope().has((("nfproto", concerns(nat)),))])
+        for each in written(nat):
+            free = self.chains.space.variable(f"nat {each.field}", each.width)
+            new = choose(within(free, [(each.low, each.high)]), free, each.low, each.width)
+            if not each.told:
+                new = choose(self._guess(f"{place} {each.field}", "what it is translated to", rule), new, each.low, each.width)
+            self._write(each.field, each.width, condition, new)
+        return condition
 
-    def _copy(self, statement: Statement, condition: Bool) -> tuple[Bool, bool]:
+    def _copy(self, statement: Statement, condition: Bool, place: str, rule: Rule) -> tuple[Bool, bool]:
         self._close()
-        self.copied.append(conj([self.reach, condition]))
+        passes: Bool = True
+        if self.stop.table.family is not Family.NETDEV:
+            # It is sent as a packet of its own: untracked, and past every chain of the output (nf_dup_ipv4).
+            passes = self._guess(f"{place}?copy", "what the rules say of the copy", rule)
+        self.copied.append(conj([self.reach, condition, passes]))
         if isinstance(statement, Forward):
             self._take(Verdict.DROP, condition)
             return condition, True

@@ -33,6 +33,10 @@ class Space:
     approximations: dict[str, Approximation] = field(default_factory=dict)
     limits: list[z3.BoolRef] = field(default_factory=list)
     large: dict[str, Large] = field(default_factory=dict)
+    # How often something unknown was met, new or not.
+    guesses: int = 0
+    # How much of it is no limiter.
+    doubts: int = 0
 
     def variable(self, name: str, width: int, kind: str = "number") -> z3.BitVecRef | int:
         """Return a field's value in the packet as it began."""
@@ -49,7 +53,9 @@ class Space:
 
     def anything(self, place: str, text: str, where: str, benign: bool = False) -> z3.BoolRef:
         """Return a fresh truth value for a place that was not understood."""
+        self.guesses += 1
         if place not in self.unknown:
+            self.doubts += not benign
             self.unknown[place] = z3.Bool(f"? {place}")
             self.approximations[place] = Approximation(place, text, where, benign)
         return self.unknown[place]

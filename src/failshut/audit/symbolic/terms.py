@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import z3
 
 from failshut.audit.fields import IFNAME, load_of, loads_of, membership
-from failshut.audit.route import holds_anything, map_elements, set_elements
+from failshut.audit.route import holds_anything, map_elements, set_elements, timed_elements
 from failshut.audit.symbolic.formula import Bool, Number, as_bits, choose, conj, disj, neg, same, within
 from failshut.audit.symbolic.large import MANY
 from failshut.audit.symbolic.space import Space
@@ -61,7 +61,7 @@ class Scope:
         return conj([within(self.read(name, _REQUIRED[name]), [(v, v) for v in values]) for name, values in requires])
 
 
-_REQUIRED = {"nfproto": 8, "ethertype": 16, "l4proto": 8, "later fragment": 1, "socket": 1, "ct state": 32}
+_REQUIRED = {"nfproto": 8, "ethertype": 16, "l4proto": 8, "later fragment": 1, "socket": 1, "ct state": 32, "icmp type": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def term(scope: Scope, left: object, right: object = None) -> Term:
         case Lookup(key, source):
             return _lookup(scope, key, source)
         case _:
-            load = load_of(left, right)
+            load = load_of(left, right, scope.table.family if scope.table else None)
             return Term(scope.has(load.requires), scope.read(load.name, load.width, load.kind), load.width, load.kind)
 
 
@@ -200,6 +200,16 @@ def _in_set(scope: Scope, match: Match, name: str) -> Bool:
         case Op.NE:
             return neg(found)
     raise NotUnderstoodError(f"an order of what is in {name}")
+
+
+def at_most(scope: Scope, match: Match) -> Bool:
+    """Return what a match that can't be followed needs all the same: the field, and to be in what its set began with."""
+    try:
+        left = term(scope, match.left, match.right)
+        elements = timed_elements(scope.table, match) if scope.table else None
+        return left.present if elements is None else conj([left.present, member(scope, left, elements)])
+    except NotUnderstoodError:
+        return True
 
 
 def _compared(scope: Scope, left: Term, elements: tuple[object, ...], op: Op) -> Bool:  # noqa: PLR0911 - one line an operator

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from failshut.audit.fields import IFNAME
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When
 from failshut.audit.route import Route, Stop, Way, device_listed, translates
-from failshut.audit.symbolic.chains import Chains
+from failshut.audit.symbolic.chains import Chains, prefix
 from failshut.audit.symbolic.formula import Bool, Number, choose, conj, disj, neg, same, within
 from failshut.audit.symbolic.space import Space
 from failshut.audit.symbolic.terms import Env, Scope, matches
@@ -153,7 +153,10 @@ def _known_connection(travel: _Travel, hook: Hook, stops: tuple[Stop, ...]) -> N
 def _called(travel: _Travel, stop: Stop) -> Bool:
     if stop.is_nat:
         return _first(travel)
-    if stop.base.device and stop.hook in (Hook.INGRESS, Hook.EGRESS):
+    if stop.on_devices:
+        if not stop.base.device:
+            where = f"{prefix(stop)}{stop.chain.name}"
+            return travel.chains.space.anything(f"{where}?device", "the device that a chain hangs on is not said", where)
         device = travel.read("iifname" if stop.hook is Hook.INGRESS else "oifname", 16, IFNAME)
         names = travel.chains.space.names
         return within(device, [(i, i) for i, name in enumerate(names) if device_listed(stop.base.device, name)])

@@ -175,6 +175,6 @@ _LINES: dict[str, Callable[[Cursor, _Block], None]] = {
     "counter": _counter,
     "elements": _elements,
     # How long it is kept in memory, and how: no packet's way depends on it.
-    **dict.fromkeys(("gc-interval", "policy", "auto-merge", "comment"), _skipped),
+    **dict.fromkeys(("gc-interval", "policy", "auto-merge", "comment", "last"), _skipped),
     **dict.fromkeys(("limit", "quota", "ct"), _stateful),
 }

@@ -1,0 +1,62 @@
+"""What a translation makes of an address or a port, as far as its rule says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from failshut.audit.words import NotUnderstoodError, interval
+from failshut.model.ruleset import Nat, NatKind, Range
+
+# What `redirect` sends local packets to (nf_nat_redirect.c). What comes in goes to the device's own address, which is as local.
+LOOPBACK = {"ip": 0x7F000001, "ip6": 1}
+_VERSION = {"ip": 4, "ip6": 6}
+_NFPROTO = {"ip": 2, "ip6": 10}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One field that a translation writes: any value between `low` and `high`. `told` is False when the rule does not say which."""
+
+    field: str
+    width: int
+    low: int
+    high: int
+    told: bool = True
+
+
+def concerns(nat: Nat) -> tuple[int, ...]:
+    """Return the `nfproto` of the packets that a translation is for: an address is of one IP version."""
+    version = getattr(nat.address.low if isinstance(nat.address, Range) else nat.address, "version", None)
+    families = [each for each in ("ip", "ip6") if version in (None, _VERSION[each]) and nat.family in ("", each)]
+    return tuple(_NFPROTO[each] for each in families)
+
+
+def written(nat: Nat) -> Iterator[Written]:
+    """Yield the fields that a translation writes."""
+    end = "d" if nat.kind in (NatKind.DNAT, NatKind.REDIRECT) else "s"
+    for family, width in (("ip", 32), ("ip6", 128)):
+        name = f"{family} {end}addr"
+        if nat.kind is NatKind.REDIRECT:
+            yield Written(name, width, LOOPBACK[family], LOOPBACK[family])
+        elif nat.kind is NatKind.MASQUERADE:
+            yield Written(name, width, 0, (1 << width) - 1)
+        elif nat.address is not None and _NFPROTO[family] in concerns(nat):
+            yield _address(name, width, nat.address)
+    if nat.port is not None or end == "s":
+        yield _port(f"{end}port", None if end == "s" else nat.port)
+
+
+def _address(name: str, width: int, said: object) -> Written:
+    low = said.low if isinstance(said, Range) else said
+    if isinstance(low, IPv4Address | IPv6Address | IPv4Network | IPv6Network):
+        return Written(name, width, *interval(said, "address"))  # type: ignore[arg-type] # an address, a prefix or a range of them
+    return Written(name, width, 0, (1 << width) - 1, told=False)
+
+
+def _port(name: str, said: object) -> Written:
+    try:
+        return Written(name, 16, *interval(said, "inet_service"))  # type: ignore[arg-type] # what is no port is refused there
+    except NotUnderstoodError:
+        return Written(name, 16, 0, 0xFFFF, told=said is None)

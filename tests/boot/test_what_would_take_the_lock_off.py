@@ -59,7 +59,8 @@ def test_flushes_by_another_tool_leak_nothing_and_the_lock_is_back(machine):
         machine.run("nft", "delete", "table", "netdev", "failshut")
         machine.hear_noise()
         assert is_whole(machine), status(machine)
-    with phase("a rule that accepts everything"):
+    with phase("a rule that accepts everything, and nobody who takes it out"):
+        assert machine.run("systemctl", "stop", "failshut-monitor").ok
         assert machine.run("nft", "insert rule inet failshut postrouting accept").ok
         machine.hear_noise()
         assert status(machine)["state"] == "drift"
@@ -68,9 +69,9 @@ def test_flushes_by_another_tool_leak_nothing_and_the_lock_is_back(machine):
 
 
 def test_without_the_guard_a_flush_leaks(machine):
-    """The control: the flushes above are seen to leak where nothing stands by."""
+    """The control: the flushes above are seen to leak where nothing stands by, and nobody watches."""
     arm(machine)
-    assert machine.run("systemctl", "stop", "failshut-guard", "wg-quick@wg0").ok
+    assert machine.run("systemctl", "stop", "failshut-monitor", "failshut-guard", "wg-quick@wg0").ok
     with machine.router.wire.phase("flushed"):
         assert machine.run("nft", "flush", "ruleset").ok
         machine.hear_noise()

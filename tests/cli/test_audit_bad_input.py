@@ -156,3 +156,17 @@ def test_two_saves_in_one_file_are_read_as_both(tmp_path):
     path.write_text(four + six.replace("OUTPUT DROP", "OUTPUT ACCEPT"))
 
     assert run(path).exit_code == Exit.LEAK
+
+
+@pytest.mark.parametrize("text", [b"", b"\x7fELF\x02\x00", b"Dear user,\n", b"*filter\n\xff\n"])
+def test_what_can_not_be_read_at_all_is_judged_by_nobody(tmp_path, text):
+    """Nothing is called a leak, nothing proved: usage, with the place."""
+    path = tmp_path / "rules"
+    path.write_bytes(text)
+
+    result = run(path)
+    said = json.loads(result.stdout)
+
+    assert result.exit_code == Exit.USAGE
+    assert [each["file"] for each in said["findings"]] == [str(path)]
+    assert "properties" not in said

@@ -89,6 +89,17 @@ def test_the_saves_of_both_families_may_stand_in_one_file():
 
 
 @pytest.mark.parametrize(
+    ("name", "family"),
+    [("rules.v6", Family.IP6), ("/etc/sysconfig/ip6tables", Family.IP6), ("rules.v4", Family.IP), ("/srv/ip6/rules", Family.IP)],
+)
+def test_a_save_that_fits_both_families_is_of_the_one_that_its_file_is_named_for(name, family):
+    """Without a header, and without an address: only the name says which restore it is for."""
+    reading = read_ruleset(b"*filter\n:OUTPUT DROP [0:0]\n-A OUTPUT -o wg0 -j ACCEPT\nCOMMIT\n", name)
+
+    assert [each.family for each in reading.ruleset.tables] == [family]
+
+
+@pytest.mark.parametrize(
     ("text", "place"),
     [
         (b"", (1, 1)),

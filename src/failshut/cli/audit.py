@@ -16,9 +16,10 @@ import click
 
 from failshut.audit.prover import why_not
 from failshut.cli.report_file import must_be_writable, this_machine, write_report
-from failshut.cli.session import Failure, Session, begin, report, session_options
+from failshut.cli.session import Failure, Session, begin, refuse, report, session_options
 from failshut.host.runs import remember
 from failshut.model.exits import Exit
+from failshut.model.finding import Code
 
 if TYPE_CHECKING:
     from failshut.audit.prove import Result
@@ -88,7 +89,7 @@ def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
     from failshut.audit.prove import audit, refuses_nothing  # noqa: PLC0415 - z3 is for this verb alone
     from failshut.cli import audit_output as output  # noqa: PLC0415
 
-    given = _read(asked["files"]) if asked["files"] else _running()
+    given = _read(asked["files"], session) if asked["files"] else _running()
     reading = given.reading
     world = _world(reading.ruleset, asked, session, running=not asked["files"])
     open_now = opened(reading.ruleset) if world.is_strict else ()
@@ -127,7 +128,7 @@ def _difference(asked: dict[str, Any], session: Session) -> Exit:
     from failshut.audit.granted import as_anything  # noqa: PLC0415
     from failshut.cli import audit_output as output  # noqa: PLC0415
 
-    old, new = (_read((each,)).reading for each in asked["diff"])
+    old, new = (_read((each,), session).reading for each in asked["diff"])
     report((*old.findings, *new.findings), session)
     # What may be in the lock's sets is the same for both.
     world = _world(new.ruleset, asked, session, running=False)
@@ -185,7 +186,7 @@ class _Given:
     rules: Callable[[], Rules]
 
 
-def _read(files: tuple[str, ...]) -> _Given:
+def _read(files: tuple[str, ...], session: Session) -> _Given:
     from failshut.read import read_ruleset  # noqa: PLC0415
     from failshut.read.joined import together  # noqa: PLC0415
 
@@ -195,7 +196,11 @@ def _read(files: tuple[str, ...]) -> _Given:
         return of_files(texts)
 
     texts = [(each, _text(each)) for each in files]
-    return _Given(together([read_ruleset(text, name) for name, text in texts]), rules)
+    reading = together([read_ruleset(text, name) for name, text in texts])
+    if any(each.code is Code.RULES_UNREADABLE for each in reading.findings):
+        # Nothing that an answer could be about.
+        refuse(reading.findings, session, "audit")
+    return _Given(reading, rules)
 
 
 def _text(file: str) -> bytes:

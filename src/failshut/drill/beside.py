@@ -19,7 +19,7 @@ def loadable(text: bytes, name: str) -> tuple[Loadable, ...]:
         case None:
             raise ValueError("it is neither what `iptables-save` nor what `nft list ruleset` prints")
         case Format.SAVE:
-            return tuple(Loadable(name, _SAVES[family], part) for part, family in saves_in(decoded))
+            return tuple(Loadable(name, _SAVES[family], part) for part, family in saves_in(decoded, name))
         case Format.JSON:
             return (Loadable(name, ("nft", "-j", "-f", "-"), decoded),)
         case Format.NFT:

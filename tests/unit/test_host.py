@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from failshut.host.links import underlay_devices
+from failshut.host.self import why_no_unit
 from failshut.host.wireguard import parse_dump
 from failshut.model.units import InterfaceName, Mark, Port
 
@@ -59,3 +60,17 @@ def test_a_port_has_sixteen_bits_and_is_not_zero(number):
     """0 would match nothing that is real and much that is not."""
     with pytest.raises(ValueError, match="port"):
         Port(number)
+
+
+def test_root_s_units_run_what_root_alone_may_change(tmp_path):
+    """A program in a home, or below a directory that others may write in, would let them become root."""
+    program = tmp_path / "bin/failshut"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+
+    assert why_no_unit("failshut") == ""
+    assert "home" in why_no_unit("/home/alice/failshut/.venv/bin/failshut")
+    if program.stat().st_uid == 0:
+        assert why_no_unit(f"{program} monitor") == ""
+    program.parent.chmod(0o777)
+    assert why_no_unit(str(program)) != ""

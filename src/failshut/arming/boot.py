@@ -29,7 +29,7 @@ from failshut.boot.places import (
 from failshut.host import systemd
 from failshut.host.files import remove_tree, sync_directory
 from failshut.host.run import Result
-from failshut.host.self import own_command
+from failshut.host.self import own_command, why_no_unit
 from failshut.model.plan import FileChange
 
 Report = Callable[[str], None]
@@ -73,6 +73,9 @@ def install(directory: Path, generation: str, report: Report, undo: contextlib.E
 
 def _watch(report: Report) -> None:
     """Start what sees and says. A failure is said and no more: the lock needs none of it, and may be the only thing that works."""
+    if reason := why_no_unit(own_command()):
+        report(f"nobody watches the lock, which holds all the same: {reason}; install failshut below /usr/local or /opt")
+        return
     done = (systemd.enable(WATCHING_UNITS), *map(systemd.start, WATCHING_UNITS))
     failed = next((each for each in done if not each.ok), None)
     if failed:
@@ -116,7 +119,7 @@ def start_guard() -> None:
     """Start them again, stopped for a disarming that failed."""
     if systemd.is_running() and Path(UNIT_DIRECTORY, GUARD_UNIT).exists():
         systemd.start(GUARD_UNIT)
-        for unit in WATCHING_UNITS:
+        for unit in WATCHING_UNITS if not why_no_unit(own_command()) else ():
             systemd.start(unit)
 
 

@@ -8,9 +8,9 @@ python=${PYTHON:-python3}
 # nftables wireguard-tools wireguard-go iproute2 util-linux: the lock and the lab. iptables: the guide's own rules, the drill's
 # control. dnsmasq-base udhcpc: a real DHCP server and client in the lab. python3-venv: the virtual environment. mmdebstrap
 # debian-archive-keyring systemd-container: the Debian machines that the boot tests build, check and boot. shellcheck: reads the
-# script that a boot runs. prometheus openssl: scrape the exporter, also over TLS.
+# script that a boot runs. prometheus openssl: scrape the exporter, also over TLS. dbus: a session bus for the notices' test.
 packages="nftables iptables wireguard-tools wireguard-go iproute2 util-linux procps make python3-venv dnsmasq-base udhcpc
-	mmdebstrap debian-archive-keyring systemd-container shellcheck prometheus openssl"
+	mmdebstrap debian-archive-keyring systemd-container shellcheck prometheus openssl dbus"
 
 as_root() {
 	if [ "$(id -u)" -eq 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else

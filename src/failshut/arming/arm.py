@@ -17,7 +17,7 @@ from failshut.arming.boot import install, missing_directories, seals, tidy
 from failshut.arming.compare import canonical_text, guarded_devices
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed, pointed, publish, stage
-from failshut.arming.kernel import kernel_listing, load
+from failshut.arming.kernel import kernel_listing, load, text_beside
 from failshut.arming.proof import must_be_proved
 from failshut.arming.routing import lines_of, put_back, route
 from failshut.arming.state import (
@@ -43,12 +43,12 @@ from failshut.model.plan import MarkChange, Plan, SysctlChange
 from failshut.model.policy import Policy
 
 Report = Callable[[str], None]
-_LOCK_PATH = Path("/run/failshut.lock")
+LOCK_PATH = Path("/run/failshut.lock")
 _PRIVATE_DIRECTORY, _PRIVATE_FILE = 0o700, 0o600
 
 
 @contextlib.contextmanager
-def one_at_a_time(path: Path = _LOCK_PATH, doing: str = "arming or disarming") -> Iterator[None]:
+def one_at_a_time(path: Path = LOCK_PATH, doing: str = "arming or disarming") -> Iterator[None]:
     """Refuse a second arm or disarm while one is at work. Raises `ArmingError` then, and without the privilege.
 
     Other work that must not run twice has a `path` of its own.
@@ -136,10 +136,10 @@ def confirm(report: Report, directory: Path = ARMED_DIRECTORY) -> Record:
 
 def _must_hold(record: Record) -> None:
     """Load the lock again if another program has put something else into the kernel since. Raises `ArmingError`."""
-    if canonical_text(kernel_listing().ruleset()) == record.canonical:
+    if text_beside(kernel_listing().ruleset(), record) == record.canonical:
         return
     run(["/bin/sh", LOADER])
-    if canonical_text(kernel_listing().ruleset()) == record.canonical:
+    if text_beside(kernel_listing().ruleset(), record) == record.canonical:
         return
     raise ArmingError("the kernel does not hold what was armed", help="wait until it is undone, then arm again")
 

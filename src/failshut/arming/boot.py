@@ -12,10 +12,21 @@ from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, collect, is_sealed, numbered, point, pointed
 from failshut.arming.undo import read_text, write
 from failshut.boot.artefacts import loader, router, systemd_files
-from failshut.boot.places import BOOT_UNIT, BOOT_UNIT_PATH, GUARD_UNIT, LOADER, ROUTER, UNIT_DIRECTORY, UNITS
+from failshut.boot.places import (
+    BOOT_UNIT,
+    BOOT_UNIT_PATH,
+    GUARD_UNIT,
+    LOADER,
+    REFRESH_UNIT,
+    ROUTER,
+    UNIT_DIRECTORY,
+    UNITS,
+    WATCHING_UNITS,
+)
 from failshut.host import systemd
 from failshut.host.files import sync_directory
 from failshut.host.run import Result
+from failshut.host.self import own_command
 from failshut.model.plan import FileChange
 
 Report = Callable[[str], None]
@@ -23,7 +34,7 @@ Report = Callable[[str], None]
 
 def boot_changes(*, with_systemd: bool) -> tuple[FileChange, ...]:
     """Return what must be written so that a boot loads the lock. Raises `ArmingError` for what can't be read."""
-    wanted = (loader(), router(), *(systemd_files() if with_systemd else ()))
+    wanted = (loader(), router(), *(systemd_files(own_command()) if with_systemd else ()))
     return tuple(FileChange(each.path, read_text(Path(each.path)), each.text, each.mode) for each in wanted)
 
 
@@ -49,11 +60,20 @@ def install(directory: Path, generation: str, report: Report, undo: contextlib.E
         report("telling systemd: the lock first, then the network")
         _must(systemd.reload_units(), "systemd does not read the units")
     if fresh:
-        undo.callback(systemd.disable, UNITS)
+        undo.callback(systemd.disable, (*UNITS, *WATCHING_UNITS))
     _must(systemd.enable(UNITS), "the boot unit can't be enabled")
     _must(systemd.start(BOOT_UNIT), "the boot unit does not start")
     _must(systemd.start(GUARD_UNIT), "the guard does not start")
     _must(systemd.reload(GUARD_UNIT), "the guard does not take over what has changed")
+    _watch(report)
+
+
+def _watch(report: Report) -> None:
+    """Start what sees and says. A failure is said and no more: the lock needs none of it, and may be the only thing that works."""
+    done = (systemd.enable(WATCHING_UNITS), *map(systemd.start, WATCHING_UNITS))
+    failed = next((each for each in done if not each.ok), None)
+    if failed:
+        report(f"nobody watches the lock, which holds all the same: {failed.complaint}")
 
 
 def _switch(directory: Path, generation: str, undo: contextlib.ExitStack) -> None:
@@ -84,15 +104,17 @@ def tell_guard() -> None:
 
 
 def leave_alone() -> None:
-    """Stop the guard, which would put back a lock that is taken off on purpose."""
+    """Stop the monitor and the guard, which would put back a lock that is taken off on purpose."""
     if systemd.is_running() and Path(UNIT_DIRECTORY, GUARD_UNIT).exists():
-        systemd.stop(GUARD_UNIT)
+        systemd.stop(*WATCHING_UNITS, GUARD_UNIT)
 
 
 def start_guard() -> None:
-    """Start the guard again that was stopped for a disarming that failed."""
+    """Start them again, stopped for a disarming that failed."""
     if systemd.is_running() and Path(UNIT_DIRECTORY, GUARD_UNIT).exists():
         systemd.start(GUARD_UNIT)
+        for unit in WATCHING_UNITS:
+            systemd.start(unit)
 
 
 def missing_directories() -> tuple[str, ...]:
@@ -108,7 +130,7 @@ def uninstall(report: Report, directories: Iterable[str]) -> None:
     _must_be_writable((*written, Path(ROUTER), Path(LOADER)))
     if any(path.exists() for path in written):
         report("taking the lock out of the boot")
-        systemd.disable(UNITS)
+        systemd.disable((*UNITS, *WATCHING_UNITS))
     # Drop-ins before the units that they require: in between, nothing requires what is not there.
     for path in (*reversed(written), Path(ROUTER), Path(LOADER)):
         if path.exists():
@@ -120,8 +142,8 @@ def uninstall(report: Report, directories: Iterable[str]) -> None:
     if with_systemd:
         systemd.reload_units()
         # Without its file it no longer refuses to be stopped.
-        systemd.stop(*UNITS)
-        systemd.forget(*UNITS)
+        systemd.stop(*WATCHING_UNITS, REFRESH_UNIT, *UNITS)
+        systemd.forget(*WATCHING_UNITS, REFRESH_UNIT, *UNITS)
 
 
 def _must_be_writable(paths: Iterable[Path]) -> None:

@@ -7,7 +7,12 @@ import re
 from collections.abc import Collection, Iterator
 
 from failshut.emit.nft import UnsupportedError, table_text
+from failshut.lower.egress import chain_name
 from failshut.model.ruleset import Chain, Family, Ruleset, Table
+from failshut.model.units import InterfaceName
+
+# Behind an empty line: a chain without a hook stands before them.
+_DEVICE_CHAIN = r'\n\tchain [^\n]* {{\n\t\t[^\n]* device "{name}" [^\n]*\n(?:\t\t[^\n]*\n)*\t}}\n'
 
 
 def canonical_text(ruleset: Ruleset) -> str:
@@ -47,9 +52,20 @@ def guarded_devices(ruleset: Ruleset) -> tuple[str, ...]:
 def without_devices(canonical: str, devices: Collection[str]) -> str:
     """Return a canonical text as the kernel has it without these devices: before Linux 6.16 a chain goes with its device."""
     for device in devices:
-        # Each behind an empty line: a chain without a hook stands before them.
-        chain = rf'\n\tchain [^\n]* {{\n\t\t[^\n]* device "{re.escape(device)}" [^\n]*\n(?:\t\t[^\n]*\n)*\t}}\n'
-        canonical = re.sub(chain, "", canonical)
+        canonical = re.sub(_DEVICE_CHAIN.format(name=re.escape(device)), "", canonical)
+    return canonical
+
+
+def without_later(canonical: str, wanted: str, devices: Collection[str]) -> str:
+    """Return a canonical text without the chains of `devices` that came after arming, as far as they are like the wanted ones."""
+    like = re.search(_DEVICE_CHAIN.format(name=r'([^"]+)'), wanted)
+    if like is None:
+        return canonical
+    named = str(like[1])
+    for device in devices:
+        chain = like[0].replace(f'device "{named}"', f'device "{device}"')
+        chain = chain.replace(f"chain {chain_name(InterfaceName(named))} ", f"chain {chain_name(InterfaceName(device))} ")
+        canonical = canonical.replace(chain, "")
     return canonical
 
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import contextlib
 
-from failshut.arming.compare import canonical_text, difference, stale_chains
+from failshut.arming.compare import (
+    canonical_text,
+    difference,
+    guarded_devices,
+    stale_chains,
+    without_devices,
+    without_later,
+)
 from failshut.arming.errors import ArmingError, from_nft
+from failshut.arming.state import Record
 from failshut.host import nft
+from failshut.host.links import all_links
 from failshut.model.plan import Plan
 from failshut.model.ruleset import Ruleset
 
@@ -32,6 +41,18 @@ def load(plan: Plan, before: nft.Listing, undo: contextlib.ExitStack) -> nft.Lis
         shown = "\n".join(changed[:20])
         raise ArmingError(f"the kernel does not hold what was loaded:\n{shown}", help="please report this with `nft --version`")
     return listing
+
+
+def text_beside(rules: Ruleset, record: Record | None) -> str:
+    """Return the kernel's canonical text to lay beside a record: without the layer under IP of devices that came after arming."""
+    actual = canonical_text(rules)
+    later = [each for each in guarded_devices(rules) if each not in record.guarded] if record else []
+    if record is None or not later:
+        return actual
+    there = {each["ifname"] for each in all_links()}
+    # What is left of one that has gone again holds nobody.
+    actual = without_devices(actual, [each for each in later if there and each not in there])
+    return without_later(actual, record.canonical, [each for each in later if each in there])
 
 
 def way_back(now: Ruleset, before: nft.Listing) -> str:

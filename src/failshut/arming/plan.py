@@ -21,6 +21,7 @@ from failshut.emit.wgquick import with_fwmark
 from failshut.host import nft, systemd
 from failshut.host.sysctl import read_sysctl
 from failshut.lower import lower
+from failshut.lower.egress import with_later
 from failshut.lower.routing import lower_routing
 from failshut.lower.sets import known_programs
 from failshut.lower.shut import guard
@@ -127,7 +128,11 @@ def _unrouted(rules: Collection[KernelRule] | None) -> Iterator[str]:
 def _staged(wanted: Ruleset, guarding: Ruleset, routing: Routing, policy: Policy, directory: Path) -> Iterator[FileChange]:
     base, egress = base_and_egress(wanted)
     head = HEADER.format(policy=policy.path) + "\n"
-    texts = {LOCK_FILE: emit(base), EGRESS_FILE: emit_by_device(egress), GUARD_FILE: emit_by_device(guarding)}
+    texts = {
+        LOCK_FILE: emit(base),
+        EGRESS_FILE: emit_by_device(with_later(egress)),
+        GUARD_FILE: emit_by_device(with_later(guarding)),
+    }
     for family in IpVersion:
         texts[f"{ROUTING_FILE}{family}"] = emit_rules(routing.of(family))
         texts[f"{OUTSIDE_FILE}{family}"] = emit_routes(routing.of(family))

@@ -142,6 +142,7 @@ def _held(listing: nft.Listing, drift: tuple[str, ...], which: Held, directory: 
         return which
     # Imported here, as in `_compared`: only a lock that is not the current one pays for it.
     from failshut.arming.compare import canonical_text  # noqa: PLC0415
+    from failshut.arming.kernel import text_beside  # noqa: PLC0415
     from failshut.lower.shut import everything  # noqa: PLC0415
     from failshut.model.ruleset import Family, Ruleset  # noqa: PLC0415
 
@@ -153,7 +154,7 @@ def _held(listing: nft.Listing, drift: tuple[str, ...], which: Held, directory: 
         earlier = load_record(directory / LAST_GOOD)
     except (ValueError, OSError):
         earlier = None
-    actual = canonical_text(rules)
+    actual = text_beside(rules, earlier)
     return Held.LAST_GOOD if earlier and actual == _expected(earlier, actual) else Held.OTHER
 
 
@@ -187,10 +188,11 @@ def _compared(listing: nft.Listing, record: Record | None) -> tuple[tuple[str, .
     if record and listing.texts == record.listing:
         return (), record.guarded
     # Imported here: the model and the emitter are a third of this verb's time, and needed only when something changed.
-    from failshut.arming.compare import canonical_text, difference, guarded_devices  # noqa: PLC0415
+    from failshut.arming.compare import difference, guarded_devices  # noqa: PLC0415
+    from failshut.arming.kernel import text_beside  # noqa: PLC0415 - as above
 
     rules = listing.ruleset()
-    actual = canonical_text(rules)
+    actual = text_beside(rules, record)
     return difference(actual, _expected(record, actual) if record else ""), guarded_devices(rules)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 
-from failshut.boot.places import GENERATOR, LOADER, ROUTER, UNIT_DIRECTORY, UNITS
+from failshut.boot.places import GENERATOR, LOADER, REFRESH_UNIT, ROUTER, UNIT_DIRECTORY, UNITS, WATCHING_UNITS
 from failshut.emit.nft import emit
 from failshut.lower.shut import everything, guard_everything
 
@@ -22,6 +22,8 @@ NETWORK_MANAGERS = (
 )
 # What sysctl.conf says, for the running kernel: by the path under /proc/sys.
 SYSCTLS = (("net/ipv4/conf/all/src_valid_mark", "1"),)
+# Where systemd itself finds programs (systemd.exec(5)): a package's /usr/bin, an administrator's /usr/local/bin.
+PROGRAM = "failshut"
 _EXECUTABLE, _READABLE = 0o755, 0o644
 
 
@@ -45,11 +47,18 @@ def router() -> BootFile:
     return BootFile(ROUTER, _source("route"), _EXECUTABLE)
 
 
-def systemd_files() -> tuple[BootFile, ...]:
-    """Return the units, the generator, the drop-ins, the udev rule and the settings of a machine that runs systemd."""
+def systemd_files(program: str = PROGRAM) -> tuple[BootFile, ...]:
+    """Return the units, the generator, the drop-ins, the udev rule and the settings of a machine that runs systemd.
+
+    `program` is the command line that runs failshut, for the units that watch; no other needs it.
+    """
     drop_in = _source("requires-the-lock.conf")
     return (
         *(BootFile(f"{UNIT_DIRECTORY}/{unit}", _source(unit)) for unit in UNITS),
+        *(
+            BootFile(f"{UNIT_DIRECTORY}/{unit}", _source(unit).replace("@PROGRAM@", program))
+            for unit in (REFRESH_UNIT, *WATCHING_UNITS)
+        ),
         BootFile(GENERATOR, _source("generator").replace("@EVERYTHING@\n", emit(everything())), _EXECUTABLE),
         *(_drop_in(manager, drop_in) for manager in (*NETWORK_MANAGERS, "wg-quick@.service")),
         _drop_in("nftables.service", _source("nftables.conf")),

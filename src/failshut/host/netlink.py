@@ -77,11 +77,12 @@ def ask(channel: socket.socket, kind: int, flags: int, body: bytes) -> Iterator[
     while True:
         datagram = channel.recv(LARGEST)
         yield from (answer for _, answer in messages(datagram))
-        if not dump or _ends(datagram):
+        if not dump or ends(datagram):
             return
 
 
-def _ends(datagram: bytes) -> bool:
+def ends(datagram: bytes) -> bool:
+    """Whether a datagram is the last of its answer."""
     at = 0
     while at + _HEADER.size <= len(datagram):
         length, kind, *_ = _HEADER.unpack_from(datagram, at)

@@ -8,6 +8,7 @@ and a DHCP client's broadcast.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from failshut.lower.link import BROADCAST, DHCP_RATE
@@ -31,6 +32,7 @@ from failshut.model.ruleset import (
     Op,
     Payload,
     Rule,
+    Ruleset,
     Table,
     Verdict,
 )
@@ -40,6 +42,8 @@ _ETHER_TYPE = Payload("ether", "type")
 # IEEE 802.1X and pre-authentication (802.11i): without them no Wi-Fi with a password.
 _EAPOL = AnySet((0x888E, 0x88C7))
 COUNTER = "under-ip"
+# Stands for a device that nobody knows yet, in the text from which its chain is made when it comes. The loader knows the name.
+LATER = InterfaceName("LATER-DEVICE")
 # In bytes, with the Ethernet header: an ARP packet has 42, padded 60. More would be a program's cargo.
 _SHORT = Match(Meta("length"), 64, Op.LE)
 # Spanning tree (IEEE 802.1D) and link aggregation (802.1AX): to groups that a bridge which speaks them keeps to itself; without
@@ -63,6 +67,19 @@ def egress_table(policy: Policy, facts: HostFacts) -> Table | None:
     devices = tuple(_device_chain(device) for device in held)
     admit = Chain("admit", tuple(_admit(policy, facts)))
     return Table(Family.NETDEV, NAME, (admit, *devices), counters=(COUNTER,))
+
+
+def with_later(ruleset: Ruleset) -> Ruleset:
+    """Return the ruleset with one more chain in each table under IP, for `LATER`: the others' like, under another name."""
+    return Ruleset(tuple(_with_later(each) for each in ruleset.tables))
+
+
+def _with_later(table: Table) -> Table:
+    for chain in table.chains:
+        if chain.base and chain.base.device:
+            later = replace(chain, name=chain_name(LATER), base=replace(chain.base, device=LATER))
+            return replace(table, chains=(*table.chains, later))
+    return table
 
 
 def chain_name(device: InterfaceName) -> str:

@@ -1,0 +1,30 @@
+"""`failshut monitor`: what failshut-monitor.service runs. It stays in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+
+from failshut.cli.session import Failure, begin, session_options
+from failshut.model.exits import Exit
+from failshut.monitor.service import AlreadyRunsError, Monitor
+
+
+@click.command("monitor")
+@session_options
+@click.pass_context
+def command(context: click.Context, /, **options: Any) -> None:
+    """Watch over an armed lock until it is stopped; failshut-monitor.service runs this.
+
+    What another program changes in the lock is put back and recorded with who did it; a device that comes later gets the layer
+    under IP; the tunnels' health is watched and said. The lock depends on none of it.
+    """
+    begin(context, options)
+    try:
+        asyncio.run(Monitor().run())
+    except AlreadyRunsError as error:
+        raise Failure("another monitor runs already", help="`systemctl status failshut-monitor`") from error
+    except PermissionError as error:
+        raise Failure("the kernel tells nobody but root of its rules", help="run it with sudo", exit_code=Exit.UNKNOWN) from error

@@ -1,0 +1,50 @@
+"""What is armed, as the monitor needs it: the sealed texts and the record of the generation that a boot would load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from failshut.arming.generations import CURRENT, EGRESS_FILE, LAST_GOOD, LOCK_FILE, is_sealed
+from failshut.arming.state import ARMED_DIRECTORY, PENDING_LINK, Record, load_record
+from failshut.monitor.listings import Table, table_of
+
+
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """One generation. `listed` is what nft said of each table right after it was loaded."""
+
+    generation: Path
+    record: Record
+    lock: str
+    egress: str
+    listed: Mapping[Table, str]
+
+    @property
+    def not_underlay(self) -> tuple[str, ...]:
+        """The interfaces that may be left by."""
+        return (*self.record.tunnels, *self.record.beside)
+
+
+def current_generation(directory: Path = ARMED_DIRECTORY, pending: Path = PENDING_LINK) -> Path | None:
+    """Return the directory that the loader would begin with; None when nothing is armed."""
+    links = (pending, directory / CURRENT, directory / LAST_GOOD)
+    return next((each.resolve() for each in links if each.is_symlink()), None)
+
+
+def load_armed(directory: Path = ARMED_DIRECTORY, pending: Path = PENDING_LINK) -> Armed | None:
+    """Return the first whole generation, in the loader's order; None when there is none whose record can be read too."""
+    for each in _candidates(directory, pending):
+        try:
+            record = load_record(each) if is_sealed(each) else None
+            if record:
+                lock, egress = ((each / name).read_text(encoding="utf-8") for name in (LOCK_FILE, EGRESS_FILE))
+                return Armed(each, record, lock, egress, {table_of(text): text for text in record.listing})
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _candidates(directory: Path, pending: Path) -> Iterator[Path]:
+    yield from (each.resolve() for each in (pending, directory / CURRENT, directory / LAST_GOOD) if each.is_symlink())

@@ -1,0 +1,388 @@
+"""Keeps the lock as it was armed: what another program changed is put back, and a new device gets the layer under IP.
+
+Two doorbells (`host.doorbells`), one worker. A table that is gone is loaded at once, without a look; everything else is looked at
+first, and what is as it should be is left alone, whoever loaded it. While `arm` or `disarm` is at work nothing is done.
+The guard (`boot/files/load`) puts back a lock that is gone by itself; whoever comes second finds it there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from failshut.arming.arm import LOCK_PATH
+from failshut.arming.state import ARMED_DIRECTORY
+from failshut.arming.status import State as Word
+from failshut.arming.status import read_status
+from failshut.boot.places import LOADER
+from failshut.host import doorbells, locks, nft
+from failshut.host.links import underlay_devices
+from failshut.host.run import Result, run
+from failshut.monitor.armed import Armed, current_generation, load_armed
+from failshut.monitor.author import describe
+from failshut.monitor.listings import (
+    Table,
+    can_be_later,
+    deviations,
+    devices_in,
+    for_devices,
+    own_devices,
+    table_of,
+    without_strangers,
+)
+from failshut.monitor.loading import Loader
+from failshut.monitor.places import Places, put
+from failshut.monitor.state import Kind, Lock
+
+_T = TypeVar("_T")
+Tell = Callable[[Kind, str, dict[str, str]], None]
+# In seconds: how long the kernel may take for a transaction; how often to look whether an arming has ended.
+_PATIENCE, _LOOK = 2.0, 0.05
+_LOCK_TEXT, _EGRESS_TEXT = "lock.nft", "egress.nft"
+_UNDER_IP: Table = ("netdev", nft.LOCK_NAME)
+# By the warm nft, then by the loader with its other locks, then only said.
+_WARM_TRIES, _TRIES = 2, 4
+_MOST_LATER = 64
+_UNKNOWN = {"process": "an unknown process", "pid": "0"}
+_WORDS = {Word.ARMED: Lock.ARMED, Word.DISARMED: Lock.DISARMED, Word.DRIFT: Lock.DRIFT, Word.UNKNOWN: Lock.UNKNOWN}
+
+
+@dataclass(slots=True)
+class _Drift:
+    """A change that was heard of and is not judged yet. `began` and `restored` on the monotonic clock."""
+
+    began: float
+    author: dict[str, str] = field(default_factory=lambda: dict(_UNKNOWN))
+    lines: tuple[str, ...] = ()
+    restored: float | None = None
+    tries: int = 0
+
+
+@dataclass(slots=True)
+class Keeper:
+    """The lock's keeper. `tell` hears of events, `changed` that something of what it knows is different."""
+
+    places: Places
+    tell: Tell
+    changed: Callable[[], None]
+    executor: Executor
+    lock: Lock = Lock.UNKNOWN
+    reason: str = ""
+    underlay: tuple[str, ...] = ()
+    under_ip: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
+    drifts: int = 0
+    restored_ms: float | None = None
+    armed: Armed | None = None
+    links: doorbells.Links = field(default_factory=doorbells.Links)
+    # Whether anything is known yet.
+    known: asyncio.Event = field(default_factory=asyncio.Event)
+    _rules: doorbells.Rules = field(default_factory=doorbells.Rules)
+    _loader: Loader = field(default_factory=Loader)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _settled: asyncio.Event = field(default_factory=asyncio.Event)
+    _to_check: set[Table] = field(default_factory=set)
+    _baseline: dict[Table, str] = field(default_factory=dict)
+    _drift: _Drift | None = None
+    _hooked: set[tuple[str, int]] = field(default_factory=set)
+    # When the kernel said that a device is there, by its name.
+    _news: dict[str, float] = field(default_factory=dict)
+    # What the loader was told; at first nobody knows what another monitor has left there.
+    _told: tuple[str, ...] | None = None
+    _files: dict[str, str] = field(default_factory=dict)
+    _strangers: str = ""
+    _link_socket: socket.socket | None = None
+    _rule_socket: socket.socket | None = None
+
+    async def run(self) -> None:
+        """Listen and keep until cancelled. Raises PermissionError without CAP_NET_ADMIN."""
+        loop = asyncio.get_running_loop()
+        self._rule_socket = doorbells.open_rules()
+        self._listen_to_links()
+        loop.add_reader(self._rule_socket, self._hear_rules)
+        self._loader.start()
+        self._check_everything()
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                await self._work()
+        finally:
+            loop.remove_reader(self._rule_socket)
+            self._rule_socket.close()
+            self._close_links()
+            self._loader.close()
+
+    def is_busy(self) -> bool:
+        """Whether `arm`, `disarm` or the timer that undoes an arming is at work."""
+        return locks.is_held(LOCK_PATH)
+
+    def _listen_to_links(self) -> None:
+        self._close_links()
+        self.links = doorbells.Links()
+        self._link_socket = doorbells.open_links()
+        asyncio.get_running_loop().add_reader(self._link_socket, self._hear_links)
+
+    def _close_links(self) -> None:
+        if self._link_socket:
+            asyncio.get_running_loop().remove_reader(self._link_socket)
+            self._link_socket.close()
+            self._link_socket = None
+
+    def _hear_links(self) -> None:
+        now = time.monotonic()
+        try:
+            if self._link_socket and self.links.receive(self._link_socket) and self.links.complete:
+                self._look_at_devices(now)
+        except doorbells.LostError:
+            self._listen_to_links()
+
+    def _hear_rules(self) -> None:
+        now = time.monotonic()
+        try:
+            for each in self._rules.receive(self._rule_socket) if self._rule_socket else ():
+                self._heard(each, now)
+        except doorbells.LostError:
+            self._check_everything()
+
+    def _heard(self, transaction: doorbells.Transaction, now: float) -> None:
+        ours = [each for each in transaction.changes if each.table == nft.LOCK_NAME and each.what != "element"]
+        if not ours:
+            return
+        fate = {(each.family, each.table): each.verb for each in ours if each.what == "table"}
+        gone = {table for table, verb in fate.items() if verb == "delete" and table in self._baseline}
+        if any(each.verb == "new" and each.what == "rule" for each in ours):
+            self._settled.set()
+            if self._drift:
+                self._drift.restored = now
+        self._to_check |= {(each.family, each.table) for each in ours}
+        if self._drift is None:
+            # At once: whoever it was may be gone in a moment.
+            self._drift = _Drift(now, describe(transaction))
+            # Before the look, which takes longer than the load.
+            if gone and not self.is_busy():
+                self._drift.tries = 1
+                self._put_back(gone)
+        self._wake.set()
+
+    def _check_everything(self) -> None:
+        self._to_check |= set(self._baseline)
+        self._wake.set()
+
+    def _look_at_devices(self, now: float) -> None:
+        """Have each underlay device held that is not yet; `now` is when the kernel told of it."""
+        if self.armed is None:
+            return
+        listed = self.links.listed()
+        there = {(each["ifname"], each["ifindex"]) for each in listed}
+        self.underlay = underlay_devices(listed, set(self.armed.not_underlay), self.armed.record.bridges)
+        self._hooked &= there
+        held = {name for name, _ in self._hooked}
+        new = [each for each in self.underlay if each not in held]
+        own = own_devices(self.armed.egress)
+        self._remember([each for each in self.underlay if each not in own])
+        self._write_texts()
+        if not self.armed.record.under_ip or not can_be_later(self.armed.egress):
+            new = []
+        fresh = [each for each in new if each not in self._news]
+        self._news = {each: self._news.get(each, now) for each in new}
+        if fresh and not self.is_busy():
+            self._load(_EGRESS_TEXT)
+        if fresh:
+            self._to_check.add(_UNDER_IP)
+            self._wake.set()
+
+    def _remember(self, later: Iterable[str]) -> None:
+        """Tell the loader, and through it the guard, of devices that nobody knew when the lock was armed."""
+        there = {each["ifname"] for each in self.links.listed()}
+        every = tuple(dict.fromkeys((*self.later, *later)))
+        kept = every if len(every) <= _MOST_LATER else tuple(each for each in every if each in there)[-_MOST_LATER:]
+        if kept == self._told:
+            return
+        self.later = self._told = kept
+        try:
+            put(self.places.later, "".join(f"{each}\n" for each in kept), 0o600)
+        except OSError as error:
+            self.tell(Kind.TROUBLE, f"{self.places.later} can't be written: {error.strerror}", {})
+        if (self.places.run / "guard/hold").exists():
+            self._in_background("/bin/sh", LOADER, "reguard")
+
+    async def _work(self) -> None:
+        if self.is_busy():
+            await asyncio.sleep(_LOOK)
+            self._wake.set()
+            return
+        await self._switch()
+        if self.armed is None:
+            self._to_check.clear()
+            self._drift = None
+            self._judge(*await self._ask_status())
+            return
+        if self._drift and self._drift.tries:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._settled.wait(), _PATIENCE)
+        await self._check()
+
+    async def _switch(self) -> None:
+        """Take over another generation when a boot would load another."""
+        if self.armed and current_generation() == self.armed.generation:
+            return
+        self.armed = await self._away(load_armed, ARMED_DIRECTORY)
+        self._baseline = dict(self.armed.listed) if self.armed else {}
+        self._to_check |= set(self._baseline)
+        self.later, self._news, self._hooked, self._files = (), {}, set(), {}
+        if self.links.complete:
+            self._look_at_devices(time.monotonic())
+
+    async def _check(self) -> None:
+        tables, self._to_check = self._to_check & set(self._baseline), set()
+        wrong = await self._deviations(tables)
+        self._notice_devices()
+        if not wrong:
+            self._is_right()
+            return
+        drift = self._drift = self._drift or _Drift(time.monotonic())
+        drift.lines = drift.lines or tuple(line for lines in wrong.values() for line in lines)
+        drift.tries += 1
+        self._judge(Lock.DRIFT, "another program changed the lock")
+        if self.is_busy():
+            drift.tries = 0
+        elif drift.tries <= _WARM_TRIES:
+            self._put_back(set(wrong))
+        elif drift.tries <= _TRIES:
+            await self._away(run, ["/bin/sh", LOADER])
+        else:
+            await self._settle_slowly()
+            return
+        self._to_check |= set(wrong)
+        self._wake.set()
+
+    async def _settle_slowly(self) -> None:
+        """Ask as `status` does: another nft may say the same in other words. What is wrong even so is said, and left."""
+        lock, reason = await self._ask_status()
+        if lock is Lock.ARMED:
+            listing = await self._away(nft.listing)
+            self._baseline = {table_of(text): text for text in listing.texts}
+            self._is_right()
+            return
+        drift, self._drift = self._drift, None
+        self._judge(lock, reason)
+        if drift:
+            self.tell(Kind.TROUBLE, f"the lock could not be put back: {reason}", drift.author)
+
+    async def _deviations(self, tables: Iterable[Table]) -> dict[Table, tuple[str, ...]]:
+        found: dict[Table, tuple[str, ...]] = {}
+        self._strangers = ""
+        there = {each["ifname"] for each in self.links.listed()}
+        for table in sorted(tables):
+            listed: Result = await self._away(run, ["nft", "--stateless", "--terse", "list", "table", *table])
+            if not listed.ok:
+                found[table] = (f"table {' '.join(table)} is gone",)
+            elif lines := deviations(self._baseline[table], listed.out, there):
+                found[table] = lines
+                self._strangers += without_strangers(self._baseline[table], listed.out)
+            if table == _UNDER_IP:
+                indices = {each["ifname"]: each["ifindex"] for each in self.links.listed()}
+                devices = devices_in(listed.out) if listed.ok else ()
+                self._hooked = {(each, indices[each]) for each in devices if each in indices}
+        self.under_ip = tuple(sorted(name for name, _ in self._hooked))
+        return found
+
+    def _notice_devices(self) -> None:
+        """Say which devices are held now that were not before."""
+        held = {name for name, _ in self._hooked}
+        for name, came in tuple(self._news.items()):
+            del self._news[name]
+            if self.armed and name in own_devices(self.armed.egress):
+                continue
+            if name in held:
+                ms = (time.monotonic() - came) * 1000
+                self.tell(
+                    Kind.DEVICE, f"{name} came after arming and has the layer under IP now", {"device": name, "ms": f"{ms:.1f}"}
+                )
+            else:
+                why = self._loader.complaint().splitlines()
+                self.tell(
+                    Kind.TROUBLE, f"frames below IP are not held on {name}: {why[0] if why else 'nft took no chain for it'}", {}
+                )
+
+    def _is_right(self) -> None:
+        drift, self._drift = self._drift, None
+        self._judge(Lock.ARMED, "")
+        # Without a try of ours nothing was wrong: the loader's own work, or an arming.
+        if drift is None or not drift.tries:
+            return
+        ended = drift.restored or time.monotonic()
+        self.drifts += 1
+        self.restored_ms = (ended - drift.began) * 1000
+        what = "; ".join(drift.lines) or "the lock was removed"
+        fields = {**drift.author, "what": what, "ms": f"{self.restored_ms:.1f}"}
+        self.tell(
+            Kind.DRIFT, f"{drift.author['process']} (pid {drift.author['pid']}) changed the lock; it is put back: {what}", fields
+        )
+        if not drift.lines:
+            # What goes beside the tunnel is known by elements that went with the table.
+            self._in_background("/bin/sh", LOADER, "programs")
+
+    async def ask(self) -> None:
+        """Judge as `failshut status` does: routing, and what the next boot would load, count too."""
+        if not self.is_busy() and self._drift is None:
+            self._judge(*await self._ask_status())
+
+    async def _ask_status(self) -> tuple[Lock, str]:
+        status = await self._away(read_status)
+        return _WORDS[status.state], status.reason
+
+    def _judge(self, lock: Lock, reason: str) -> None:
+        self.lock, self.reason = lock, reason
+        self.known.set()
+        self.changed()
+
+    def _put_back(self, tables: set[Table]) -> None:
+        self._settled.clear()
+        base = (_LOCK_TEXT,) if tables - {_UNDER_IP} else ()
+        self._load(*base, _EGRESS_TEXT)
+        # By themselves: what another program's rules refer to can't be taken out, and must not keep the rest from coming back.
+        if self._strangers:
+            self.executor.submit(nft.load, self._strangers)
+            self._strangers = ""
+
+    def _load(self, *names: str) -> None:
+        """Load the texts, each in a transaction: by the warm nft, else by one that is started."""
+        paths = [self.places.private / name for name in names]
+        if all(self._files.get(name) is not None for name in names) and self._loader.load(*paths):
+            return
+        for name in names:
+            self.executor.submit(nft.load, self._text(name))
+
+    def _text(self, name: str) -> str:
+        if self.armed is None:
+            return ""
+        there = {each["ifname"] for each in self.links.listed()}
+        return self.armed.lock if name == _LOCK_TEXT else for_devices(self.armed.egress, there, self.later)
+
+    def _write_texts(self) -> None:
+        """Lay out what the warm nft loads. What can't be written is handed to another nft when it is needed."""
+        for name in (_LOCK_TEXT, _EGRESS_TEXT):
+            text = self._text(name)
+            if self._files.get(name) == text:
+                continue
+            try:
+                self.places.private.mkdir(mode=0o700, parents=True, exist_ok=True)
+                put(self.places.private / name, text, 0o600)
+                self._files[name] = text
+            except OSError as error:
+                self._files.pop(name, None)
+                self.tell(Kind.TROUBLE, f"{self.places.private} can't be written: {error.strerror}", {})
+
+    def _in_background(self, *argv: str) -> None:
+        self.executor.submit(run, argv)
+
+    async def _away(self, work: Callable[..., _T], *arguments: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self.executor, work, *arguments)

@@ -1,0 +1,209 @@
+"""The service: one loop, one `State`. It keeps the lock, looks at the tunnels, and tells; it never takes anything off."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from failshut.host.notify import notify, watchdog_seconds
+from failshut.monitor.desktop import Desktop
+from failshut.monitor.health import ANXIOUS, CALM, Health, step
+from failshut.monitor.keeper import Keeper
+from failshut.monitor.notices import Limit, notice_of, with_held
+from failshut.monitor.outlets import Outlets
+from failshut.monitor.places import Places
+from failshut.monitor.state import Carries, Event, Kind, Lock, Reason, State, Tunnel
+from failshut.monitor.tunnels import Clock, Looker
+
+_MOST_EVENTS = 100
+# In seconds: how often everything is judged as `status` does, and how often a tunnel that stays down is refreshed.
+_WHOLE_LOOK, _REFRESH_AGAIN = 600.0, 300.0
+_REFRESHED = (Reason.NO_HANDSHAKE, Reason.BLOCKED)
+
+
+class AlreadyRunsError(Exception):
+    """Another monitor keeps this machine's lock."""
+
+
+@dataclass(slots=True)
+class Monitor:
+    """The whole of it. `state` is replaced, never changed."""
+
+    places: Places = field(default_factory=Places)
+    desktop: Desktop = field(default_factory=Desktop)
+    state: State = field(default_factory=State)
+    _health: dict[str, Health] = field(default_factory=dict)
+    _journal_limit: Limit = field(default_factory=lambda: Limit(most=20))
+    _desktop_limit: Limit = field(default_factory=Limit)
+    _troubles: dict[str, str] = field(default_factory=dict)
+    _refreshed: float = -_REFRESH_AGAIN
+    # Two: a slow desktop or resolver must not keep the lock waiting.
+    _keeping: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "keep"))
+    _looking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "look"))
+    _outlets: Outlets = field(init=False)
+    _keeper: Keeper = field(init=False)
+    _looker: Looker = field(default_factory=Looker)
+    _clock: Clock = field(default_factory=Clock)
+
+    def __post_init__(self) -> None:
+        self._outlets = Outlets(self.places)
+        self._keeper = Keeper(self.places, self.tell, self._publish, self._keeping)
+
+    async def run(self) -> None:
+        """Run until a signal ends it. Raises `AlreadyRunsError`, and PermissionError without CAP_NET_ADMIN."""
+        with contextlib.suppress(OSError):
+            self.places.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with self._alone():
+            work = [asyncio.ensure_future(each) for each in (self._keeper.run(), self._look(), self._live())]
+            self._end_on_signal(work)
+            self.tell(Kind.STARTED, "the monitor watches", {})
+            try:
+                await asyncio.gather(*work)
+            except asyncio.CancelledError:
+                self.tell(Kind.STOPPED, "the monitor stops; the lock stays as it is", {})
+                with contextlib.suppress(OSError):
+                    self.places.status.unlink()
+            finally:
+                for each in work:
+                    each.cancel()
+                self._keeping.shutdown(wait=False, cancel_futures=True)
+                self._looking.shutdown(wait=False, cancel_futures=True)
+
+    def tell(self, kind: Kind, message: str, fields: dict[str, str]) -> None:
+        """Take an event into the state, and say it wherever somebody may listen."""
+        event = Event(kind, time.time(), message, fields)
+        self.state = replace(self.state, events=(*self.state.events, event)[-_MOST_EVENTS:])
+        now = time.monotonic()
+        held = self._journal_limit.admit(str(kind), now)
+        if held is not None:
+            self._outlets.say(event, with_held(message, held))
+        self._in_trouble("events", self._outlets.record(event))
+        self._publish()
+        notice = notice_of(event)
+        held = self._desktop_limit.admit(notice.slot, now) if notice else None
+        if notice and held is not None:
+            shown = replace(notice, body=with_held(notice.body, held))
+            self._looking.submit(self.desktop.show, shown)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock file that says a monitor runs. Where /run can't be written there is none to hold, and that is no matter."""
+        try:
+            descriptor = os.open(self.places.alive, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            self._in_trouble("run", f"{self.places.alive} can't be written: {error.strerror}")
+            yield
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise AlreadyRunsError from error
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _end_on_signal(self, work: Sequence[asyncio.Future[None]]) -> None:
+        def end() -> None:
+            for each in work:
+                each.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, end)
+
+    def _publish(self) -> None:
+        keeper = self._keeper
+        self.state = replace(
+            self.state,
+            lock=keeper.lock,
+            reason=keeper.reason,
+            tunnels=tuple(each.tunnel for each in self._health.values()),
+            underlay=keeper.underlay,
+            under_ip=keeper.under_ip,
+            later=keeper.later,
+            drifts=keeper.drifts,
+            restored_ms=keeper.restored_ms,
+            troubles=tuple(each for each in self._troubles.values() if each),
+        )
+        self._in_trouble("status", self._outlets.publish(self.state))
+
+    def _in_trouble(self, what: str, complaint: str) -> None:
+        """Remember what does not work, and say it when it is new: not by the way that does not work."""
+        if self._troubles.get(what, "") == complaint:
+            return
+        self._troubles[what] = complaint
+        if complaint:
+            self._outlets.say(Event(Kind.TROUBLE, time.time(), complaint), complaint)
+
+    async def _live(self) -> None:
+        """Tell the service manager that it is alive, as often as it asks; judge everything anew now and then."""
+        notify("READY=1", "STATUS=watching")
+        await asyncio.sleep(1)
+        await self._keeper.ask()
+        every = watchdog_seconds()
+        last = time.monotonic()
+        while True:
+            notify("WATCHDOG=1", f"STATUS={self._summary()}")
+            await asyncio.sleep(min(every / 2 if every else _WHOLE_LOOK, _WHOLE_LOOK))
+            if time.monotonic() - last >= _WHOLE_LOOK:
+                last = time.monotonic()
+                await self._keeper.ask()
+
+    def _summary(self) -> str:
+        tunnels = ", ".join(f"{each.name} {each.carries}" for each in self.state.tunnels)
+        return f"lock {self.state.lock}; {tunnels or 'no tunnel'}; put back {self.state.drifts} time(s)"
+
+    async def _look(self) -> None:
+        """Look at the tunnels, seldom while they are well."""
+        await self._keeper.known.wait()
+        while True:
+            await self._look_once()
+            # At the start nobody is calm: the first looks decide.
+            await asyncio.sleep(CALM if all(each.is_calm for each in self._health.values()) else ANXIOUS)
+
+    async def _look_once(self) -> None:
+        if jump := self._clock.jumped():
+            self.tell(Kind.CLOCK, f"the clock was set by {jump:+.0f} s; ages are counted on", {"seconds": f"{jump:.0f}"})
+        armed = self._keeper.armed
+        names = armed.record.tunnels if armed and self._keeper.lock is not Lock.DISARMED else ()
+        flags = {each["ifname"]: each["flags"] for each in self._keeper.links.listed()}
+        suspected = [name for name, each in self._health.items() if not each.is_calm]
+        loop = asyncio.get_running_loop()
+        looks = await loop.run_in_executor(self._looking, self._looker.look, names, flags, suspected)
+        before, now = self._health, time.time()
+        self._health = {name: step(before.get(name, Health(Tunnel(name, since=now))), look, now) for name, look in looks.items()}
+        for name, health in self._health.items():
+            self._tell_change(before[name].tunnel.carries if name in before else Carries.UNKNOWN, health.tunnel)
+        self._publish()
+        self._refresh()
+
+    def _tell_change(self, before: Carries, tunnel: Tunnel) -> None:
+        if tunnel.carries is before:
+            return
+        fields = {"tunnel": tunnel.name, "reason": str(tunnel.reason)}
+        if tunnel.carries is Carries.DOWN:
+            self.tell(Kind.TUNNEL_DOWN, f"{tunnel.name} is down: {tunnel.reason}", fields)
+        elif before is Carries.DOWN:
+            self.tell(Kind.TUNNEL_UP, f"{tunnel.name} carries data again", fields)
+
+    def _refresh(self) -> None:
+        """Ask for the endpoints to be refreshed while a server is silent; a unit with the rights for that does it."""
+        silent = [each.tunnel.name for each in self._health.values() if each.tunnel.reason in _REFRESHED]
+        now = time.monotonic()
+        if not silent or now - self._refreshed < _REFRESH_AGAIN:
+            return
+        self._refreshed = now
+        try:
+            self.places.refresh.write_text(f"{' '.join(silent)}\n")
+        except OSError as error:
+            self._in_trouble("refresh", f"{self.places.refresh} can't be written: {error.strerror}")
+            return
+        self.tell(Kind.REFRESH, f"{', '.join(silent)}: the server is looked for again", {"tunnel": " ".join(silent)})

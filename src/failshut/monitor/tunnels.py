@@ -1,0 +1,157 @@
+"""Looks at the tunnels: what WireGuard says, then what is needed to tell why one carries nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from failshut.allowances.endpoints.decide import endpoint_of, wake_addresses
+from failshut.allowances.endpoints.handshake import wake
+from failshut.host import nft
+from failshut.host.run import run
+from failshut.host.wireguard import RunningPeer, RunningTunnel, running_tunnels
+from failshut.model.units import Endpoint
+from failshut.monitor.health import FRESH, Look
+from failshut.read.counts import counts
+
+_RESOLV_CONF = Path("/etc/resolv.conf")
+_DNS, _DNS_PATIENCE = 53, 2.0
+# The root's name servers: a question that every resolver answers from its memory, and that says nothing about who asks.
+_QUESTION = b"\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x01"
+# A clock that is this much off is said; less is a clock being disciplined. In seconds.
+JUMP = 10.0
+
+
+@dataclass(slots=True)
+class Clock:
+    """The wall clock beside one that never jumps and goes on while the machine sleeps."""
+
+    offset: float = field(default_factory=lambda: time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))
+
+    def jumped(self) -> float:
+        """Return by how many seconds the wall clock was set since it was last asked; 0 for less than `JUMP`."""
+        offset = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        by, self.offset = offset - self.offset, offset
+        return by if abs(by) >= JUMP else 0.0
+
+
+@dataclass(slots=True)
+class Looker:
+    """Remembers what the last look saw. A handshake's age is taken from when it was first seen, once it was: clocks are set."""
+
+    _seen: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _bytes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _refused: dict[Endpoint, int] = field(default_factory=dict)
+
+    def look(self, names: Collection[str], links: Mapping[str, Collection[str]], suspected: Collection[str]) -> dict[str, Look]:
+        """Look at the tunnels `names`. `links` are the flags of the devices there are; `suspected` are asked more thoroughly."""
+        running = running_tunnels()
+        return {name: self._one(name, running.get(name), links.get(name), suspected) for name in names}
+
+    def _one(self, name: str, tunnel: RunningTunnel | None, flags: Collection[str] | None, suspected: Collection[str]) -> Look:
+        if flags is None:
+            return Look(there=False, up=False)
+        if tunnel is None:
+            return self._other(name, "UP" in flags)
+        peer = max(tunnel.peers, key=lambda each: (each.handshake_at, bool(each.endpoint)), default=None)
+        received, sent = (sum(getattr(each, way) for each in tunnel.peers) for way in ("received", "sent"))
+        before_received, before_sent = self._bytes.get(name, (0, 0))
+        self._bytes[name] = (received, sent)
+        age = self._age(name, peer)
+        fresh = age is not None and age < FRESH
+        # Where something came in since the last look, nothing more needs to be asked.
+        quiet = received == before_received or name in suspected
+        unanswered = quiet and sent > before_sent
+        if not fresh and peer and "UP" in flags:
+            wake(name, peer.allowed)
+        routed = _routed(name, peer) if fresh and quiet else None
+        return Look(
+            up="UP" in flags,
+            handshake_age=age,
+            handshake_at=peer.handshake_at if peer else 0,
+            received=received,
+            sent=sent,
+            endpoint=peer.endpoint if peer else "",
+            network=None if fresh else _network(tunnel, peer),
+            refused=None if fresh else self._is_refused(peer),
+            routed=routed,
+            resolved=_resolves() if fresh and unanswered and routed else None,
+        )
+
+    def _other(self, name: str, up: bool) -> Look:
+        """Look at a tunnel that WireGuard knows nothing of (OpenVPN, or no privilege): there is only its device."""
+        return Look(up=up, wireguard=False, routed=None, handshake_at=self._seen.get(name, (0, 0.0))[0])
+
+    def _age(self, name: str, peer: RunningPeer | None) -> float | None:
+        if peer is None or not peer.handshake_at:
+            return None
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        last = self._seen.get(name)
+        if last is None:
+            # Never seen before: the wall clock's word, which can't be younger than now.
+            last = (peer.handshake_at, now - max(peer.handshake_age or 0, 0))
+        elif last[0] != peer.handshake_at:
+            last = (peer.handshake_at, now)
+        self._seen[name] = last
+        return now - last[1]
+
+    def _is_refused(self, peer: RunningPeer | None) -> bool:
+        """Whether the lock has refused packets to the peer's endpoint since the last look."""
+        endpoint = endpoint_of(peer.endpoint) if peer else None
+        if endpoint is None:
+            return False
+        listed = run(["nft", "--json", "list", "set", "inet", nft.LOCK_NAME, f"blocked{endpoint.address.version}"])
+        lines = counts((listed.out,)).blocked if listed.ok else ()
+        aim = (str(endpoint.address), int(endpoint.port))
+        packets = sum(each.packets for each in lines if (each.destination, each.port) == aim)
+        before, self._refused[endpoint] = self._refused.get(endpoint, packets), packets
+        return packets > before
+
+
+def _network(tunnel: RunningTunnel, peer: RunningPeer | None) -> bool:
+    endpoint = endpoint_of(peer.endpoint) if peer else None
+    if endpoint is None:
+        return True
+    mark = ["mark", str(int(tunnel.fwmark))] if tunnel.fwmark else []
+    return _route_to(str(endpoint.address), *mark) not in (None, tunnel.interface)
+
+
+def _routed(name: str, peer: RunningPeer | None) -> bool | None:
+    behind = next(wake_addresses(peer.allowed), None) if peer else None
+    return None if behind is None else _route_to(str(behind)) == name
+
+
+def _route_to(address: str, *words: str) -> str | None:
+    answer = run(["ip", "-j", "route", "get", address, *words])
+    try:
+        return str(json.loads(answer.out)[0]["dev"]) if answer.ok else None
+    except (ValueError, LookupError):
+        return None
+
+
+def _resolves() -> bool | None:
+    """Ask the system's resolver one question; None where there is none to ask. Outside the tunnel the lock refuses it."""
+    try:
+        lines = [line.split() for line in _RESOLV_CONF.read_text(errors="replace").splitlines()]
+    except OSError:
+        return None
+    servers = [words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1]
+    return any(_answers(each) for each in servers[:3]) if servers else None
+
+
+def _answers(server: str) -> bool:
+    number = os.urandom(2)
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.connect((server, _DNS))
+            sock.send(number + _QUESTION)
+            ready, _, _ = select.select([sock], [], [], _DNS_PATIENCE)
+            return bool(ready) and sock.recv(4096)[:2] == number
+    except OSError:
+        return False

@@ -24,6 +24,8 @@ from failshut.boot.places import LOADER
 from failshut.host import doorbells, locks, nft
 from failshut.host.links import underlay_devices
 from failshut.host.run import Result, run
+from failshut.lower.egress import chain_name
+from failshut.model.units import InterfaceName
 from failshut.monitor.armed import Armed, current_generation, load_armed
 from failshut.monitor.author import describe
 from failshut.monitor.listings import (
@@ -36,7 +38,7 @@ from failshut.monitor.listings import (
     table_of,
     without_strangers,
 )
-from failshut.monitor.loading import Loader
+from failshut.monitor.loading import Shelf
 from failshut.monitor.places import Places, put
 from failshut.monitor.state import Kind, Lock
 
@@ -48,7 +50,6 @@ _LOCK_TEXT, _EGRESS_TEXT = "lock.nft", "egress.nft"
 _UNDER_IP: Table = ("netdev", nft.LOCK_NAME)
 # By the warm nft, then by the loader with its other locks, then only said.
 _WARM_TRIES, _TRIES = 2, 4
-_MOST_LATER = 64
 _UNKNOWN = {"process": "an unknown process", "pid": "0"}
 _WORDS = {Word.ARMED: Lock.ARMED, Word.DISARMED: Lock.DISARMED, Word.DRIFT: Lock.DRIFT, Word.UNKNOWN: Lock.UNKNOWN}
 
@@ -72,6 +73,8 @@ class Keeper:
     tell: Tell
     changed: Callable[[], None]
     executor: Executor
+    # For what nothing waits for.
+    errands: Executor
     lock: Lock = Lock.UNKNOWN
     reason: str = ""
     underlay: tuple[str, ...] = ()
@@ -84,7 +87,6 @@ class Keeper:
     # Whether anything is known yet.
     known: asyncio.Event = field(default_factory=asyncio.Event)
     _rules: doorbells.Rules = field(default_factory=doorbells.Rules)
-    _loader: Loader = field(default_factory=Loader)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
     _to_check: set[Table] = field(default_factory=set)
@@ -95,10 +97,13 @@ class Keeper:
     _news: dict[str, float] = field(default_factory=dict)
     # What the loader was told; at first nobody knows what another monitor has left there.
     _told: tuple[str, ...] | None = None
-    _files: dict[str, str] = field(default_factory=dict)
+    _shelf: Shelf = field(init=False)
     _strangers: str = ""
     _link_socket: socket.socket | None = None
     _rule_socket: socket.socket | None = None
+
+    def __post_init__(self) -> None:
+        self._shelf = Shelf(self.places.private, self.errands)
 
     async def run(self) -> None:
         """Listen and keep until cancelled. Raises PermissionError without CAP_NET_ADMIN."""
@@ -106,7 +111,7 @@ class Keeper:
         self._rule_socket = doorbells.open_rules()
         self._listen_to_links()
         loop.add_reader(self._rule_socket, self._hear_rules)
-        self._loader.start()
+        self._shelf.nft.start()
         self._check_everything()
         try:
             while True:
@@ -117,7 +122,7 @@ class Keeper:
             loop.remove_reader(self._rule_socket)
             self._rule_socket.close()
             self._close_links()
-            self._loader.close()
+            self._shelf.nft.close()
 
     def is_busy(self) -> bool:
         """Whether `arm`, `disarm` or the timer that undoes an arming is at work."""
@@ -165,10 +170,10 @@ class Keeper:
         if self._drift is None:
             # At once: whoever it was may be gone in a moment.
             self._drift = _Drift(now, describe(transaction))
-            # Before the look, which takes longer than the load.
-            if gone and not self.is_busy():
-                self._drift.tries = 1
-                self._put_back(gone)
+        # Before the look, which takes longer than the load. Nothing of ours ever takes a table away: the count begins anew.
+        if gone and not self.is_busy():
+            self._drift.tries = 1
+            self._put_back(gone)
         self._wake.set()
 
     def _check_everything(self) -> None:
@@ -187,25 +192,26 @@ class Keeper:
         new = [each for each in self.underlay if each not in held]
         own = own_devices(self.armed.egress)
         self._remember([each for each in self.underlay if each not in own])
-        self._write_texts()
+        self._lay_out()
         if not self.armed.record.under_ip or not can_be_later(self.armed.egress):
             new = []
         fresh = [each for each in new if each not in self._news]
         self._news = {each: self._news.get(each, now) for each in new}
         if fresh and not self.is_busy():
-            self._load(_EGRESS_TEXT)
+            self._shelf.load(_EGRESS_TEXT)
         if fresh:
             self._to_check.add(_UNDER_IP)
             self._wake.set()
 
     def _remember(self, later: Iterable[str]) -> None:
         """Tell the loader, and through it the guard, of devices that nobody knew when the lock was armed."""
-        there = {each["ifname"] for each in self.links.listed()}
-        every = tuple(dict.fromkeys((*self.later, *later)))
-        kept = every if len(every) <= _MOST_LATER else tuple(each for each in every if each in there)[-_MOST_LATER:]
+        kept = tuple(later)
         if kept == self._told:
             return
         self.later = self._told = kept
+        # One that has gone, or belongs to a bridge of guests now, is let go where the table is looked at.
+        self._to_check.add(_UNDER_IP)
+        self._wake.set()
         try:
             put(self.places.later, "".join(f"{each}\n" for each in kept), 0o600)
         except OSError as error:
@@ -236,7 +242,7 @@ class Keeper:
         self.armed = await self._away(load_armed, ARMED_DIRECTORY)
         self._baseline = dict(self.armed.listed) if self.armed else {}
         self._to_check |= set(self._baseline)
-        self.later, self._news, self._hooked, self._files = (), {}, set(), {}
+        self.later, self._news, self._hooked = (), {}, set()
         if self.links.complete:
             self._look_at_devices(time.monotonic())
 
@@ -265,16 +271,16 @@ class Keeper:
 
     async def _settle_slowly(self) -> None:
         """Ask as `status` does: another nft may say the same in other words. What is wrong even so is said, and left."""
-        lock, reason = await self._ask_status()
-        if lock is Lock.ARMED:
-            listing = await self._away(nft.listing)
-            self._baseline = {table_of(text): text for text in listing.texts}
+        status = await self._away(read_status)
+        if status.listing.tables and not status.drift:
+            self._baseline = {table_of(text): text for text in status.listing.texts}
             self._is_right()
+            self._judge(_WORDS[status.state], status.reason)
             return
         drift, self._drift = self._drift, None
-        self._judge(lock, reason)
+        self._judge(_WORDS[status.state], status.reason)
         if drift:
-            self.tell(Kind.TROUBLE, f"the lock could not be put back: {reason}", drift.author)
+            self.tell(Kind.TROUBLE, f"the lock could not be put back: {status.reason}", drift.author)
 
     async def _deviations(self, tables: Iterable[Table]) -> dict[Table, tuple[str, ...]]:
         found: dict[Table, tuple[str, ...]] = {}
@@ -291,8 +297,17 @@ class Keeper:
                 indices = {each["ifname"]: each["ifindex"] for each in self.links.listed()}
                 devices = devices_in(listed.out) if listed.ok else ()
                 self._hooked = {(each, indices[each]) for each in devices if each in indices}
+                self._let_go(devices)
         self.under_ip = tuple(sorted(name for name, _ in self._hooked))
         return found
+
+    def _let_go(self, devices: Iterable[str]) -> None:
+        """Take the layer under IP off what is no way out any more: a guest's cable looks like one until it is in its bridge."""
+        wanted = {*own_devices(self.armed.egress), *self.later} if self.armed else set(devices)
+        for name in devices:
+            if name not in wanted:
+                self._hooked = {each for each in self._hooked if each[0] != name}
+                self._shelf.nft.tell(f"delete chain netdev {nft.LOCK_NAME} {chain_name(InterfaceName(name))}")
 
     def _notice_devices(self) -> None:
         """Say which devices are held now that were not before."""
@@ -307,7 +322,7 @@ class Keeper:
                     Kind.DEVICE, f"{name} came after arming and has the layer under IP now", {"device": name, "ms": f"{ms:.1f}"}
                 )
             else:
-                why = self._loader.complaint().splitlines()
+                why = self._shelf.nft.complaint().splitlines()
                 self.tell(
                     Kind.TROUBLE, f"frames below IP are not held on {name}: {why[0] if why else 'nft took no chain for it'}", {}
                 )
@@ -347,42 +362,22 @@ class Keeper:
     def _put_back(self, tables: set[Table]) -> None:
         self._settled.clear()
         base = (_LOCK_TEXT,) if tables - {_UNDER_IP} else ()
-        self._load(*base, _EGRESS_TEXT)
+        self._shelf.load(*base, _EGRESS_TEXT)
         # By themselves: what another program's rules refer to can't be taken out, and must not keep the rest from coming back.
         if self._strangers:
-            self.executor.submit(nft.load, self._strangers)
+            self.errands.submit(nft.load, self._strangers)
             self._strangers = ""
 
-    def _load(self, *names: str) -> None:
-        """Load the texts, each in a transaction: by the warm nft, else by one that is started."""
-        paths = [self.places.private / name for name in names]
-        if all(self._files.get(name) is not None for name in names) and self._loader.load(*paths):
-            return
-        for name in names:
-            self.executor.submit(nft.load, self._text(name))
-
-    def _text(self, name: str) -> str:
+    def _lay_out(self) -> None:
         if self.armed is None:
-            return ""
+            return
         there = {each["ifname"] for each in self.links.listed()}
-        return self.armed.lock if name == _LOCK_TEXT else for_devices(self.armed.egress, there, self.later)
-
-    def _write_texts(self) -> None:
-        """Lay out what the warm nft loads. What can't be written is handed to another nft when it is needed."""
-        for name in (_LOCK_TEXT, _EGRESS_TEXT):
-            text = self._text(name)
-            if self._files.get(name) == text:
-                continue
-            try:
-                self.places.private.mkdir(mode=0o700, parents=True, exist_ok=True)
-                put(self.places.private / name, text, 0o600)
-                self._files[name] = text
-            except OSError as error:
-                self._files.pop(name, None)
-                self.tell(Kind.TROUBLE, f"{self.places.private} can't be written: {error.strerror}", {})
+        texts = {_LOCK_TEXT: self.armed.lock, _EGRESS_TEXT: for_devices(self.armed.egress, there, self.later)}
+        if complaint := self._shelf.lay_out(texts):
+            self.tell(Kind.TROUBLE, complaint, {})
 
     def _in_background(self, *argv: str) -> None:
-        self.executor.submit(run, argv)
+        self.errands.submit(run, argv)
 
     async def _away(self, work: Callable[..., _T], *arguments: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self.executor, work, *arguments)

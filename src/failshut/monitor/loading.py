@@ -5,12 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from failshut.host import nft
+from failshut.monitor.places import put
 
 _PATH = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
 
 
-class Loader:
+class Warm:
     """Hands files to an `nft --interactive`, which is started anew when it has ended. Each file is a transaction."""
 
     def __init__(self) -> None:
@@ -37,8 +43,12 @@ class Loader:
 
     def load(self, *files: Path) -> bool:
         """Have it load `files`, in turn; False when it can't be told. The kernel's next transaction says whether it was taken."""
-        words = "".join(f'include "{each}"\n' for each in files).encode()
-        return self._tell(words) or (self.start() and self._tell(words))
+        return self.tell(*(f'include "{each}"' for each in files))
+
+    def tell(self, *commands: str) -> bool:
+        """Have it carry out nft commands, each a transaction; False when it can't be told."""
+        words = "".join(f"{each}\n" for each in commands).encode()
+        return self._write(words) or (self.start() and self._write(words))
 
     def complaint(self) -> str:
         """Return what it said since it was last asked."""
@@ -60,7 +70,7 @@ class Loader:
                     stream.close()
         self._nft = None
 
-    def _tell(self, words: bytes) -> bool:
+    def _write(self, words: bytes) -> bool:
         if self._nft is None or self._nft.stdin is None or self._nft.poll() is not None:
             return False
         try:
@@ -68,3 +78,37 @@ class Loader:
         except OSError:
             return False
         return True
+
+
+@dataclass(slots=True)
+class Shelf:
+    """Texts laid out as files for the warm nft. One that can't be laid out is handed to an nft of its own when it is needed."""
+
+    directory: Path
+    errands: Executor
+    nft: Warm = field(default_factory=Warm)
+    _texts: dict[str, str] = field(default_factory=dict)
+    _laid_out: dict[str, str] = field(default_factory=dict)
+
+    def lay_out(self, texts: Mapping[str, str]) -> str:
+        """Write those that are new, by their names; return what went wrong, or nothing."""
+        self._texts = dict(texts)
+        for name, text in texts.items():
+            if self._laid_out.get(name) == text:
+                continue
+            try:
+                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                put(self.directory / name, text, 0o600)
+            except OSError as error:
+                self._laid_out.pop(name, None)
+                return f"{self.directory} can't be written: {error.strerror}"
+            self._laid_out[name] = text
+        return ""
+
+    def load(self, *names: str) -> None:
+        """Have the texts loaded, in turn, each in a transaction."""
+        ready = all(self._laid_out.get(name) == self._texts.get(name, "") for name in names)
+        if ready and self.nft.load(*(self.directory / name for name in names)):
+            return
+        for name in names:
+            self.errands.submit(nft.load, self._texts.get(name, ""))

@@ -44,9 +44,10 @@ class Monitor:
     _desktop_limit: Limit = field(default_factory=Limit)
     _troubles: dict[str, str] = field(default_factory=dict)
     _refreshed: float = -_REFRESH_AGAIN
-    # Two: a slow desktop or resolver must not keep the lock waiting.
+    # Apart: a slow desktop or resolver must not keep the lock waiting.
     _keeping: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "keep"))
     _looking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "look"))
+    _errands: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "errand"))
     _outlets: Outlets = field(init=False)
     _keeper: Keeper = field(init=False)
     _looker: Looker = field(default_factory=Looker)
@@ -54,7 +55,7 @@ class Monitor:
 
     def __post_init__(self) -> None:
         self._outlets = Outlets(self.places)
-        self._keeper = Keeper(self.places, self.tell, self._publish, self._keeping)
+        self._keeper = Keeper(self.places, self.tell, self._publish, self._keeping, self._errands)
 
     async def run(self) -> None:
         """Run until a signal ends it. Raises `AlreadyRunsError`, and PermissionError without CAP_NET_ADMIN."""
@@ -73,8 +74,8 @@ class Monitor:
             finally:
                 for each in work:
                     each.cancel()
-                self._keeping.shutdown(wait=False, cancel_futures=True)
-                self._looking.shutdown(wait=False, cancel_futures=True)
+                for pool in (self._keeping, self._looking, self._errands):
+                    pool.shutdown(wait=False, cancel_futures=True)
 
     def tell(self, kind: Kind, message: str, fields: dict[str, str]) -> None:
         """Take an event into the state, and say it wherever somebody may listen."""

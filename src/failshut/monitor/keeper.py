@@ -197,11 +197,15 @@ class Keeper:
             new = []
         fresh = [each for each in new if each not in self._news]
         self._news = {each: self._news.get(each, now) for each in new}
-        if fresh and not self.is_busy():
-            self._shelf.load(_EGRESS_TEXT)
         if fresh:
-            self._to_check.add(_UNDER_IP)
-            self._wake.set()
+            self._hold_news()
+
+    def _hold_news(self) -> None:
+        if not self.is_busy():
+            self._settled.clear()
+            self._shelf.load(_EGRESS_TEXT)
+        self._to_check.add(_UNDER_IP)
+        self._wake.set()
 
     def _remember(self, later: Iterable[str]) -> None:
         """Tell the loader, and through it the guard, of devices that nobody knew when the lock was armed."""
@@ -230,7 +234,7 @@ class Keeper:
             self._drift = None
             self._judge(*await self._ask_status())
             return
-        if self._drift and self._drift.tries:
+        if self._news or (self._drift and self._drift.tries):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._settled.wait(), _PATIENCE)
         await self._check()
@@ -310,22 +314,21 @@ class Keeper:
                 self._shelf.nft.tell(f"delete chain netdev {nft.LOCK_NAME} {chain_name(InterfaceName(name))}")
 
     def _notice_devices(self) -> None:
-        """Say which devices are held now that were not before."""
-        held = {name for name, _ in self._hooked}
+        """Say which devices are held now that were not before; try again with those that are not, for a while."""
+        held, now = {name for name, _ in self._hooked}, time.monotonic()
+        known = own_devices(self.armed.egress) if self.armed else ()
         for name, came in tuple(self._news.items()):
-            del self._news[name]
-            if self.armed and name in own_devices(self.armed.egress):
-                continue
             if name in held:
-                ms = (time.monotonic() - came) * 1000
-                self.tell(
-                    Kind.DEVICE, f"{name} came after arming and has the layer under IP now", {"device": name, "ms": f"{ms:.1f}"}
-                )
-            else:
-                why = self._shelf.nft.complaint().splitlines()
-                self.tell(
-                    Kind.TROUBLE, f"frames below IP are not held on {name}: {why[0] if why else 'nft took no chain for it'}", {}
-                )
+                del self._news[name]
+                fields = {"device": name, "ms": f"{(now - came) * 1000:.1f}"}
+                if name not in known:
+                    self.tell(Kind.DEVICE, f"{name} came after arming and has the layer under IP now", fields)
+            elif now - came > _PATIENCE:
+                del self._news[name]
+                why = self._shelf.nft.complaint().splitlines() or ["nft took no chain for it"]
+                self.tell(Kind.TROUBLE, f"frames below IP are not held on {name}: {why[0]}", {"device": name})
+        if self._news:
+            self._hold_news()
 
     def _is_right(self) -> None:
         drift, self._drift = self._drift, None

@@ -42,10 +42,10 @@ class Watched(Connected):
         self.adopt_tunnel("\n".join(['[tunnel.wg0]\nconfig = "/etc/wireguard/wg0.conf"', *lines, ""]))
         self.must(*FAILSHUT, "arm")
 
-    def watch_lock(self, env: dict[str, str] | None = None) -> None:
+    def watch_lock(self, every: float = 1) -> None:
         """Start the monitor, and wait until it has found the lock armed."""
         self.run("rm", "-f", f"{RUN}/status.json")
-        argv = ["setpriv", "--pdeathsig", "KILL", *self._inside((*FAILSHUT, "monitor"), env)]
+        argv = ["setpriv", "--pdeathsig", "KILL", *self._inside((*FAILSHUT, "monitor", "--every", str(every)))]
         self._monitor = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self.await_status(lock="armed")
 
@@ -57,6 +57,19 @@ class Watched(Connected):
         said = self._monitor.communicate(timeout=20)[1]
         self._monitor = None
         return said
+
+    def tidy(self) -> None:
+        """Take away what a test plugged in, and have the lock as it was armed."""
+        self.leave_unwatched()
+        for device in self.devices() - {"lo", "eth0", "wg0", "sit0"}:
+            self.run("ip", "link", "del", device)
+        self.run("rm", "-rf", RUN)
+        self.run("nft", "flush", "ruleset")
+        self.must(*FAILSHUT, "arm")
+
+    def devices(self) -> set[str]:
+        """Return the devices that are there."""
+        return {each["ifname"] for each in json.loads(self.must("ip", "-j", "link"))}
 
     @property
     def monitor(self) -> int:

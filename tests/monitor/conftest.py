@@ -8,11 +8,18 @@ from grouped import needs_programs
 from watched import Watched
 
 
-@pytest.fixture
-def watched():
-    """An armed machine with a working tunnel and the monitor up; gone when the test ends."""
+@pytest.fixture(scope="module")
+def lab():
+    """A connected machine whose tunnel works, armed."""
     needs_programs()
     with Watched() as private:
         private.arm()
-        private.watch_lock()
         yield private
+
+
+@pytest.fixture
+def watched(lab):
+    """The lab with the monitor up, as if nothing had been before."""
+    lab.watch_lock()
+    yield lab
+    lab.tidy()

@@ -9,13 +9,15 @@ import click
 
 from failshut.cli.session import Failure, begin, session_options
 from failshut.model.exits import Exit
+from failshut.monitor.health import CALM
 from failshut.monitor.service import AlreadyRunsError, Monitor
 
 
 @click.command("monitor")
+@click.option("--every", type=click.FloatRange(min=0.5), default=CALM, metavar="SECONDS", help=f"Between two looks [{CALM:g}].")
 @session_options
 @click.pass_context
-def command(context: click.Context, /, **options: Any) -> None:
+def command(context: click.Context, /, every: float, **options: Any) -> None:
     """Watch over an armed lock until it is stopped; failshut-monitor.service runs this.
 
     What another program changes in the lock is put back and recorded with who did it; a device that comes later gets the layer
@@ -23,7 +25,7 @@ def command(context: click.Context, /, **options: Any) -> None:
     """
     begin(context, options)
     try:
-        asyncio.run(Monitor().run())
+        asyncio.run(Monitor(every=every).run())
     except AlreadyRunsError as error:
         raise Failure("another monitor runs already", help="`systemctl status failshut-monitor`") from error
     except PermissionError as error:

@@ -152,7 +152,9 @@ class Rules:
                 if kind == _SUBSYSTEM << 8 | _NEW_GENERATION:
                     yield self._ended(attributes(body[_NFGEN:]))
                 elif kind >> 8 == _SUBSYSTEM and (known := _VERBS.get(kind & 0xFF)):
-                    self._take(Change(*known, _FAMILIES.get(body[0], str(body[0])), _text(attributes(body[_NFGEN:]).get(_TABLE_NAME, b""))))
+                    self._take(
+                        Change(*known, _FAMILIES.get(body[0], str(body[0])), _text(attributes(body[_NFGEN:]).get(_TABLE_NAME, b"")))
+                    )
 
     def _take(self, change: Change) -> None:
         # A hundred thousand elements are one change.

@@ -37,6 +37,8 @@ class Monitor:
     """The whole of it. `state` is replaced, never changed."""
 
     places: Places = field(default_factory=Places)
+    # In seconds: between two looks at tunnels that are well.
+    every: float = CALM
     desktop: Desktop = field(default_factory=Desktop)
     state: State = field(default_factory=State)
     _health: dict[str, Health] = field(default_factory=dict)
@@ -168,7 +170,8 @@ class Monitor:
         while True:
             await self._look_once()
             # At the start nobody is calm: the first looks decide.
-            await asyncio.sleep(CALM if all(each.is_calm for each in self._health.values()) else ANXIOUS)
+            calm = all(each.is_calm for each in self._health.values())
+            await asyncio.sleep(self.every if calm else min(ANXIOUS, self.every))
 
     async def _look_once(self) -> None:
         if jump := self._clock.jumped():

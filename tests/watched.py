@@ -44,10 +44,14 @@ class Watched(Connected):
 
     def watch_lock(self, every: float = 1) -> None:
         """Start the monitor, and wait until it has found the lock armed."""
+        self.start_monitor(every)
+        self.await_status(lock="armed")
+
+    def start_monitor(self, every: float = 1) -> None:
+        """Start the monitor."""
         self.run("rm", "-f", f"{RUN}/status.json")
         argv = ["setpriv", "--pdeathsig", "KILL", *self._inside((*FAILSHUT, "monitor", "--every", str(every)))]
         self._monitor = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        self.await_status(lock="armed")
 
     def leave_unwatched(self, *, kill: bool = False) -> str:
         """End the monitor; return what it said on standard error, where its journal is in a sandbox."""

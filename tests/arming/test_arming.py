@@ -375,3 +375,14 @@ def test_wg_quick_gives_the_tunnel_its_mark_back_after_every_restart(sandbox, al
         down = sandbox.run("wg-quick", "down", "wg0")
         assert down.returncode == 0, down.stderr
     assert state(sandbox) == ("armed", 0)
+
+
+def test_the_mark_that_arming_writes_into_a_config_is_no_change_of_the_policy(sandbox):
+    """`refresh` arms only what the user armed; it must not take arming's own line for something else."""
+    sandbox.adopt_example()
+    sandbox.failshut("arm")
+
+    refreshed = sandbox.failshut("refresh")
+
+    assert "is not what was armed" not in refreshed.stderr
+    assert "wg0 is down" in refreshed.stdout

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+import notification_daemon
 from boot.living import arm, assert_that_nothing_leaked_once_armed, status, use
 from boot.machine import Address, Machine
 from boot.roots import BOOKWORM
 
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.timeout(600),
-    pytest.mark.parametrize("machine", [Address.STATIC], indirect=True, ids=["static"]),
-    pytest.mark.parametrize("tree", [BOOKWORM], indirect=True, ids=["bookworm"]),
-]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 TIMES = 15
 # systemd itself would refuse so many starts.
 _RESTART = "for each in $(seq %d); do systemctl reset-failed nftables; systemctl restart nftables || exit; done"
 _FLUSH = "for each in $(seq %d); do nft flush ruleset; sleep 0.02; done"
 _IPTABLES = "for each in $(seq %d); do iptables -F; iptables -P OUTPUT ACCEPT; ip6tables -F; done"
+
+
+# A user's session bus as a login makes it, and on it something that shows notices.
+_SESSION = """
+useradd --uid 1000 someone
+install -d -m 700 -o 1000 -g 1000 /run/user/1000
+systemd-run --quiet --uid=1000 --unit=bus dbus-daemon --session --nofork --nopidfile --address=unix:path=/run/user/1000/bus
+until [ -S /run/user/1000/bus ]; do sleep 0.05; done
+systemd-run --quiet --uid=1000 --unit=screen --setenv=PYTHONPATH=/opt/failshut/lib sh -c \\
+	'exec python3 /usr/local/lib/notification_daemon.py /run/user/1000/bus >/run/user/1000/said'
+"""
 
 
 def watches(machine: Machine) -> bool:
@@ -34,6 +42,8 @@ def events(machine: Machine) -> list[dict]:
     return [json.loads(line) for line in machine.run("cat", "/run/failshut/events.jsonl").out.splitlines()]
 
 
+@pytest.mark.parametrize("machine", [Address.STATIC], indirect=True, ids=["static"])
+@pytest.mark.parametrize("tree", [BOOKWORM], indirect=True, ids=["bookworm"])
 def test_with_the_monitor_up_and_then_killed_nothing_that_other_tools_do_leaks(machine):
     phase = machine.router.wire.phase
     arm(machine)
@@ -67,3 +77,36 @@ def test_with_the_monitor_up_and_then_killed_nothing_that_other_tools_do_leaks(m
         machine.power_off()
 
     assert_that_nothing_leaked_once_armed(machine)
+
+
+def test_the_sandboxed_monitor_holds_a_new_device_looks_for_the_server_and_tells_the_user(quiet_machine):
+    """What needs rights: the packet filter, the unit that refreshes, and another user's session bus. Then it is taken off whole."""
+    machine = quiet_machine
+    machine.write("/usr/local/lib/notification_daemon.py", Path(notification_daemon.__file__).read_text())
+    assert machine.run("sh", "-ec", _SESSION).ok
+    assert machine.eventually("grep", "-q", "ready", "/run/user/1000/said"), machine.journal()
+    armed = machine.run("failshut", "arm")
+    assert armed.ok, armed.complaint
+    assert watches(machine), machine.journal()
+    assert status(machine)["monitor"]
+
+    assert machine.run("sh", "-ec", "ip link add usb0 type veth peer name far; ip link set far up; ip link set usb0 up").ok
+    assert machine.eventually("nft", "list", "chain", "netdev", "failshut", "egress-usb0"), machine.journal()
+    # Reading another's table is free; writing is the guard's alone.
+    assert machine.eventually("nft", "list", "chain", "netdev", "failshut-guard", "egress-usb0"), machine.journal()
+    assert status(machine)["state"] == "armed"
+
+    assert machine.run("wg-quick", "down", "wg0").ok
+    assert machine.eventually("grep", "-q", "Locked: the tunnel is down", "/run/user/1000/said"), machine.journal()
+    assert machine.run("sh", "-c", "echo wg0 >/run/failshut/refresh").ok
+    assert machine.eventually("sh", "-c", "journalctl --unit failshut-refresh | grep -q wg0"), machine.journal()
+
+    killed = machine.run("systemctl", "kill", "--signal=KILL", "failshut-monitor")
+    assert killed.ok
+    assert machine.eventually("sh", "-c", "failshut status --json | grep -q '\"monitor\": true'"), machine.journal()
+    assert machine.run("failshut", "disarm", "--yes").ok
+    left = machine.run(
+        "sh", "-c", "systemctl list-unit-files 'failshut*' --no-legend; ls /etc/systemd/system/*/failshut* /run/failshut"
+    )
+    assert "failshut-" not in left.out, left
+    assert machine.run("nft", "list", "tables").out.count("failshut") == 0

@@ -32,7 +32,7 @@ from failshut.arming.state import (
 )
 from failshut.arming.undo import make_directory, unwritable, write
 from failshut.boot.places import LOADER
-from failshut.emit.wgquick import TAG
+from failshut.emit.wgquick import TAG, fwmark_of_ours
 from failshut.host import nft, programs
 from failshut.host.files import remove_tree, write_atomically
 from failshut.host.run import run
@@ -40,7 +40,7 @@ from failshut.host.sysctl import set_sysctl
 from failshut.host.wireguard import set_fwmark
 from failshut.lower.sets import known_programs
 from failshut.model.plan import MarkChange, Plan, SysctlChange
-from failshut.model.policy import Policy
+from failshut.model.policy import DEFAULT_FWMARK, Policy, Tunnel
 
 Report = Callable[[str], None]
 LOCK_PATH = Path("/run/failshut.lock")
@@ -222,7 +222,7 @@ def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) ->
         boot=tuple(seals(plan.boot).items()),
         routing=lines_of(plan.routes) if plan.routes else (),
         pins=tuple(replace(each, since=each.since or int(time.time())) for each in policy.pins),
-        digest=digest_of(policy),
+        digest=digest_of(_as_written(policy, plan)),
         directories=tuple(dict.fromkeys((*(earlier.directories if earlier else ()), *missing))),
     )
 
@@ -231,6 +231,17 @@ def digest_of(policy: Policy) -> str:
     """Return a checksum of what a policy says; where the names of its endpoints lead to is part of it, since when is not."""
     tunnels = tuple(replace(each, config=each.config and str(Path(each.config).absolute())) for each in policy.tunnels)
     return hashlib.sha256(repr(replace(policy, tunnels=tunnels, pins=(), path="")).encode()).hexdigest()
+
+
+def _as_written(policy: Policy, plan: Plan) -> Policy:
+    """Return the policy as it will be read from now on: with the marks that arming wrote into the tunnels' configs."""
+    marks = {each.path: fwmark_of_ours(each.after) for each in plan.configs}
+
+    def written(tunnel: Tunnel) -> Tunnel:
+        mark = marks.get(str(Path(tunnel.config).absolute())) if tunnel.config else None
+        return replace(tunnel, fwmark=mark, fwmark_in_config=True, default_mark=DEFAULT_FWMARK) if mark else tunnel
+
+    return replace(policy, tunnels=tuple(map(written, policy.tunnels)))
 
 
 def _tagged(policy: Policy) -> Iterator[EditedConfig]:

@@ -10,8 +10,8 @@ from typing import assert_never
 
 from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed
 from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, load_record
-from failshut.boot.places import BOOT_UNIT_PATH, ENABLED_PATH, GENERATOR, LOADER
-from failshut.host import nft
+from failshut.boot.places import BOOT_UNIT_PATH, ENABLED_PATH, GENERATOR, LOADER, MONITOR_LOCK
+from failshut.host import locks, nft
 from failshut.host.links import all_links, underlay_now
 from failshut.host.wireguard import RunningTunnel, running_tunnels
 from failshut.read.counts import Counts, counts
@@ -68,6 +68,8 @@ class Status:
     reverts_in: int | None = None
     # Whether the tables that no other program can flush stand behind the lock.
     guarded_by: bool = False
+    # Whether a monitor runs. The lock is the same without.
+    watched: bool = False
     # A unified diff of the routing rules: they open nothing, but the tunnel may be starved without them.
     routing: tuple[str, ...] = ()
     tunnels: tuple[tuple[str, RunningTunnel | None], ...] = ()
@@ -107,6 +109,7 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
         boot=boot,
         reverts_in=max(pending.seconds_left(), 0) if pending else None,
         guarded_by=listing.guarded,
+        watched=locks.is_held(MONITOR_LOCK),
         tunnels=tuple((name, running.get(name)) for name in (record.tunnels if record else ())),
         counts=counts(listing.json_texts),
         guarded=guarded,

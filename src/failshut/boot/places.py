@@ -18,6 +18,8 @@ UNITS = (BOOT_UNIT, GUARD_UNIT)
 # What sees and says, and holds nothing: without them the lock is the same. What the path starts is enabled by nobody.
 MONITOR_UNIT, REFRESH_PATH, REFRESH_UNIT = "failshut-monitor.service", "failshut-refresh.path", "failshut-refresh.service"
 WATCHING_UNITS = (MONITOR_UNIT, REFRESH_PATH)
+# Locked by the monitor as long as it runs.
+MONITOR_LOCK = Path("/run/failshut/monitor.lock")
 BOOT_UNIT_PATH = f"{UNIT_DIRECTORY}/{BOOT_UNIT}"
 # What `systemctl enable` leaves.
 ENABLED_PATH = f"{UNIT_DIRECTORY}/sysinit.target.wants/{BOOT_UNIT}"

@@ -81,6 +81,7 @@ def status_json(status: Status) -> dict[str, Any]:
         "held": str(status.held),
         "reverts_in": status.reverts_in,
         "guard": status.guarded_by,
+        "monitor": status.watched,
         "open": [{"what": str(each.what), "seconds": each.seconds} for each in opened(status.listing.json_texts)],
         "boot": _boot_json(status.boot),
         "refused": {
@@ -124,6 +125,7 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
         late = ", ".join(status.unguarded)
         yield "           " + session.style(f"not on {late}; `failshut arm` guards it too", fg="yellow")
     yield f"guard      {guard_words(status)}"
+    yield f"monitor    {'watches' if status.watched else 'none: nobody sees drift, new devices or a tunnel that is down'}"
     if status.boot:
         yield f"at boot    {boot_words(status.boot)}"
     yield from _open(status, session)

@@ -22,6 +22,12 @@ def with_fwmark(text: str, mark: Mark) -> str:
     return f"{bare[: section.end()]}{newline}FwMark = {mark} {TAG}{bare[section.end() :] or newline}"
 
 
+def fwmark_of_ours(text: str) -> Mark | None:
+    """Return the mark in our tagged line; None without one."""
+    found = _OURS.search(text)
+    return Mark(int(found[0].split()[2], 0)) if found else None
+
+
 def without_fwmark(text: str) -> str:
     """Return the config without our tagged line; a text that has none comes back as it is."""
     return _OURS.sub("", text)

@@ -23,7 +23,7 @@ _APPLICATION, _ICON = "failshut", "network-vpn"
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A user with a session bus."""
+    """A user who is logged in, and where the session's bus is, if there is one."""
 
     uid: int
     gid: int
@@ -49,13 +49,12 @@ class Desktop:
 
 
 def sessions(run_user: Path = _RUN_USER) -> Iterator[Session]:
-    """Yield the users who have a session bus now: pam_systemd's directories, each owned by its user."""
+    """Yield the users who are logged in: pam_systemd's directories, each owned by its user, who alone may look into it."""
     for directory in sorted(run_user.glob("[0-9]*")):
-        bus = directory / "bus"
         try:
             seen = directory.stat()
-            if bus.is_socket() and str(seen.st_uid) == directory.name:
-                yield Session(seen.st_uid, seen.st_gid, bus)
+            if str(seen.st_uid) == directory.name:
+                yield Session(seen.st_uid, seen.st_gid, directory / "bus")
         except OSError:
             continue
 
@@ -87,7 +86,11 @@ def main() -> None:
     # Imported here: only the child that speaks needs it.
     from jeepney import DBusAddress, new_method_call  # noqa: PLC0415
     from jeepney.io.blocking import open_dbus_connection  # noqa: PLC0415
+    from jeepney.wrappers import DBusErrorResponse, unwrap_msg  # noqa: PLC0415
 
+    if not Path(sys.argv[1]).is_socket():
+        # Logged in on a terminal or over SSH: nobody to show anything to.
+        return
     asked = json.load(sys.stdin)
     notice = Notice(**asked["notice"])
     place = DBusAddress("/org/freedesktop/Notifications", "org.freedesktop.Notifications", "org.freedesktop.Notifications")
@@ -97,8 +100,11 @@ def main() -> None:
     words: tuple[Any, ...] = (_APPLICATION, asked["before"], _ICON, notice.title, body, [], hints, -1)
     with open_dbus_connection(f"unix:path={sys.argv[1]}") as connection:
         call = new_method_call(place, "Notify", "susssasa{sv}i", words)
-        reply = connection.send_and_get_reply(call, timeout=_PATIENCE)
-        sys.stdout.write(str(reply.body[0]))
+        try:
+            (number,) = unwrap_msg(connection.send_and_get_reply(call, timeout=_PATIENCE))
+        except DBusErrorResponse as error:
+            sys.exit(str(error))
+        sys.stdout.write(str(number))
 
 
 if __name__ == "__main__":

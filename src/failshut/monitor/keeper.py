@@ -67,11 +67,12 @@ class _Drift:
 
 @dataclass(slots=True)
 class Keeper:
-    """The lock's keeper. `tell` hears of events, `changed` that something of what it knows is different."""
+    """The lock's keeper. `tell` hears of events, `changed` that it knows something else, `tunnel_changed` of tunnels' devices."""
 
     places: Places
     tell: Tell
     changed: Callable[[], None]
+    tunnel_changed: Callable[[], None]
     executor: Executor
     # For what nothing waits for.
     errands: Executor
@@ -99,6 +100,7 @@ class Keeper:
     _told: tuple[str, ...] | None = None
     _shelf: Shelf = field(init=False)
     _strangers: str = ""
+    _tunnels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _link_socket: socket.socket | None = None
     _rule_socket: socket.socket | None = None
 
@@ -144,6 +146,7 @@ class Keeper:
         now = time.monotonic()
         try:
             if self._link_socket and self.links.receive(self._link_socket) and self.links.complete:
+                self._look_at_tunnels()
                 self._look_at_devices(now)
         except doorbells.LostError:
             self._listen_to_links()
@@ -179,6 +182,13 @@ class Keeper:
     def _check_everything(self) -> None:
         self._to_check |= set(self._baseline)
         self._wake.set()
+
+    def _look_at_tunnels(self) -> None:
+        names = self.armed.record.tunnels if self.armed else ()
+        tunnels = {each["ifname"]: each["flags"] for each in self.links.listed() if each["ifname"] in names}
+        if tunnels != self._tunnels:
+            self._tunnels = tunnels
+            self.tunnel_changed()
 
     def _look_at_devices(self, now: float) -> None:
         """Have each underlay device held that is not yet; `now` is when the kernel told of it."""

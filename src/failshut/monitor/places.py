@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from failshut.boot.places import MONITOR_LOCK
+
 
 @dataclass(frozen=True, slots=True)
 class Places:
@@ -20,7 +22,7 @@ class Places:
     @property
     def alive(self) -> Path:
         """Locked as long as a monitor runs."""
-        return self.run / "monitor.lock"
+        return self.run / MONITOR_LOCK.name
 
     @property
     def later(self) -> Path:

@@ -16,7 +16,7 @@ from failshut.host.notify import notify, watchdog_seconds
 from failshut.monitor.desktop import Desktop
 from failshut.monitor.health import ANXIOUS, CALM, Health, step
 from failshut.monitor.keeper import Keeper
-from failshut.monitor.notices import Limit, notice_of, with_held
+from failshut.monitor.notices import Limit, Notice, notice_of, with_held
 from failshut.monitor.outlets import Outlets
 from failshut.monitor.places import Places
 from failshut.monitor.state import Carries, Event, Kind, Lock, Reason, State, Tunnel
@@ -45,6 +45,8 @@ class Monitor:
     _journal_limit: Limit = field(default_factory=lambda: Limit(most=20))
     _desktop_limit: Limit = field(default_factory=Limit)
     _troubles: dict[str, str] = field(default_factory=dict)
+    # A tunnel's device came, went or changed.
+    _nudge: asyncio.Event = field(default_factory=asyncio.Event)
     _refreshed: float = -_REFRESH_AGAIN
     # Apart: a slow desktop or resolver must not keep the lock waiting.
     _keeping: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "keep"))
@@ -57,7 +59,7 @@ class Monitor:
 
     def __post_init__(self) -> None:
         self._outlets = Outlets(self.places)
-        self._keeper = Keeper(self.places, self.tell, self._publish, self._keeping, self._errands)
+        self._keeper = Keeper(self.places, self.tell, self._publish, self._nudge.set, self._keeping, self._errands)
 
     async def run(self) -> None:
         """Run until a signal ends it. Raises `AlreadyRunsError`, and PermissionError without CAP_NET_ADMIN."""
@@ -93,7 +95,18 @@ class Monitor:
         held = self._desktop_limit.admit(notice.slot, now) if notice else None
         if notice and held is not None:
             shown = replace(notice, body=with_held(notice.body, held))
-            self._looking.submit(self.desktop.show, shown)
+            self._show(shown)
+
+    def _show(self, notice: Notice) -> None:
+        """Show it, by a thread that may wait; the next notice says whether the desktop could be reached."""
+        loop = asyncio.get_running_loop()
+
+        def show() -> None:
+            complaint = self.desktop.show(notice)
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._in_trouble, "desktop", complaint and f"no notice on the desktop: {complaint}")
+
+        self._errands.submit(show)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -171,7 +184,9 @@ class Monitor:
             await self._look_once()
             # At the start nobody is calm: the first looks decide.
             calm = all(each.is_calm for each in self._health.values())
-            await asyncio.sleep(self.every if calm else min(ANXIOUS, self.every))
+            self._nudge.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._nudge.wait(), self.every if calm else min(ANXIOUS, self.every))
 
     async def _look_once(self) -> None:
         if jump := self._clock.jumped():

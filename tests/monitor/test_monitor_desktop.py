@@ -1,0 +1,78 @@
+"""Notices reach a real session bus with a notification daemon on it; a session without either harms nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import notification_daemon
+from failshut.drill.network.wait import until
+from failshut.monitor.desktop import Desktop, sessions
+from failshut.monitor.notices import Notice
+
+DOWN = Notice("tunnel wg0", "Locked: the tunnel is down", "wg0 <b>is</b> down & locked", 2)
+
+
+@pytest.fixture
+def run_user(tmp_path):
+    """A directory like /run/user with this user's bus in it."""
+    if shutil.which("dbus-daemon") is None:
+        pytest.skip("needs dbus-daemon: run `make setup`")
+    home = tmp_path / str(os.geteuid())
+    home.mkdir()
+    argv = ["dbus-daemon", "--session", "--nofork", "--nopidfile", f"--address=unix:path={home}/bus"]
+    with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as bus:
+        try:
+            assert until((home / "bus").is_socket, within=20, step=0.02)
+            yield tmp_path
+        finally:
+            bus.kill()
+
+
+@pytest.fixture
+def screen(run_user):
+    """The notification daemon: a line of JSON for each notice."""
+    bus = run_user / str(os.geteuid()) / "bus"
+    with subprocess.Popen([sys.executable, notification_daemon.__file__, str(bus)], stdout=subprocess.PIPE, text=True) as daemon:
+        try:
+            assert daemon.stdout.readline() == "ready\n"
+            yield daemon.stdout
+        finally:
+            daemon.kill()
+
+
+def test_a_notice_is_shown_as_plain_text_and_a_newer_one_takes_its_place(run_user, screen):
+    desktop = Desktop(run_user)
+
+    assert desktop.show(DOWN) == ""
+    assert desktop.show(Notice("lock", "The lock was changed", "put back")) == ""
+    assert desktop.show(Notice("tunnel wg0", "The tunnel is back", "wg0")) == ""
+
+    first, second, third = (json.loads(screen.readline()) for _ in range(3))
+    assert first == {"number": 1, "title": DOWN.title, "body": "wg0 &lt;b&gt;is&lt;/b&gt; down &amp; locked", "urgency": 2}
+    assert second["number"] == 2
+    assert (third["number"], third["urgency"]) == (1, 1)
+
+
+def test_a_bus_without_a_notification_daemon_is_said_and_no_more(run_user):
+    assert "not provided by any .service" in Desktop(run_user).show(DOWN)
+
+
+def test_a_machine_without_sessions_shows_nothing(tmp_path):
+    (tmp_path / "1000").mkdir()
+    (tmp_path / "strange").mkdir()
+
+    assert list(sessions(tmp_path)) == []
+    assert Desktop(tmp_path).show(DOWN) == ""
+
+
+def test_a_bus_that_somebody_else_has_put_there_is_not_spoken_to(run_user):
+    """A directory counts only when it belongs to the user whose number it bears."""
+    (run_user / str(os.geteuid())).rename(run_user / "4242")
+
+    assert list(sessions(run_user)) == []

@@ -13,8 +13,8 @@ CHANGES = {
     "flushed": ("nft flush ruleset", "the lock was removed"),
     "deleted": ("nft delete table inet failshut", "the lock was removed"),
     "under IP deleted": ("nft delete table netdev failshut", "the lock was removed"),
-    "emptied": ("nft flush chain inet failshut output", "chain output: - "),
-    "accepting": ("nft insert rule inet failshut postrouting accept", "chain postrouting: + accept"),
+    "emptied": ("nft flush chain inet failshut output", "chain output: "),
+    "accepting": ("nft insert rule inet failshut postrouting accept", "chain postrouting: 1 rule(s) added"),
     "under IP accepting": ("nft insert rule netdev failshut admit accept", "chain admit: + accept"),
     "a chain more": ("nft add chain inet failshut mine '{ type filter hook output priority 5; }'", "chain mine was added"),
     "a set more": ("nft add set inet failshut mine '{ type ipv4_addr; }'", "set mine was added"),
@@ -52,7 +52,7 @@ def test_without_the_monitor_a_change_stays(watched):
     assert watched.failshut("status").returncode == 11
     watched.watch_lock()
     assert watched.chain() == before
-    assert "+ accept" in watched.await_event("drift")["fields"]["what"]
+    assert "chain postrouting: + accept" in watched.await_event("drift")["fields"]["what"]
 
 
 def test_what_failshut_itself_loads_is_no_drift(watched):

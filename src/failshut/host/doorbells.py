@@ -8,7 +8,8 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +32,10 @@ _IFNAME, _MASTER, _LINKINFO, _INFO_KIND, _INFO_SLAVE_KIND = 3, 10, 18, 1, 4
 _UP, _LOOPBACK = 0x1, 0x8
 _SUBSYSTEM, _NEW_GENERATION = 10, 15
 _NFGEN = 4
-_GEN_PID, _GEN_NAME, _TABLE_NAME = 2, 3, 1
+_GEN_PID, _GEN_NAME = 2, 3
+_ATTRIBUTE = struct.Struct("=HH")
+# NFTA_RULE_CHAIN, NFTA_SET_NAME and the others' like; NFTA_CHAIN_NAME.
+_NAMES = (2, 3)
 _FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 _OBJECTS = ("table", "chain", "rule", "set", "element")
 # NEW, GET and DEL of each object, in this order; after the generation's own number come stateful objects and flowtables.
@@ -51,19 +55,21 @@ class LostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One object of a transaction: `new` or `delete`, what kind of object, and in which table."""
+    """Objects of a transaction: `new` or `delete`, of which kind, in which table, and their name; a rule has its chain's."""
 
     verb: str
     what: str
     family: str
     table: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
     """What one commit changed, and by whom: `pid` as the first PID namespace numbers it, `name` as the process calls itself."""
 
-    changes: tuple[Change, ...] = ()
+    # How many of each, in the order of the first.
+    changes: Mapping[Change, int] = field(default_factory=dict)
     pid: int = 0
     name: str = ""
 
@@ -143,7 +149,7 @@ class Links:
 class Rules:
     """The transactions on the packet filter, put together from the messages of each."""
 
-    _changes: list[Change] = field(default_factory=list)
+    _changes: Counter[Change] = field(default_factory=Counter)
 
     def receive(self, sock: socket.socket) -> Iterator[Transaction]:
         """Yield the transactions that are through. Raises `LostError`."""
@@ -152,18 +158,22 @@ class Rules:
                 if kind == _SUBSYSTEM << 8 | _NEW_GENERATION:
                     yield self._ended(attributes(body[_NFGEN:]))
                 elif kind >> 8 == _SUBSYSTEM and (known := _VERBS.get(kind & 0xFF)):
-                    self._take(
-                        Change(*known, _FAMILIES.get(body[0], str(body[0])), _text(attributes(body[_NFGEN:]).get(_TABLE_NAME, b"")))
-                    )
-
-    def _take(self, change: Change) -> None:
-        # A hundred thousand elements are one change.
-        if not self._changes or self._changes[-1] != change:
-            self._changes.append(change)
+                    self._changes[Change(*known, _FAMILIES.get(body[0], str(body[0])), *_names(body))] += 1
 
     def _ended(self, found: dict[int, bytes]) -> Transaction:
-        changes, self._changes = tuple(self._changes), []
+        changes, self._changes = self._changes, Counter()
         return Transaction(changes, int.from_bytes(found.get(_GEN_PID, b""), "big"), _text(found.get(_GEN_NAME, b"")))
+
+
+def _names(body: bytes) -> tuple[str, str]:
+    """Return the first two names in a message: the table's, and the chain's or the set's. The rest of a rule is long."""
+    length, _ = _ATTRIBUTE.unpack_from(body, _NFGEN)
+    table = body[_NFGEN + _ATTRIBUTE.size : _NFGEN + length]
+    at = _NFGEN + ((length + 3) & ~3)
+    if at + _ATTRIBUTE.size > len(body):
+        return _text(table), ""
+    length, kind = _ATTRIBUTE.unpack_from(body, at)
+    return _text(table), _text(body[at + _ATTRIBUTE.size : at + length]) if kind in _NAMES else ""
 
 
 def _datagrams(sock: socket.socket) -> Iterator[bytes]:

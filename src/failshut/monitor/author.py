@@ -1,10 +1,12 @@
-"""Which process changed the rules: the kernel's word, and what /proc knows of it while it still runs."""
+"""Who changed the rules, and what: the kernel's word, and what /proc knows of the process while it still runs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from failshut.host.doorbells import Transaction
+from failshut.host.doorbells import Change, Transaction
 
 # The number of the first PID namespace (linux/proc_ns.h): the kernel counts processes there.
 _FIRST_NAMESPACE = "pid:[4026531836]"
@@ -25,3 +27,26 @@ def describe(transaction: Transaction, proc: Path = Path("/proc")) -> dict[str, 
     except (OSError, StopIteration):
         return known
     return {**known, "command": command[:_MOST_SHOWN], "uid": uid}
+
+
+def uneven(changes: Mapping[Change, int], table: str) -> dict[Change, int]:
+    """Return what a transaction did to the rules of a table's chains beyond replacing them, with how many more.
+
+    Not under IP, where a device that came adds a chain: that is looked at.
+    """
+    rules = {each for each in changes if each.what == "rule" and each.table == table and each.family != "netdev"}
+    more = {each: changes[each] - changes.get(_other(each), 0) for each in rules}
+    return {each: number for each, number in more.items() if number > 0}
+
+
+def describe_changes(odd: Mapping[Change, int]) -> Iterator[str]:
+    """Yield a line for each chain that has more or fewer rules."""
+    words = {"new": "added", "delete": "removed"}
+    yield from (
+        f"chain {each.name}: {number} rule(s) {words[each.verb]}"
+        for each, number in sorted(odd.items(), key=lambda each: each[0].name)
+    )
+
+
+def _other(change: Change) -> Change:
+    return replace(change, verb="delete" if change.verb == "new" else "new")

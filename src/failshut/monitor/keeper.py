@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -27,7 +27,7 @@ from failshut.host.run import Result, run
 from failshut.lower.egress import chain_name
 from failshut.model.units import InterfaceName
 from failshut.monitor.armed import Armed, current_generation, load_armed
-from failshut.monitor.author import describe
+from failshut.monitor.author import describe, describe_changes, uneven
 from failshut.monitor.listings import (
     Table,
     can_be_later,
@@ -170,13 +170,17 @@ class Keeper:
             if self._drift:
                 self._drift.restored = now
         self._to_check |= {(each.family, each.table) for each in ours}
+        odd: Mapping[doorbells.Change, int] = {}
         if self._drift is None:
             # At once: whoever it was may be gone in a moment.
             self._drift = _Drift(now, describe(transaction))
+            # A load of ours takes as many rules out of a chain as it puts in.
+            odd = {} if gone else uneven(transaction.changes, nft.LOCK_NAME)
+            self._drift.lines = tuple(describe_changes(odd))
         # Before the look, which takes longer than the load. Nothing of ours ever takes a table away: the count begins anew.
-        if gone and not self.is_busy():
+        if (gone or odd) and not self.is_busy():
             self._drift.tries = 1
-            self._put_back(gone)
+            self._put_back(gone or {(each.family, each.table) for each in odd})
         self._wake.set()
 
     def _check_everything(self) -> None:

@@ -27,7 +27,7 @@ from failshut.host.run import Result, run
 from failshut.lower.egress import chain_name
 from failshut.model.units import InterfaceName
 from failshut.monitor.armed import Armed, current_generation, load_armed
-from failshut.monitor.author import describe, describe_changes, uneven
+from failshut.monitor.drift import Drift, describe, describe_changes, uneven
 from failshut.monitor.listings import (
     Table,
     can_be_later,
@@ -50,19 +50,7 @@ _LOCK_TEXT, _EGRESS_TEXT = "lock.nft", "egress.nft"
 _UNDER_IP: Table = ("netdev", nft.LOCK_NAME)
 # By the warm nft, then by the loader with its other locks, then only said.
 _WARM_TRIES, _TRIES = 2, 4
-_UNKNOWN = {"process": "an unknown process", "pid": "0"}
 _WORDS = {Word.ARMED: Lock.ARMED, Word.DISARMED: Lock.DISARMED, Word.DRIFT: Lock.DRIFT, Word.UNKNOWN: Lock.UNKNOWN}
-
-
-@dataclass(slots=True)
-class _Drift:
-    """A change that was heard of and is not judged yet. `began` and `restored` on the monotonic clock."""
-
-    began: float
-    author: dict[str, str] = field(default_factory=lambda: dict(_UNKNOWN))
-    lines: tuple[str, ...] = ()
-    restored: float | None = None
-    tries: int = 0
 
 
 @dataclass(slots=True)
@@ -92,7 +80,7 @@ class Keeper:
     _settled: asyncio.Event = field(default_factory=asyncio.Event)
     _to_check: set[Table] = field(default_factory=set)
     _baseline: dict[Table, str] = field(default_factory=dict)
-    _drift: _Drift | None = None
+    _drift: Drift | None = None
     _hooked: set[tuple[str, int]] = field(default_factory=set)
     # When the kernel said that a device is there, by its name.
     _news: dict[str, float] = field(default_factory=dict)
@@ -173,7 +161,7 @@ class Keeper:
         odd: Mapping[doorbells.Change, int] = {}
         if self._drift is None:
             # At once: whoever it was may be gone in a moment.
-            self._drift = _Drift(now, describe(transaction))
+            self._drift = Drift(now, describe(transaction))
             # A load of ours takes as many rules out of a chain as it puts in.
             odd = {} if gone else uneven(transaction.changes, nft.LOCK_NAME)
             self._drift.lines = tuple(describe_changes(odd))
@@ -271,7 +259,7 @@ class Keeper:
         if not wrong:
             self._is_right()
             return
-        drift = self._drift = self._drift or _Drift(time.monotonic())
+        drift = self._drift = self._drift or Drift(time.monotonic())
         drift.lines = drift.lines or tuple(line for lines in wrong.values() for line in lines)
         drift.tries += 1
         self._judge(Lock.DRIFT, "another program changed the lock")

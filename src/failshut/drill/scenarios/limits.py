@@ -12,7 +12,7 @@ from failshut.drill.scenarios.endpoint import CAP_NET_RAW, SOMEBODY
 from failshut.drill.scenarios.routing import lose_rules, new_flows, plug_in
 from failshut.model.units import Address
 
-MONITOR = "another tool with root removed the lock; the monitor's owned table and drift guard are to come"
+MONITOR = "another tool with root removed the lock; in the lab no guard and no monitor run to put it back"
 FORGED = "whoever knows the machine's stamp, may set marks and open packet sockets on the machine itself can forge it"
 
 

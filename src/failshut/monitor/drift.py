@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from failshut.host.doorbells import Change, Transaction
@@ -11,6 +11,18 @@ from failshut.host.doorbells import Change, Transaction
 # The number of the first PID namespace (linux/proc_ns.h): the kernel counts processes there.
 _FIRST_NAMESPACE = "pid:[4026531836]"
 _MOST_SHOWN = 200
+_UNKNOWN = {"process": "an unknown process", "pid": "0"}
+
+
+@dataclass(slots=True)
+class Drift:
+    """A change that was heard of and is not judged yet. `began` and `restored` in seconds of the monotonic clock."""
+
+    began: float
+    author: dict[str, str] = field(default_factory=lambda: dict(_UNKNOWN))
+    lines: tuple[str, ...] = ()
+    restored: float | None = None
+    tries: int = 0
 
 
 def describe(transaction: Transaction, proc: Path = Path("/proc")) -> dict[str, str]:

@@ -17,6 +17,9 @@ from failshut.boot.places import (
     BOOT_UNIT_PATH,
     GUARD_UNIT,
     LOADER,
+    MONITOR_DIRECTORY,
+    MONITOR_FILES,
+    MONITOR_LOCK,
     REFRESH_UNIT,
     ROUTER,
     UNIT_DIRECTORY,
@@ -24,7 +27,7 @@ from failshut.boot.places import (
     WATCHING_UNITS,
 )
 from failshut.host import systemd
-from failshut.host.files import sync_directory
+from failshut.host.files import remove_tree, sync_directory
 from failshut.host.run import Result
 from failshut.host.self import own_command
 from failshut.model.plan import FileChange
@@ -144,6 +147,16 @@ def uninstall(report: Report, directories: Iterable[str]) -> None:
         # Without its file it no longer refuses to be stopped.
         systemd.stop(*WATCHING_UNITS, REFRESH_UNIT, *UNITS)
         systemd.forget(*WATCHING_UNITS, REFRESH_UNIT, *UNITS)
+        _forget_monitor()
+
+
+def _forget_monitor() -> None:
+    """Remove what the monitor left in /run: a device that it told the loader of is none of the next lock's."""
+    for path in (*MONITOR_FILES, MONITOR_LOCK):
+        path.unlink(missing_ok=True)
+    remove_tree(MONITOR_DIRECTORY)
+    with contextlib.suppress(OSError):
+        MONITOR_LOCK.parent.rmdir()
 
 
 def _must_be_writable(paths: Iterable[Path]) -> None:

@@ -20,6 +20,9 @@ MONITOR_UNIT, REFRESH_PATH, REFRESH_UNIT = "failshut-monitor.service", "failshut
 WATCHING_UNITS = (MONITOR_UNIT, REFRESH_PATH)
 # Locked by the monitor as long as it runs.
 MONITOR_LOCK = Path("/run/failshut/monitor.lock")
+# What else it leaves in /run when it is gone (monitor.places).
+MONITOR_FILES = tuple(MONITOR_LOCK.with_name(name) for name in ("later", "status.json", "events.jsonl", "refresh"))
+MONITOR_DIRECTORY = MONITOR_LOCK.with_name("monitor")
 BOOT_UNIT_PATH = f"{UNIT_DIRECTORY}/{BOOT_UNIT}"
 # What `systemctl enable` leaves.
 ENABLED_PATH = f"{UNIT_DIRECTORY}/sysinit.target.wants/{BOOT_UNIT}"

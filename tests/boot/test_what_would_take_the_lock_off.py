@@ -69,9 +69,9 @@ def test_flushes_by_another_tool_leak_nothing_and_the_lock_is_back(machine):
 
 
 def test_without_the_guard_a_flush_leaks(machine):
-    """The control: the flushes above are seen to leak where nothing stands by."""
+    """The control: the flushes above are seen to leak where nothing stands by, and nobody watches."""
     arm(machine)
-    assert machine.run("systemctl", "stop", "failshut-guard", "wg-quick@wg0").ok
+    assert machine.run("systemctl", "stop", "failshut-monitor", "failshut-guard", "wg-quick@wg0").ok
     with machine.router.wire.phase("flushed"):
         assert machine.run("nft", "flush", "ruleset").ok
         machine.hear_noise()

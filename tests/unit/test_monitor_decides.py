@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import socket
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from failshut.host.doorbells import Change, Transaction
+from failshut.host.journal import log
+from failshut.host.locks import is_held
+from failshut.host.notify import notify, watchdog_seconds
+from failshut.monitor.drift import describe, describe_changes, uneven
 from failshut.monitor.health import BAD_LOOKS, GOOD_LOOKS, Health, Look, judge, step
 from failshut.monitor.listings import can_be_later, deviations, for_devices, own_devices, table_of, without_strangers
 from failshut.monitor.notices import Limit, notice_of, with_held
@@ -160,6 +167,63 @@ def test_a_staged_text_has_the_devices_that_are_there_and_those_that_came_later(
     assert own_devices(STAGED) == ("eth0",)
     assert can_be_later(STAGED)
     assert not can_be_later("table netdev failshut {\n}\n")
+
+
+def test_rules_that_are_replaced_are_no_change_and_one_more_or_fewer_is():
+    new = Change("new", "rule", "inet", "failshut", "output")
+    gone, foreign = replace(new, verb="delete"), replace(new, table="mine")
+
+    assert uneven({new: 9, gone: 9, foreign: 3, replace(new, what="chain"): 1}, "failshut") == {}
+    assert uneven({replace(new, family="netdev"): 2}, "failshut") == {}
+    assert list(describe_changes(uneven({new: 10, gone: 9}, "failshut"))) == ["chain output: 1 rule(s) added"]
+    assert list(describe_changes(uneven({gone: 9}, "failshut"))) == ["chain output: 9 rule(s) removed"]
+
+
+def test_a_process_is_described_only_while_it_is_there_and_still_the_same(tmp_path):
+    change = Transaction({}, 77, "nft")
+    (tmp_path / "self/ns").mkdir(parents=True)
+    (tmp_path / "self/ns/pid").symlink_to("pid:[4026531836]")
+    assert describe(change, tmp_path) == {"process": "nft", "pid": "77"}
+    (tmp_path / "77").mkdir()
+    (tmp_path / "77/comm").write_text("nft\n")
+    (tmp_path / "77/cmdline").write_bytes(b"nft\0flush\0ruleset\0")
+    (tmp_path / "77/status").write_text("Name:\tnft\nUid:\t1000\t0\t0\t0\n")
+
+    assert describe(change, tmp_path) == {"process": "nft", "pid": "77", "command": "nft flush ruleset", "uid": "1000"}
+    (tmp_path / "77/comm").write_text("vim\n")
+    assert "command" not in describe(change, tmp_path)
+
+
+def test_a_file_is_held_as_long_as_somebody_has_it_locked(tmp_path):
+    path = tmp_path / "lock"
+    assert not is_held(path)
+    with path.open("w") as file:
+        assert not is_held(path)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert is_held(path)
+    assert not is_held(path)
+
+
+def test_the_service_manager_is_told_where_it_asks_to_be(tmp_path):
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        assert notify("READY=1", "STATUS=watching", environment={"NOTIFY_SOCKET": address})
+        assert manager.recv(999) == b"READY=1\nSTATUS=watching"
+    assert not notify("READY=1", environment={"NOTIFY_SOCKET": address})
+    assert not notify("READY=1", environment={})
+    assert watchdog_seconds({"WATCHDOG_USEC": "60000000"}) == 60
+    assert watchdog_seconds({}) is None
+
+
+def test_the_journal_gets_fields_and_a_line_break_stays_inside_its_field(tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
+        journald.bind(str(tmp_path / "socket"))
+        assert log("one\ntwo", 4, {"FAILSHUT_EVENT": "drift"}, to=tmp_path / "socket")
+        entry = journald.recv(9999)
+
+    assert entry.startswith(b"MESSAGE\n" + (7).to_bytes(8, "little") + b"one\ntwo\n")
+    assert b"PRIORITY=4\nSYSLOG_IDENTIFIER=failshut\nFAILSHUT_EVENT=drift\n" in entry
 
 
 def test_a_flood_of_events_is_said_a_few_times_and_then_counted():

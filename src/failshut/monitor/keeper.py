@@ -366,8 +366,7 @@ class Keeper:
 
     def _put_back(self, tables: set[Table]) -> None:
         self._settled.clear()
-        base = (_LOCK_TEXT,) if tables - {_UNDER_IP} else ()
-        self._shelf.load(*base, _EGRESS_TEXT)
+        self._shelf.load(*((_LOCK_TEXT,) if tables - {_UNDER_IP} else ()), *((_EGRESS_TEXT,) if _UNDER_IP in tables else ()))
         # By themselves: what another program's rules refer to can't be taken out, and must not keep the rest from coming back.
         if self._strangers:
             self.errands.submit(nft.load, self._strangers)

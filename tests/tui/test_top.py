@@ -73,7 +73,7 @@ def test_what_was_refused_is_a_table_by_program(listens, shown):
 
     async def steps(app: Top, _: Pilot) -> None:
         table = app.query_one("#refused", DataTable)
-        packets, program, _, to = table.get_row_at(0)
+        packets, program, _, to = map(str, table.get_row_at(0))
         assert [packets, program, to] == shown
 
     drive([locked(listens=listens)], steps)

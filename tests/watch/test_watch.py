@@ -211,3 +211,15 @@ def test_changes_are_told_a_line_each(sandbox):
     assert "opened: to 192.0.2.7:443/tcp" in told
     assert told[-1].startswith("refused: python")
     assert watching.wait() == 0
+
+
+def test_a_program_s_name_can_not_write_on_the_terminal(sandbox):
+    """It may call itself whatever it likes; what is shown is printable."""
+    armed(sandbox, LOGGED)
+    watching = Watching(sandbox)
+    rename = "open('/proc/self/comm', 'w').write('a\\x1b[2Jb\\nc')\n"
+    sandbox.run(sys.executable, "-c", rename + SENDER, "udp4", "4000", "0", "1")
+
+    (row,) = (each for each in watching.rows({4000}) if each["port"] == 4000)
+
+    assert row["program"] == "a?[2Jb?c"

@@ -75,7 +75,7 @@ class Owners:
                 self._known.move_to_end(inode)
                 return self._known[inode]
         if logged.uid is not None and logged.packet.protocol == TCP and (call := self._calls.behind(logged.packet)):
-            return _described(call.thread) or Process(call.thread, call.name, "")
+            return _described(call.thread) or Process(call.thread, plain(call.name), "")
         return None
 
     def _learn(self, wanted: dict[int, int]) -> None:
@@ -184,4 +184,9 @@ def _described(pid: int) -> Process | None:
     except (OSError, StopIteration, ValueError):
         return None
     group = next((line[3:] for line in groups.splitlines() if line.startswith("0::")), "")
-    return Process(process, name, group)
+    return Process(process, plain(name), plain(group))
+
+
+def plain(text: str) -> str:
+    """Return text without what a terminal would obey: a program chooses its own name."""
+    return "".join(each if each.isprintable() else "?" for each in text)

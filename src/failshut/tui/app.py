@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from rich.text import Text
 from textual import work
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
@@ -160,14 +161,12 @@ class Top(App[None]):
         if moment.rows is None:
             for each in moment.status.counts.blocked[:_SHOWN_ROWS]:
                 port = f"/{each.port}" if each.port else ""
-                table.add_row(str(each.packets), "", user_name(each.uid), f"{each.destination} {each.protocol}{port}")
+                _add(table, str(each.packets), "", user_name(each.uid), f"{each.destination} {each.protocol}{port}")
             return
         for row in moment.rows[:_SHOWN_ROWS]:
             port = f"/{row.port}" if row.port else ""
             program = f"{row.sender.name}[{row.sender.pid}]" if row.sender.pid else "unknown"
-            table.add_row(
-                str(row.packets), program, user_name(row.sender.uid), f"{row.name or row.destination} {row.protocol}{port}"
-            )
+            _add(table, str(row.packets), program, user_name(row.sender.uid), f"{row.name or row.destination} {row.protocol}{port}")
 
     @work(group="asking")
     async def action_allow(self) -> None:
@@ -203,3 +202,8 @@ class Top(App[None]):
         said = (done.stdout or done.stderr).strip()
         self.call_from_thread(self.query_one("#events", RichLog).write, f"{time.strftime('%H:%M:%S')}  {said}")
         self.call_from_thread(self.refresh_now)
+
+
+def _add(table: DataTable[Text], *cells: str) -> None:
+    """Add a row of plain text: a program's name is no markup."""
+    table.add_row(*map(Text, cells))

@@ -330,13 +330,3 @@ def test_the_header_says_which_engine_has_the_rules(header, engine):
 
     assert [each.engine for each in reading.ruleset.tables] == [engine]
     assert reading.ruleset.tables[0].chains == ()
-
-
-def test_a_value_may_be_glued_to_its_short_option():
-    """`-pudp` is `-p udp`, as getopt has it."""
-    apart = "*filter\n:OUTPUT DROP [0:0]\n-A OUTPUT -p udp -d 192.0.2.1 --dport 53 -j ACCEPT\nCOMMIT\n"
-    glued = apart.replace("-p udp", "-pudp").replace("-d 192.0.2.1", "-d192.0.2.1").replace("-j ACCEPT", "-jACCEPT")
-    one, two = (read_save(text, "v4", Family.IP) for text in (apart, glued))
-
-    assert two.findings == ()
-    assert two.ruleset.canonical() == one.ruleset.canonical()

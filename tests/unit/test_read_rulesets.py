@@ -283,3 +283,21 @@ def test_failshut_s_own_text_is_understood_whole(file):
     reading = read_ruleset(file.read_bytes(), file.name)
 
     assert (reading.findings, reading.approximations) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SAVE.replace("-o lo", '-o lo -m comment --comment "\x1b[2J\u202e\x9b"'),
+        TEXT + '# \x1b\ntable t { chain c { accept comment "\x1b]0;\x07"\n } }\n',
+    ],
+)
+def test_nothing_that_is_shown_of_a_file_is_obeyed_by_a_terminal(text):
+    """Escapes in a comment would clear the screen of whoever audits the file, or turn its words round."""
+    reading = read_ruleset(text.encode(), "rules")
+    shown = [rule.origin.text for table in reading.ruleset.tables for chain in table.chains for rule in chain.rules]
+
+    assert reading.is_whole
+    assert any("\u241b" in each for each in shown)
+    assert all(each.isprintable() or "\ue000" < max(each) < "\uf000" for each in shown)
+    assert not any(bad in each for each in shown for bad in ("\x1b", "\x07", "\u202e", "\x9b"))

@@ -221,15 +221,16 @@ def _running() -> _Given:
     from failshut.read.iptables import read_save  # noqa: PLC0415
     from failshut.read.joined import joined, with_remarks_of  # noqa: PLC0415
     from failshut.read.nft_text import read_text  # noqa: PLC0415
+    from failshut.read.visible import visible  # noqa: PLC0415
 
     try:
         rules = running_rules()
     except RulesError as error:
         code = Exit.UNKNOWN if error.permission else Exit.FAILED
         raise Failure(f"the kernel's rules can't be read: {error}", help="Run it as root.", exit_code=code) from error
-    listed = read_text(rules.nft, "nft list ruleset")
+    listed = read_text(visible(rules.nft), "nft list ruleset")
     saved = [
-        read_save(text, name, Family(family), Engine.IPTABLES_LEGACY if "legacy" in name else Engine.IPTABLES_NFT)
+        read_save(visible(text), name, Family(family), Engine.IPTABLES_LEGACY if "legacy" in name else Engine.IPTABLES_NFT)
         for name, family, text in rules.saves
         # What an engine does not hold, it does not list.
         if text.strip()

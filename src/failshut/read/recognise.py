@@ -14,6 +14,7 @@ from failshut.read.joined import together
 from failshut.read.nft_json import read_json
 from failshut.read.nft_text import read_text
 from failshut.read.reading import Reading
+from failshut.read.visible import visible
 
 
 class Format(StrEnum):
@@ -41,7 +42,7 @@ _FORMATS = "give what `nft list ruleset`, `nft -j list ruleset` or `iptables-sav
 def recognised(text: bytes, name: str) -> Reading:
     """Return the ruleset of a file, by what its text looks like. Never raises: what can't be read is a finding."""
     try:
-        decoded = text.decode("utf-8-sig")
+        decoded = visible(text.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         return _unreadable(name, "it is not text in UTF-8", text[: error.start])
     if "\0" in decoded:

@@ -84,9 +84,9 @@ class Rule:
 
     def read(self) -> None:
         """Take all words. Raises RefusedError."""
-        words, bang = self.words, False
-        while self.next < len(words):
-            name = words[self.next]
+        bang = False
+        while self.next < len(self.words):
+            name = self.words[self.next]
             self.next += 1
             if name == "!":
                 if bang:
@@ -97,21 +97,12 @@ class Rule:
                 self._long(name[2:], self._at, bang=bang)
             elif name.startswith("-") and len(name) == 2:
                 self._short(name[1], self._at, bang=bang)
-            elif name[:1] == "-" and name[1:2] in _GLUED:
-                self._unglue(name)
-                continue
             else:
                 cause = "iptables-restore knows no comment at the end of a line" if name.startswith("#") else ""
                 raise RefusedError(f"a rule has options, and {name!r} is none", self._at, cause)
             bang = False
         if bang:
             raise RefusedError("a '!' at the end of the rule negates nothing", self._at)
-
-    def _unglue(self, word: str) -> None:
-        """Take `-ptcp` for `-p tcp`; the place on the line stays that of the whole word."""
-        self.next -= 1
-        self.words = [*self.words[: self.next], word[:2], word[2:], *self.words[self.next + 1 :]]
-        self.first -= 1
 
     def text(self, line: int, text: str) -> RuleText:
         """Return the rule that was read."""
@@ -240,8 +231,6 @@ class Rule:
         self.loaded.append(self.target)
 
 
-# The short options that have a value.
-_GLUED = frozenset("sdiopmjg")
 _LONG_COMMANDS = {"match": "m", "jump": "j", "goto": "g", "set-counters": "c", "ipv4": "4", "ipv6": "6"}
 
 

@@ -1,0 +1,17 @@
+"""A text with nothing in it that a terminal would obey: a comment of somebody else's ruleset is shown to whoever audits it."""
+
+from __future__ import annotations
+
+# Tabs and ends of lines stay. The others become their pictures (U+2400 and after), those without one a private character each:
+# two names that differ stay two names, and every place in the text stays where it is.
+_PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n\r\0"}
+_PICTURES[0x7F] = 0x2421
+_PICTURES |= {
+    code: 0xE000 + code
+    for code in (*range(0x80, 0xA0), 0x061C, *range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+
+
+def visible(text: str) -> str:
+    """Return the text with control characters, and those that turn the direction of writing, made visible."""
+    return text.translate(_PICTURES)

@@ -6,10 +6,8 @@ from __future__ import annotations
 # two names that differ stay two names, and every place in the text stays where it is.
 _PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n\r\0"}
 _PICTURES[0x7F] = 0x2421
-_PICTURES |= {
-    code: 0xE000 + code
-    for code in (*range(0x80, 0xA0), 0x061C, *range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-}
+_TURNING = (0x061C, *range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_PICTURES |= {code: 0xE000 + (code & 0xFF) for code in (*range(0x80, 0xA0), *_TURNING)}
 
 
 def visible(text: str) -> str:

@@ -49,8 +49,8 @@ def test_the_guides_tests_hold_live_and_systemd_brings_the_tunnel_back(armed):
 
 
 def test_a_hole_is_found_live(armed):
-    """The control: without the guard and with an accept rule in every layer, the noise is on the wire, and verify sees it."""
-    assert armed.run("systemctl", "stop", "failshut-guard").ok
+    """The control: without guard and monitor, and with an accept rule in every layer, the noise is on the wire and is seen."""
+    assert armed.run("systemctl", "stop", "failshut-monitor", "failshut-guard").ok
     plant(armed)
 
     done = armed.run("failshut", "verify", "--yes", "--window", "2", timeout=180)
@@ -62,6 +62,8 @@ def test_a_hole_is_found_live(armed):
 
 def test_a_hole_that_the_guard_closes_is_void_because_the_tunnel_can_not_carry_either(armed):
     """The guard admits only what the choke point has stamped; a rule before the stamp opens nothing, and closes the tunnel."""
+    # It would put the lock right before anything is seen.
+    assert armed.run("systemctl", "stop", "failshut-monitor").ok
     plant(armed)
 
     done = armed.run("failshut", "verify", "--yes", "--window", "2", timeout=180)

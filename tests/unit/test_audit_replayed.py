@@ -119,7 +119,7 @@ def test_two_saves_in_one_file_are_loaded_by_two_commands():
     both = HEADED.format("iptables", " (nf_tables)") + HEADED.format("ip6tables", " (nf_tables)")
 
     assert format_of(both) is Format.SAVE
-    assert [family for _, family in saves_in(both)] == [Family.IP, Family.IP6]
+    assert [family for _, family in saves_in(both, "rules")] == [Family.IP, Family.IP6]
     assert len(of_files([("both", both.encode())]).sources) == 2
 
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from failshut.arming.status import Boot, State, Status
-from failshut.host.wireguard import RunningTunnel
-
-# In seconds: WireGuard gives a session up without a handshake (REJECT_AFTER_TIME, whitepaper 6.1).
-FRESH = 180
+from failshut.host.wireguard import SESSION_LASTS, RunningTunnel
 
 
 def tunnel_words(tunnel: RunningTunnel | None) -> str:
     """Return whether a tunnel is up, how old its last handshake is, and what went through."""
     if tunnel is None:
         return "down"
-    ages = [peer.handshake_age for peer in tunnel.peers if peer.handshake_age is not None]
-    if not ages:
+    age = tunnel.handshake_age
+    if age is None:
         return "up, no handshake yet"
-    age = min(ages)
-    received, sent = sum(peer.received for peer in tunnel.peers), sum(peer.sent for peer in tunnel.peers)
-    stale = " (stale)" if age > FRESH else ""
-    return f"up, last handshake {age} s ago{stale}, {_amount(received)} in, {_amount(sent)} out"
+    stale = " (stale)" if age > SESSION_LASTS else ""
+    return f"up, last handshake {age} s ago{stale}, {_amount(tunnel.received)} in, {_amount(tunnel.sent)} out"
 
 
 def _amount(count: int) -> str:
@@ -67,5 +62,5 @@ def headline(status: Status) -> tuple[str, str]:
 
 
 def _is_alive(tunnel: RunningTunnel | None) -> bool:
-    ages = [peer.handshake_age for peer in tunnel.peers if peer.handshake_age is not None] if tunnel else []
-    return bool(ages) and min(ages) <= FRESH
+    age = tunnel.handshake_age if tunnel else None
+    return age is not None and age <= SESSION_LASTS

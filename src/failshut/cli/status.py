@@ -177,10 +177,9 @@ def _split(status: Status) -> str:
 def _tunnel_json(tunnel: RunningTunnel | None) -> dict[str, Any] | None:
     if tunnel is None:
         return None
-    ages = [peer.handshake_age for peer in tunnel.peers if peer.handshake_age is not None]
     return {
-        "handshake_age": min(ages) if ages else None,
+        "handshake_age": tunnel.handshake_age,
         "fwmark": tunnel.fwmark,
-        "received": sum(peer.received for peer in tunnel.peers),
-        "sent": sum(peer.sent for peer in tunnel.peers),
+        "received": tunnel.received,
+        "sent": tunnel.sent,
     }

@@ -6,14 +6,13 @@ import socket
 from typing import Self
 
 from failshut.host.bpf import Instruction, attach
-from failshut.model.packet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet
-from failshut.read.frame import decode
+from failshut.model.packet import Packet
+from failshut.read.frame import decode_ip
 
 # linux/if_ether.h, linux/bpf_common.h
 _ETH_P_ALL = 0x0003
 _BYTE, _HALF, _HALF_AT_X, _HEADER, _IF_EQUAL, _SHIFT_RIGHT, _RETURN = 0x30, 0x28, 0x48, 0xB1, 0x15, 0x74, 0x06
 _UDP, _DNS, _ALL = 17, 53, 0xFFFF
-_ETHERTYPE = {4: ETHERTYPE_IPV4, 6: ETHERTYPE_IPV6}
 _LARGEST = 1 << 16
 
 # UDP from port 53 in an IP packet of either version that has no extension headers.
@@ -66,5 +65,4 @@ class Answers:
         except OSError:
             # Nothing there, or a device went down under the tap.
             return None
-        ethertype = _ETHERTYPE.get(data[0] >> 4) if data else None
-        return decode(bytes(12) + ethertype.to_bytes(2, "big") + data) if ethertype else None
+        return decode_ip(data)

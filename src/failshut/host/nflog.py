@@ -23,8 +23,8 @@ from failshut.host.netlink import (
     messages,
     open_netlink,
 )
-from failshut.model.packet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet
-from failshut.read.frame import decode
+from failshut.model.packet import Packet
+from failshut.read.frame import decode_ip
 
 _PACKET, _CONFIG = 4 << 8, 4 << 8 | 1
 _CMD, _MODE, _QTHRESH = 1, 2, 5
@@ -35,7 +35,6 @@ _COPIED = 256
 # Room for what comes while a process is looked for.
 _BUFFER = 8 << 20
 _GENMSG = struct.Struct("!BBH")
-_ETHERTYPE = {4: ETHERTYPE_IPV4, 6: ETHERTYPE_IPV6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +97,8 @@ class Listener:
 def _logged(body: bytes) -> Logged | None:
     said = attributes(body[4:])
     payload = said.get(_PAYLOAD, b"")
-    ethertype = _ETHERTYPE.get(payload[0] >> 4) if payload else None
-    if ethertype is None:
+    packet = decode_ip(payload)
+    if packet is None:
         return None
-    packet = decode(bytes(12) + ethertype.to_bytes(2, "big") + payload)
     device = int.from_bytes(said.get(_OUTDEV, b""), "big")
     return Logged(packet, device, int.from_bytes(said[_UID], "big") if _UID in said else None)

@@ -9,6 +9,8 @@ from failshut.host.run import Result, run
 from failshut.model.units import Mark
 
 _INTERFACE_FIELDS = 5
+# WireGuard gives a session up after so many seconds without a handshake (REJECT_AFTER_TIME, whitepaper 6.1).
+SESSION_LASTS = 180
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,21 @@ class RunningTunnel:
     listen_port: int
     fwmark: Mark | None
     peers: tuple[RunningPeer, ...]
+
+    @property
+    def handshake_age(self) -> int | None:
+        """Seconds since the last handshake with any peer; None without one."""
+        return min((each.handshake_age for each in self.peers if each.handshake_age is not None), default=None)
+
+    @property
+    def received(self) -> int:
+        """Bytes from all peers."""
+        return sum(each.received for each in self.peers)
+
+    @property
+    def sent(self) -> int:
+        """Bytes to all peers."""
+        return sum(each.sent for each in self.peers)
 
 
 def running_tunnels() -> dict[str, RunningTunnel]:

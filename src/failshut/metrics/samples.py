@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from failshut.allowances.openings import opened
 from failshut.arming.status import State, Status
-from failshut.arming.words import FRESH
 from failshut.host.runs import Run
+from failshut.host.wireguard import SESSION_LASTS
 from failshut.metrics import catalogue
 from failshut.metrics.catalogue import Metric
 
@@ -63,5 +63,5 @@ def _of_peers(status: Status) -> Iterator[Sample]:
             yield Sample(catalogue.SENT, peer.sent, labels)
             yield Sample(catalogue.RECEIVED, peer.received, labels)
             yield Sample(catalogue.HANDSHAKE, peer.handshake_at, labels)
-        fresh = sum(each.handshake_age is not None and each.handshake_age <= FRESH for each in peers)
+        fresh = sum(each.handshake_age is not None and each.handshake_age <= SESSION_LASTS for each in peers)
         yield Sample(catalogue.CONNECTED, fresh, (name,))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from failshut.host.wireguard import SESSION_LASTS
 from failshut.monitor.state import Carries, Reason, Tunnel
 
 # Looks in a row that must agree: one lost handshake is no outage, one that gets through on a bad line no recovery.
 BAD_LOOKS, GOOD_LOOKS = 2, 2
-# WireGuard gives a session up after so many seconds without a handshake (REJECT_AFTER_TIME, whitepaper 6.1).
-FRESH = 180
 # In seconds: until the next look while all is well, and while it is not or something has just changed.
 CALM, ANXIOUS = 30.0, 6.0
 
@@ -39,7 +38,7 @@ class Look:
     @property
     def fresh(self) -> bool:
         """Whether the session still carries data. A tunnel that is not WireGuard has none to show."""
-        return not self.wireguard or (self.handshake_age is not None and self.handshake_age < FRESH)
+        return not self.wireguard or (self.handshake_age is not None and self.handshake_age < SESSION_LASTS)
 
 
 @dataclass(frozen=True, slots=True)

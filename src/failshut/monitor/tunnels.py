@@ -15,9 +15,9 @@ from failshut.allowances.endpoints.decide import endpoint_of, wake_addresses
 from failshut.allowances.endpoints.handshake import wake
 from failshut.host import nft
 from failshut.host.run import run
-from failshut.host.wireguard import RunningPeer, RunningTunnel, running_tunnels
+from failshut.host.wireguard import SESSION_LASTS, RunningPeer, RunningTunnel, running_tunnels
 from failshut.model.units import Endpoint
-from failshut.monitor.health import FRESH, Look
+from failshut.monitor.health import Look
 from failshut.read.counts import counts
 
 _RESOLV_CONF = Path("/etc/resolv.conf")
@@ -66,7 +66,7 @@ class Looker:
         before_received, before_sent = self._bytes.get(name, (0, 0))
         self._bytes[name] = (received, sent)
         age = self._age(name, peer)
-        fresh = age is not None and age < FRESH
+        fresh = age is not None and age < SESSION_LASTS
         # Where something came in since the last look, nothing more needs to be asked.
         quiet = received - before_received < _KEEPALIVES or name in suspected
         unanswered = quiet and sent - before_sent >= _KEEPALIVES

@@ -52,6 +52,12 @@ def decode(frame: bytes) -> Packet:
     return reader(packet, frame[offset:]) if reader else replace(packet, payload=frame[offset:])
 
 
+def decode_ip(data: bytes) -> Packet | None:
+    """Return what an IP packet without a link's header says; None for what is neither version's."""
+    ethertype = {4: ETHERTYPE_IPV4, 6: ETHERTYPE_IPV6}.get(data[0] >> 4) if data else None
+    return decode(bytes(12) + ethertype.to_bytes(2, "big") + data) if ethertype else None
+
+
 def _number(data: bytes, offset: int) -> int:
     return int.from_bytes(data[offset : offset + 2], "big")
 

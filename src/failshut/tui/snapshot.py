@@ -22,11 +22,7 @@ class Snapshot:
     @property
     def bytes_through(self) -> dict[str, int]:
         """What went through each tunnel that is up, both ways."""
-        return {
-            name: sum(peer.received + peer.sent for peer in tunnel.peers)
-            for name, tunnel in self.status.tunnels
-            if tunnel is not None
-        }
+        return {name: tunnel.received + tunnel.sent for name, tunnel in self.status.tunnels if tunnel is not None}
 
 
 def snapshot(status: Status, rows: tuple[Row, ...] | None = None) -> Snapshot:

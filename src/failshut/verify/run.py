@@ -12,6 +12,7 @@ from pathlib import Path
 
 from failshut.arming.status import State, read_status
 from failshut.host.run import NOT_FOUND, run
+from failshut.host.wireguard import SESSION_LASTS
 from failshut.model.policy import Policy
 from failshut.model.units import Address
 from failshut.verify.bench import Bench, Progress
@@ -21,9 +22,8 @@ from failshut.verify.probes import FAR, Probe, Words, programs, questions, uploa
 from failshut.verify.report import Outcome, Report, Tried, Verdict
 from failshut.verify.tunnel import Standing, bring_back, crash, handshake, is_there, take_down
 
-# In seconds: a handshake is asked for again after five, and a session given up after 180 (WireGuard whitepaper, 6.1).
+# In seconds: a handshake is asked for again after five (WireGuard whitepaper, 6.1).
 _CARRIES_WITHIN = 20.0
-_HANDSHAKE_LASTS = 180
 _SETTLING = 1.0
 # systemd-resolved's own file names the servers that its stub asks.
 _RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
@@ -122,7 +122,7 @@ def _carrying(this: _Run) -> list[str]:
 
     def fresh(name: str) -> bool:
         age = handshake(name)
-        return age is not None and age <= _HANDSHAKE_LASTS
+        return age is not None and age <= SESSION_LASTS
 
     this.bench.wait(lambda: all(map(fresh, names)), within=_CARRIES_WITHIN)
     return [f"{name} does not carry: no handshake with its server" for name in names if not fresh(name)]

@@ -106,8 +106,7 @@ def is_there(name: str) -> bool:
 def handshake(name: str) -> int | None:
     """Return the seconds since a tunnel's last handshake; None without one."""
     tunnel = running_tunnels().get(name)
-    ages = [peer.handshake_age for peer in tunnel.peers if peer.handshake_age is not None] if tunnel else []
-    return min(ages, default=None)
+    return tunnel.handshake_age if tunnel else None
 
 
 def take_down(tunnel: Standing) -> Result:

@@ -6,12 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
-from failshut.host.wireguard import RunningPeer
+from failshut.host.wireguard import SESSION_LASTS, RunningPeer
 from failshut.model.policy import Pin, Policy, Tunnel
 from failshut.model.units import Address, Endpoint, NamedEndpoint, Port, Prefix, Protocol
 
-# WireGuard gives a session up after so many seconds without a handshake (REJECT_AFTER_TIME, whitepaper 6.1).
-FRESH = 180
 # An answer may name a thousand addresses; each costs the wait for a handshake.
 MOST_CANDIDATES = 8
 
@@ -36,7 +34,7 @@ class Candidate:
 
 def is_fresh(peer: RunningPeer) -> bool:
     """Whether a peer's session still carries data."""
-    return peer.handshake_age is not None and peer.handshake_age < FRESH
+    return peer.handshake_age is not None and peer.handshake_age < SESSION_LASTS
 
 
 def endpoint_of(text: str) -> Endpoint | None:

@@ -35,8 +35,8 @@ HOOKED = {
     "reroute": Place("mangle", "OUTPUT", f"{PREFIX}REROUTE"),
     "outside-zone": Place("raw", "OUTPUT", f"{PREFIX}ZONE"),
     "outside": Place("mangle", "OUTPUT", f"{PREFIX}OUTSIDE"),
-    "departure": Place("filter", "OUTPUT", f"{PREFIX}DEPARTURE"),
     "output": Place("filter", "OUTPUT", f"{PREFIX}OUTPUT"),
+    "departure": Place("filter", "OUTPUT", f"{PREFIX}DEPARTURE"),
     "source-nat": Place("nat", "POSTROUTING", f"{PREFIX}NAT"),
     "postrouting": Place("mangle", "POSTROUTING", f"{PREFIX}LEAVING"),
 }

@@ -14,6 +14,7 @@ from failshut.model.ruleset import (
     Chain,
     Counter,
     Family,
+    Hook,
     Left,
     Limit,
     Match,
@@ -60,14 +61,16 @@ def left_out(policy: Policy) -> tuple[Unsaid, ...]:
 def without_unsaid(lock: Ruleset, policy: Policy, facts: HostFacts) -> Table:
     """Return the lock's table of IP rules without what iptables can't say. What else it can't say is the emitter's to refuse."""
     table = next(each for each in lock.tables if each.family is Family.INET)
-    secrets = frozenset(map(int, (facts.stamp, facts.outside, facts.probe)))
+    secrets = frozenset(map(int, (facts.stamp, facts.outside)))
     chains = (replace(each, rules=tuple(_kept(each, secrets))) for each in table.chains)
     return replace(table, chains=tuple(chains), sets=(), counters=())
 
 
 def _kept(chain: Chain, secrets: frozenset[int]) -> Iterator[Rule]:
     for rule in chain.rules:
-        if not any(unsaid(each, secrets) for each in rule.statements for unsaid in _RULES_UNSAID):
+        # Who brings the mark of what is outside along loses it, here too: the routing knows it.
+        forged = Assign(META_MARK, 0) in rule.statements and chain.base is not None and chain.base.hook is Hook.OUTPUT
+        if forged or not any(unsaid(each, secrets) for each in rule.statements for unsaid in _RULES_UNSAID):
             statements = tuple(each for each in rule.statements if not _unsaid_statement(each, secrets))
             if any(not isinstance(each, Match | Limit) for each in statements):
                 yield replace(rule, statements=statements)
@@ -80,7 +83,7 @@ def _asks_what_is_filled_later(statement: Statement, _: frozenset[int]) -> bool:
 
 
 def _asks_for_a_secret_mark(statement: Statement, secrets: frozenset[int]) -> bool:
-    """Whether a rule is for packets with a mark that nothing writes here: the stamp, what is outside, our own probes."""
+    """Whether a rule is for packets with a mark that nothing writes here: the stamp, or what is outside."""
     if not isinstance(statement, Match) or not isinstance(statement.right, int):
         return False
     return (statement.left == META_MARK and statement.right in secrets) or statement.right == int(ARRIVED_OUTSIDE)

@@ -24,7 +24,7 @@ TABLES = ("mangle", "filter", "raw", "nat")
 
 def lower_iptables(policy: Policy, facts: HostFacts) -> Ruleset:
     """Return the lock for `policy` as tables of both families. The kernel's own chains hold nothing but the jumps to ours."""
-    lock = without_unsaid(lower(policy, facts), policy, facts)
+    lock = without_unsaid(lower(policy, facts), facts)
     tables = [_table(name, family, lock, version) for version, family in _VERSIONS.items() for name in TABLES]
     return Ruleset(tuple(each for each in tables if each.chains))
 

@@ -58,7 +58,7 @@ def left_out(policy: Policy) -> tuple[Unsaid, ...]:
     return (*_ALWAYS, *((_TAILSCALE,) if policy.tailscale else ()))
 
 
-def without_unsaid(lock: Ruleset, policy: Policy, facts: HostFacts) -> Table:
+def without_unsaid(lock: Ruleset, facts: HostFacts) -> Table:
     """Return the lock's table of IP rules without what iptables can't say. What else it can't say is the emitter's to refuse."""
     table = next(each for each in lock.tables if each.family is Family.INET)
     secrets = frozenset(map(int, (facts.stamp, facts.outside)))

@@ -1,0 +1,136 @@
+"""iptables, by its four programs: what the kernel holds, what is to be loaded over it, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from failshut.emit.iptables import complete_text, live_text
+from failshut.host.run import NOT_FOUND, Result, run
+from failshut.lower.iptables.shut import everything
+from failshut.model.iptables import Standing
+from failshut.model.ruleset import Family, Ruleset
+from failshut.read.iptables import read_save
+from failshut.read.iptables.own import own, standing
+
+# IPv6 first: from an open start its packets are the ones that nobody thinks of.
+FAMILIES = (Family.IP6, Family.IP)
+# In seconds: another program may be loading rules.
+_PATIENCE = "5"
+
+
+class Kind(StrEnum):
+    """Whose rules the programs write: those that the machine calls iptables, nf_tables', or the older engine's."""
+
+    DEFAULT = ""
+    NFT = "-nft"
+    LEGACY = "-legacy"
+
+
+class IptablesError(Exception):
+    """iptables refused, or is missing; `permission` when it may not ask the kernel."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result.complaint)
+        self.missing = result.code == NOT_FOUND
+        self.permission = "ermission denied" in result.err or "you must be root" in result.err
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One text to load for one family, without emptying anything else."""
+
+    family: Family
+    text: str
+
+    def command(self, kind: Kind = Kind.DEFAULT) -> tuple[str, ...]:
+        """Return the program that takes it on its standard input."""
+        return (program(self.family, kind, "restore"), "-w", _PATIENCE, "--noflush")
+
+
+def program(family: Family, kind: Kind, what: str) -> str:
+    """Return a program's name: `ip6tables-legacy-restore`."""
+    return f"{'iptables' if family is Family.IP else 'ip6tables'}{kind}-{what}"
+
+
+def saved(kind: Kind = Kind.DEFAULT) -> dict[Family, str]:
+    """Return what the kernel holds, by family. Raises `IptablesError`."""
+    return {family: _answer(program(family, kind, "save")) for family in FAMILIES}
+
+
+def rules_of(saves: Mapping[Family, str]) -> Ruleset:
+    """Return the rules of what iptables-save said, others' too."""
+    readings = [read_save(text, program(family, Kind.DEFAULT, "save"), family) for family, text in saves.items()]
+    return Ruleset(tuple(table for each in readings for table in each.ruleset.tables))
+
+
+def own_of(saves: Mapping[Family, str]) -> Ruleset:
+    """Return our part of what iptables-save said."""
+    return own(rules_of(saves))
+
+
+def steps(ruleset: Ruleset, saves: Mapping[Family, str]) -> Iterator[Step]:
+    """Yield what makes our chains those of `ruleset`, in the order in which it is to be loaded. Raises `CantSayError`.
+
+    Where there was no lock, both families are shut first: no packet of one leaves while the other's rules load. Over a lock each
+    table is changed in one transaction, and the one that refuses comes first. Without tables in `ruleset` all of ours goes.
+    """
+    now = {family: standing(_rules(saves, family)) for family in FAMILIES}
+    if ruleset.tables and not all(_is_shut(each) for each in now.values()):
+        shut = everything()
+        for family in FAMILIES:
+            yield Step(family, live_text(shut, family, _choke_point_alone(now[family])))
+        now = {family: _with(each, shut, family) for family, each in now.items()}
+    for family in FAMILIES:
+        yield Step(family, live_text(ruleset, family, now[family]))
+
+
+def test(ruleset: Ruleset, kind: Kind = Kind.DEFAULT) -> Result | None:
+    """Load the lock in a network namespace of its own; return the refusal, None when the kernel takes it.
+
+    `iptables-restore --test` asks neither for modules nor for what the kernel thinks of a value.
+    """
+    for family in FAMILIES:
+        text = complete_text(ruleset, family)
+        for argv in ((program(family, kind, "restore"), "--test"), ("unshare", "--net", program(family, kind, "restore"))):
+            result = run(argv, stdin=text)
+            if not result.ok:
+                return result
+    return None
+
+
+def carry_out(step: Step, kind: Kind = Kind.DEFAULT) -> Result:
+    """Load one step."""
+    return run(step.command(kind), stdin=step.text)
+
+
+def _choke_point_alone(standing_: Standing) -> Standing:
+    """Return what is there, of mangle alone: that is all that shutting changes."""
+    keep = ("mangle",)
+    return Standing(
+        {each: standing_.chains(each) for each in keep if standing_.chains(each)},
+        {each: standing_.jumps(each) for each in keep if standing_.jumps(each)},
+    )
+
+
+def _rules(saves: Mapping[Family, str], family: Family) -> Ruleset:
+    return rules_of({family: saves[family]})
+
+
+def _is_shut(standing_: Standing) -> bool:
+    """Whether our choke point is there."""
+    return any(chain == "POSTROUTING" for chain, _ in standing_.jumps("mangle"))
+
+
+def _with(standing_: Standing, ruleset: Ruleset, family: Family) -> Standing:
+    """Return what is there once `ruleset`, which changes mangle alone, is loaded."""
+    added = standing(own(Ruleset(tuple(each for each in ruleset.tables if each.family is family))))
+    return replace(standing_, own={**standing_.own, **added.own}, to_own={**standing_.to_own, **added.to_own})
+
+
+def _answer(*argv: str) -> str:
+    result = run(argv)
+    if not result.ok:
+        raise IptablesError(result)
+    return result.out

@@ -15,7 +15,7 @@ from failshut.audit.nat import concerns
 from failshut.audit.nat import written as to_write
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When
 from failshut.audit.route import DEEPEST_CALL, DEEPEST_JUMP, Route, Stop, Way, called_place, device_listed, map_elements, translates
-from failshut.audit.words import ETHERTYPE, NEW, NFPROTO, RELATED, NotUnderstoodError, names_match
+from failshut.audit.words import ETHERTYPE, NEW, NFPROTO, RELATED, TRANSLATED, NotUnderstoodError, names_match
 from failshut.model.ruleset import (
     Assign,
     ChainType,
@@ -169,7 +169,7 @@ def _known_connection(run: _Run, hook: Hook, stops: tuple[Stop, ...]) -> bool:
     if not translates(stops, frozenset({"dnat", "redirect"} if incoming else {"snat", "masquerade"})):
         return False
     run.now["stage"] = f"{hook} translated"
-    if _is_first(run) or run.now.get("ct state", 0) not in (2, 4, 8):
+    if _is_first(run) or run.now.get("ct state", 0) not in (2, 4, 8) or not int(run.now.get("ct status", 0)) & TRANSLATED:
         return False
     before = _routing(run)
     _translate(run, *(("daddr", "dport") if incoming else ("saddr", "sport")))

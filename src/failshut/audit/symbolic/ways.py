@@ -11,7 +11,7 @@ from failshut.audit.symbolic.chains import Chains, prefix
 from failshut.audit.symbolic.formula import Bool, Number, choose, conj, disj, neg, same, within
 from failshut.audit.symbolic.space import Space
 from failshut.audit.symbolic.terms import Env, Scope, matches
-from failshut.audit.words import NEW, RELATED
+from failshut.audit.words import NEW, RELATED, TRANSLATED
 from failshut.model.ruleset import ChainType, Hook, Verdict
 
 _ROUTING = (("mark", 32), ("ip saddr", 32), ("ip daddr", 32), ("ip6 saddr", 128), ("ip6 daddr", 128))
@@ -141,7 +141,10 @@ def _known_connection(travel: _Travel, hook: Hook, stops: tuple[Stop, ...]) -> N
         return
     travel.env = travel.chains.next_version(travel.env.written, f"{hook} translated")
     tracked = within(travel.read("ct state", 32), [(2, 2), (4, 4), (8, 8)])
-    known = conj([neg(_first(travel)), tracked])
+    # Its connection says so (nf_nat_packet): what was not translated when it began never is.
+    status = travel.read("ct status", 32)
+    translated = bool(status & TRANSLATED) if isinstance(status, int) else (status & TRANSLATED) != 0
+    known = conj([neg(_first(travel)), tracked, translated])
     before = travel.env
     for template, width in _ADDRESSES:
         name = template.format(end)

@@ -45,7 +45,7 @@ def match_words(match: Match) -> list[str]:  # noqa: C901 - one line a kind is t
             words = _length
         case Payload("ip", "hdrlength"):
             words = _header
-        case Ct("direction" | "state"):
+        case Ct("direction" | "state" | "status"):
             words = _connection
         case Fib(_, "type"):
             words = _route_type
@@ -171,7 +171,8 @@ def _connection(match: Match) -> list[str]:
     match match.left, match.right:
         case Ct("direction", ""), str(word):
             return [*("-m", "conntrack"), *_not(match), "--ctdir", word.upper()]
-        case Ct("state", ""), AnySet(states) if match.op is Op.IN:
+        case Ct("state" | "status", ""), AnySet(states) if match.op is Op.IN:
+            # SNAT and DNAT are states to iptables, of a connection that has one.
             return ["-m", "conntrack", "--ctstate", ",".join(str(each).upper() for each in states)]
         case _:
             raise UnsupportedError(f"iptables can't compare {match.left} with {match.right}")

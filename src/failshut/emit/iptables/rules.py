@@ -9,6 +9,7 @@ from failshut.emit.iptables.matches import ALL_BITS, limit_words, match_words, n
 from failshut.emit.nft_expressions import UnsupportedError
 from failshut.model.iptables import LONGEST_NAME
 from failshut.model.ruleset import (
+    AnySet,
     Assign,
     Binary,
     BitOp,
@@ -20,6 +21,7 @@ from failshut.model.ruleset import (
     Meta,
     Nat,
     NatKind,
+    Op,
     Payload,
     Reject,
     Rule,
@@ -36,6 +38,7 @@ _REJECTS = {
 _WRITTEN = {"ttl": ("TTL", "--ttl-set"), "hoplimit": ("HL", "--hl-set")}
 # iptables' words for the levels of syslog(3) that nft calls otherwise.
 _LEVELS = {"warn": "warning", "err": "error"}
+_ANY_CONNECTION = Match(Ct("state"), AnySet(("new", "established", "related")), Op.IN)
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/=,+-]+")
 # XT_MAX_COMMENT_LEN and the prefix of xt_LOG, with the byte that ends them.
 _LONGEST = {"comment": 255, "log-prefix": 29, "nflog-prefix": 63}
@@ -81,10 +84,12 @@ def target_words(statement: Statement) -> list[str]:
 
 def _matches(rule: Rule) -> list[str]:
     """Return the rule's matches; what belongs to one module stands behind one `-m`."""
+    # `--ctstate SNAT,DNAT` asks for both at once.
+    translated = any(isinstance(each, Match) and each.left == Ct("status") for each in rule.statements)
     parts = [
         match_words(each) if isinstance(each, Match) else limit_words(each)
         for each in rule.statements
-        if isinstance(each, Match | Limit)
+        if isinstance(each, Match | Limit) and not (each == _ANY_CONNECTION and translated)
     ]
     headers = [each[each[0] == "!"] for each in parts]
     own = [each for each in headers if len(each) == 2 and each != "-m"]

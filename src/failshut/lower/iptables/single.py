@@ -86,6 +86,8 @@ def _single(match: Match, version: int) -> Iterator[Matches]:
                 yield from _tuple(parts, each, version)
         case Concat(parts), Tuple():
             yield from _tuple(parts, right, version)
+        case _, AnySet() if match.op is Op.IN:
+            yield (match,)
         case _, AnySet(elements) if match.op is Op.EQ and _is_port(left):
             yield from ((Match(left, each),) for each in _lists(elements))
         case _, AnySet(elements) if match.op is Op.EQ:

@@ -11,7 +11,7 @@ from pathlib import Path
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, collect, is_sealed, numbered, point, pointed
 from failshut.arming.undo import read_text, write
-from failshut.boot.artefacts import loader, router, systemd_files
+from failshut.boot.artefacts import BootFile, every_file, iptables_files, loader, router, systemd_files
 from failshut.boot.places import (
     BOOT_UNIT,
     BOOT_UNIT_PATH,
@@ -20,6 +20,7 @@ from failshut.boot.places import (
     MONITOR_DIRECTORY,
     MONITOR_FILES,
     MONITOR_LOCK,
+    PERSISTENT_UNIT,
     REFRESH_UNIT,
     ROUTER,
     UNIT_DIRECTORY,
@@ -31,14 +32,21 @@ from failshut.host.files import remove_tree, sync_directory
 from failshut.host.run import Result
 from failshut.host.self import own_command, why_no_unit
 from failshut.model.plan import FileChange
+from failshut.model.policy import BackendName
 
 Report = Callable[[str], None]
 
 
-def boot_changes(*, with_systemd: bool) -> tuple[FileChange, ...]:
+def boot_changes(*, with_systemd: bool, backend: BackendName = BackendName.NFTABLES) -> tuple[FileChange, ...]:
     """Return what must be written so that a boot loads the lock. Raises `ArmingError` for what can't be read."""
-    wanted = (loader(), router(), *(systemd_files(own_command()) if with_systemd else ()))
+    wanted = (loader(backend), router(), *(_units(backend) if with_systemd else ()))
     return tuple(FileChange(each.path, read_text(Path(each.path)), each.text, each.mode) for each in wanted)
+
+
+def _units(backend: BackendName) -> tuple[BootFile, ...]:
+    if backend is BackendName.IPTABLES:
+        return iptables_files(persistent=systemd.has_unit(PERSISTENT_UNIT))
+    return systemd_files(own_command())
 
 
 def seals(changes: Iterable[FileChange]) -> dict[str, str]:
@@ -46,12 +54,22 @@ def seals(changes: Iterable[FileChange]) -> dict[str, str]:
     return {each.path: hashlib.sha256(each.after.encode()).hexdigest() for each in changes}
 
 
-def install(directory: Path, generation: str, report: Report, undo: contextlib.ExitStack, *, with_systemd: bool) -> None:
+def install(
+    directory: Path,
+    generation: str,
+    report: Report,
+    undo: contextlib.ExitStack,
+    *,
+    with_systemd: bool,
+    backend: BackendName = BackendName.NFTABLES,
+) -> None:
     """Have the next boot load `generation`; what was current becomes the last good one. Raises `ArmingError`.
 
     Each step is put on `undo`. The order is for a power cut: the links are switched before any unit looks at them.
     """
-    changes = boot_changes(with_systemd=with_systemd)
+    changes = boot_changes(with_systemd=with_systemd, backend=backend)
+    guarded = backend is BackendName.NFTABLES
+    units, watching = (UNITS, WATCHING_UNITS) if guarded else ((BOOT_UNIT,), ())
     fresh = not Path(BOOT_UNIT_PATH).exists()
     if with_systemd:
         undo.callback(systemd.reload_units)
@@ -63,9 +81,11 @@ def install(directory: Path, generation: str, report: Report, undo: contextlib.E
         report("telling systemd: the lock first, then the network")
         _must(systemd.reload_units(), "systemd does not read the units")
     if fresh:
-        undo.callback(systemd.disable, (*UNITS, *WATCHING_UNITS))
-    _must(systemd.enable(UNITS), "the boot unit can't be enabled")
+        undo.callback(systemd.disable, (*units, *watching))
+    _must(systemd.enable(units), "the boot unit can't be enabled")
     _must(systemd.start(BOOT_UNIT), "the boot unit does not start")
+    if not guarded:
+        return
     _must(systemd.start(GUARD_UNIT), "the guard does not start")
     _must(systemd.reload(GUARD_UNIT), "the guard does not take over what has changed")
     _watch(report)
@@ -125,14 +145,14 @@ def start_guard() -> None:
 
 def missing_directories() -> tuple[str, ...]:
     """Return the directories that installing would make, the deepest first."""
-    above = (parent for each in systemd_files() for parent in Path(each.path).parents)
+    above = (parent for each in every_file() for parent in Path(each.path).parents)
     return tuple(sorted({str(each) for each in above if not each.exists()}, key=len, reverse=True))
 
 
 def uninstall(report: Report, directories: Iterable[str]) -> None:
     """Take the loader, the units and the drop-ins away, and the `directories` made for them: no boot knows of a lock any more."""
     with_systemd = systemd.is_running()
-    written = [Path(each.path) for each in systemd_files()]
+    written = [Path(each.path) for each in every_file()]
     _must_be_writable((*written, Path(ROUTER), Path(LOADER)))
     if any(path.exists() for path in written):
         report("taking the lock out of the boot")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from failshut.arming.plan import base_and_egress
+from failshut.arming.backends.nftables import base_and_egress
 from failshut.boot.artefacts import BootFile, loader, systemd_files
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import Failure, Session, begin, session_options

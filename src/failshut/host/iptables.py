@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
 
-from failshut.emit.iptables import complete_text, live_text
+from failshut.emit.iptables import complete_text, live_text, shown_text
 from failshut.host.run import NOT_FOUND, Result, run
 from failshut.lower.iptables.shut import everything
 from failshut.model.iptables import Standing
@@ -47,6 +48,42 @@ class Step:
     def command(self, kind: Kind = Kind.DEFAULT) -> tuple[str, ...]:
         """Return the program that takes it on its standard input."""
         return (program(self.family, kind, "restore"), "-w", _PATIENCE, "--noflush")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the kernel holds of ours, and all around it, in iptables-save's words."""
+
+    saves: Mapping[Family, str] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> tuple[tuple[str, str], ...]:
+        """The tables with something of ours."""
+        return tuple((str(each.family), each.name) for each in self.ruleset().tables)
+
+    @property
+    def guarded(self) -> bool:
+        """Nothing stands behind iptables' rules."""
+        return False
+
+    @property
+    def json_texts(self) -> tuple[str, ...]:
+        """There are no sets to list."""
+        return ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Our part: while it says the same, nothing has changed."""
+        return tuple(shown_text(each) for each in self.ruleset().canonical().tables)
+
+    def ruleset(self) -> Ruleset:
+        """Return our rules as the model has them."""
+        return own_of(self.saves)
+
+
+def listing(kind: Kind = Kind.DEFAULT) -> Listing:
+    """Read what the kernel holds. Raises `IptablesError`."""
+    return Listing(saved(kind))
 
 
 def program(family: Family, kind: Kind, what: str) -> str:
@@ -98,6 +135,38 @@ def test(ruleset: Ruleset, kind: Kind = Kind.DEFAULT) -> Result | None:
             if not result.ok:
                 return result
     return None
+
+
+def refusal(text: str, family: Family) -> Result | None:
+    """Return why iptables-restore would refuse a file, None when it would not; changes nothing."""
+    result = run((program(family, Kind.DEFAULT, "restore"), "--test"), stdin=text)
+    return None if result.ok else result
+
+
+def other_engine() -> Kind | None:
+    """Return the engine that the machine's own programs are not of; None where it is not installed."""
+    version = run((program(Family.IP, Kind.DEFAULT, "save"), "--version"))
+    other = Kind.LEGACY if "nf_tables" in version.out else Kind.NFT
+    return other if version.ok and run((program(Family.IP, other, "save"), "--version")).ok else None
+
+
+def rules_in(family: Family, kind: Kind) -> tuple[str, ...]:
+    """Return the lines of one engine's rules, without bringing it in where it is not: asking the older one for a table makes it."""
+    names = Path(f"/proc/net/{'ip' if family is Family.IP else 'ip6'}_tables_names")
+    if kind is Kind.LEGACY:
+        try:
+            if not names.read_text(encoding="utf-8").strip():
+                return ()
+        except OSError:
+            return ()
+    result = run((program(family, kind, "save"),))
+    return tuple(result.out.splitlines()) if result.ok else ()
+
+
+def over(ruleset: Ruleset, saves: Mapping[Family, str]) -> Iterator[Step]:
+    """Yield what makes our chains those of `ruleset`, one step for each family."""
+    for family in FAMILIES:
+        yield Step(family, live_text(ruleset, family, standing(_rules(saves, family))))
 
 
 def carry_out(step: Step, kind: Kind = Kind.DEFAULT) -> Result:

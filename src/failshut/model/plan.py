@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from failshut.model.host import HostFacts
+from failshut.model.policy import BackendName
 from failshut.model.routing import Routing
 from failshut.model.ruleset import Ruleset
 from failshut.model.units import InterfaceName, Mark
@@ -69,11 +70,14 @@ class Plan:
     with_systemd: bool = False
     under_ip: bool = True
     notes: tuple[str, ...] = field(default=())
+    backend: BackendName = BackendName.NFTABLES
+    # The user's own files that get rules of ours among theirs.
+    shared: tuple[FileChange, ...] = ()
 
     @property
     def files(self) -> tuple[FileChange, ...]:
         """Every file."""
-        return self.configs + self.staged + self.boot
+        return self.configs + self.shared + self.staged + self.boot
 
     @property
     def is_change(self) -> bool:

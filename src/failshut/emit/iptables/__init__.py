@@ -7,7 +7,7 @@ has them, every way through them ends in a refusal, and the kernel's chains jump
 
 from __future__ import annotations
 
-from failshut.emit.iptables.text import CantSayError, complete_text, live_text, merged_text
+from failshut.emit.iptables.text import CantSayError, body_text, complete_text, live_text, merged_text, shown_text
 from failshut.emit.nft_expressions import UnsupportedError
 
-__all__ = ["CantSayError", "UnsupportedError", "complete_text", "live_text", "merged_text"]
+__all__ = ["CantSayError", "UnsupportedError", "body_text", "complete_text", "live_text", "merged_text", "shown_text"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from failshut.emit.iptables.rules import chain_name, rule_line
 from failshut.emit.nft_expressions import UnsupportedError
 from failshut.model.iptables import PREFIX, TABLES, Standing, built_in
-from failshut.model.ruleset import Chain, Family, Jump, Ruleset, Table
+from failshut.model.ruleset import Chain, Family, Jump, Rule, Ruleset, Table
 
 # The choke point first: what is loaded after it can only open what it has shut.
 _ORDER = ("mangle", "filter", "raw", "nat", "security")
@@ -64,6 +64,44 @@ def merged_text(text: str, ruleset: Ruleset, family: Family) -> str:
     return "".join(f"{line}\n" for line in _without_empty(lines)) + complete_text(Ruleset(tuple(waiting.values())), family)
 
 
+def body_text(ruleset: Ruleset, family: Family) -> str:
+    """Return our chains alone, for a loader that sees to the jumps itself: each is said in a comment. Raises `CantSayError`.
+
+    Loaded with `--noflush` any number of times it comes to the same.
+    """
+    _must_be_sayable(ruleset)
+    tables = _tables(ruleset, family)
+    jumps = [f"# jump {table.name} {chain} {at} {own}" for table in tables for chain, at, own in _numbered(table)]
+    declared = ((f":{each.name} - [0:0]" for each in _own(table)) for table in tables)
+    bodies = (
+        "\n".join((f"*{table.name}", *names, *_rules(table), "COMMIT")) for table, names in zip(tables, declared, strict=True)
+    )
+    return "\n".join((*jumps, *bodies, ""))
+
+
+def shown_text(table: Table) -> str:
+    """Return a table of ours as a person reads it, and as two are compared: also with what iptables has and can't be written."""
+    lines = [f"*{table.name} ({'IPv4' if table.family is Family.IP else 'IPv6'})"]
+    for chain in table.chains:
+        lines += [_shown(chain, rule) for rule in chain.rules] or [f":{chain.name} is empty"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _shown(chain: Chain, rule: Rule) -> str:
+    try:
+        return rule_line(chain.name, rule)
+    except UnsupportedError:
+        return rule.origin.text if rule.origin else f"-A {chain.name} {rule.statements}"
+
+
+def _numbered(table: Table) -> Iterator[tuple[str, int, str]]:
+    """Yield the kernel's chain, the place in it and our chain of each jump."""
+    at: dict[str, int] = {}
+    for chain, own in _jumps(table):
+        at[chain] = at.get(chain, 0) + 1
+        yield chain, at[chain], own
+
+
 def is_ours(line: str) -> bool:
     """Whether a line of a file declares one of our chains, fills one, or jumps to one."""
     words = line.split()
@@ -116,9 +154,9 @@ def _jumps(table: Table) -> Iterator[tuple[str, str]]:
     for chain in table.chains:
         if chain.base is not None:
             for rule in chain.rules:
-                (jump,) = rule.statements
-                assert isinstance(jump, Jump)
-                yield chain.name, jump.target
+                for each in rule.statements:
+                    if isinstance(each, Jump) and each.target.startswith(PREFIX):
+                        yield chain.name, each.target
 
 
 def _over(table: Table, standing: Standing, name: str) -> Iterator[str]:

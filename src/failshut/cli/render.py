@@ -55,9 +55,9 @@ def command(context: click.Context, /, *, artefact: str, tunnel: str | None, **o
     `systemd`: the loader, the units, the generator, the drop-ins that make the network wait for the lock, the udev rule and the
     sysctls, each under its path. With -o it writes them below DIRECTORY as they would stand below /.
 
-    `wg-quick TUNNEL`: the lock as PostUp and PreDown lines for the tunnel's own config, by nft or iptables (--with). --install writes
-    them into it and --remove takes them out; every other line stays as it is. Such a lock comes with the tunnel and goes with it:
-    nothing holds before it is up, and nothing after `wg-quick down`. Not for a machine that is armed.
+    `wg-quick TUNNEL`: the lock as PostUp and PreDown lines for the tunnel's own config, by nft or iptables (--with). --install
+    writes them into it and --remove takes them out; every other line stays as it is. Such a lock comes with the tunnel and goes
+    with it: nothing holds before it is up, and nothing after `wg-quick down`. Not for a machine that is armed.
     """
     session = begin(context, options)
     policy = load_policy_or_leave(session, "render")

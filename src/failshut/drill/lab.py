@@ -166,7 +166,7 @@ class Lab:
     def rearm(self) -> None:
         """Load the rules once more, where this run has its own."""
         if self.has_own_rules:
-            rules.load(self.client, self.plan, self.source, self.lock, self.beside)
+            rules.reload(self.client, self.plan, self.source, self.lock, self.beside)
 
     def case(self) -> Case:
         """Return what the judge must know about this lab."""

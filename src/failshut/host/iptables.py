@@ -123,7 +123,7 @@ def steps(ruleset: Ruleset, saves: Mapping[Family, str]) -> Iterator[Step]:
         yield Step(family, live_text(ruleset, family, now[family]))
 
 
-def test(ruleset: Ruleset, kind: Kind = Kind.DEFAULT) -> Result | None:
+def trial(ruleset: Ruleset, kind: Kind = Kind.DEFAULT) -> Result | None:
     """Load the lock in a network namespace of its own; return the refusal, None when the kernel takes it.
 
     `iptables-restore --test` asks neither for modules nor for what the kernel thinks of a value.
@@ -198,8 +198,12 @@ def _with(standing_: Standing, ruleset: Ruleset, family: Family) -> Standing:
     return replace(standing_, own={**standing_.own, **added.own}, to_own={**standing_.to_own, **added.to_own})
 
 
-def _answer(*argv: str) -> str:
-    result = run(argv)
+def must(result: Result) -> Result:
+    """Return the answer. Raises `IptablesError` for a refusal."""
     if not result.ok:
         raise IptablesError(result)
-    return result.out
+    return result
+
+
+def _answer(*argv: str) -> str:
+    return must(run(argv)).out

@@ -15,7 +15,7 @@ from failshut.model.units import InterfaceName
 
 
 def lower_inline(policy: Policy, facts: HostFacts, tool: Tool, tunnel: InterfaceName | None = None) -> Ruleset:
-    """Return the lock with `TUNNEL` and `MARK` in the place of the name and the mark of `tunnel`, the policy's first if not said."""
+    """Return the lock with `TUNNEL` and `MARK` for the name and the mark of `tunnel`, the policy's first if none is said."""
     chosen = tunnel or policy.tunnels[0].interface
     policy, facts = _renamed(policy, chosen), _known(facts, chosen)
     if tool is Tool.IPTABLES:

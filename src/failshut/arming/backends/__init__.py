@@ -18,14 +18,23 @@ class Listing(Protocol):
     """What the kernel holds of ours. `texts` are equal as long as nothing has changed."""
 
     @property
-    def tables(self) -> tuple[tuple[str, str], ...]: ...
+    def tables(self) -> tuple[tuple[str, str], ...]:
+        """Return the tables with something of ours: family and name."""
+
     @property
-    def guarded(self) -> bool: ...
+    def guarded(self) -> bool:
+        """Return whether the guard stands behind them."""
+
     @property
-    def texts(self) -> tuple[str, ...]: ...
+    def texts(self) -> tuple[str, ...]:
+        """Return the rules in the tool's own words."""
+
     @property
-    def json_texts(self) -> tuple[str, ...]: ...
-    def ruleset(self) -> Ruleset: ...
+    def json_texts(self) -> tuple[str, ...]:
+        """Return the tables with what is in their sets, for whoever counts."""
+
+    def ruleset(self) -> Ruleset:
+        """Return the rules as the model has them."""
 
 
 @dataclass(frozen=True, slots=True)

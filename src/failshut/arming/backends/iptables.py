@@ -41,10 +41,11 @@ class Iptables:
 
     def compiled(self, policy: Policy, facts: HostFacts, kernel: Listing) -> Compiled:
         """Compile the lock, and have a kernel without any other rules take it."""
+        del kernel
         _one_engine()
         wanted = lower_iptables(policy, facts)
         try:
-            refused = iptables.test(wanted)
+            refused = iptables.trial(wanted)
         except CantSayError as error:
             raise ArmingError(f"iptables can't say this lock: {error}", help=_UNCHANGED) from error
         if refused:
@@ -101,9 +102,7 @@ class Iptables:
 def _carry_out(wanted: Ruleset, what: str) -> None:
     try:
         for step in iptables.steps(wanted, iptables.saved()):
-            result = iptables.carry_out(step)
-            if not result.ok:
-                raise IptablesError(result)
+            iptables.must(iptables.carry_out(step))
     except IptablesError as error:
         raise _refused(error, what) from error
 
@@ -121,11 +120,11 @@ def _persistent(family: Family, wanted: Ruleset) -> FileChange:
 
 def _must_be_roots(path: Path) -> None:
     seen = path.stat()
-    if seen.st_uid != os.geteuid() or seen.st_mode & 0o022:
-        who = f"belongs to user {seen.st_uid}" if seen.st_uid != os.geteuid() else "can be written by others"
-        raise ArmingError(
-            f"{path} {who}: who can change it decides what a boot loads", help=f"`chown root: {path}; chmod go-w {path}`"
-        )
+    stranger = seen.st_uid != os.geteuid()
+    if stranger or seen.st_mode & 0o022:
+        who = f"belongs to user {seen.st_uid}" if stranger else "can be written by others"
+        help_ = f"`chown root: {path}; chmod go-w {path}`"
+        raise ArmingError(f"{path} {who}: who can change it decides what a boot loads", help=help_)
 
 
 def _must_load(path: Path, text: str, family: Family) -> None:

@@ -53,6 +53,15 @@ def load(client: Namespace, plan: Plan, source: RuleSource, lock: Lock, beside: 
             assert_never(source)
 
 
+def reload(client: Namespace, plan: Plan, source: RuleSource, lock: Lock, beside: Sequence[Loadable] = ()) -> None:
+    """Load the rules of a run over themselves."""
+    if source is not RuleSource.LOCK:
+        load(client, plan, source, lock, beside)
+        return
+    for command, text in texts_of(lock):
+        _load(client, command, text)
+
+
 def load_beside(client: Namespace, files: Sequence[Loadable]) -> None:
     """Load the user's files as they are, one after the other."""
     for each in files:

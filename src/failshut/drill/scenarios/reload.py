@@ -91,7 +91,7 @@ def policy_changes(lab: Lab) -> None:
         for _ in range(CHANGES if lab.is_locked else 1):
             if lab.is_locked:
                 load_lock(lab.client, lab.other_lock)
-            lab.rearm()
+                load_lock(lab.client, lab.lock)
         until(lambda: flood.sent > 0, within=5)
     finally:
         flood.stop()

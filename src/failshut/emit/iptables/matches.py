@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TypeVar
 
 from failshut.emit.nft_expressions import UnsupportedError
 from failshut.model.ruleset import AnySet, Binary, BitOp, Ct, Exthdr, Fib, Left, Limit, Match, Meta, Op, Payload, Range
 from failshut.model.symbols import WORDS
+
+_K = TypeVar("_K", Meta, Payload)
 
 ALL_BITS = 0xFFFFFFFF
 _NAME = {"iifname": "-i", "oifname": "-o"}
@@ -19,11 +22,12 @@ _HOPS = {"ttl": ("ttl", "ttl"), "hoplimit": ("hl", "hl")}
 _LIMITS = {"iif": "--limit-iface-in", "oif": "--limit-iface-out"}
 # An IPv6 packet's length is that of what follows its header, which iptables counts along.
 _HEADER_LENGTH = 40
-# No option of iptables asks how long an IPv4 header is. The first byte's lower half counts words of four bytes, five without options.
+# No option of iptables asks how long an IPv4 header is: the first byte's lower half counts words of four bytes, five without
+# options.
 WITH_OPTIONS = "0>>24&0xF=6:15"
 
 
-def match_words(match: Match) -> list[str]:  # noqa: C901 - one line a kind is the clearest table there is
+def match_words(match: Match) -> list[str]:  # noqa: C901, PLR0912 - one line a kind is the clearest table there is
     """Return the options of one match. Raises `UnsupportedError` for what iptables can't say."""
     words: Callable[[Match], list[str]]
     match match.left:
@@ -76,6 +80,13 @@ def number_and_mask(left: Left) -> tuple[Left, int]:
             raise UnsupportedError(f"iptables can't ask for {left}")
 
 
+def _of(match: Match, kind: type[_K]) -> _K:
+    """Return the left side, which the table above has seen to be of that kind."""
+    if not isinstance(match.left, kind):
+        raise UnsupportedError(f"iptables can't ask for {match.left}")
+    return match.left
+
+
 def _not(match: Match) -> list[str]:
     if match.op not in (Op.EQ, Op.NE):
         raise UnsupportedError(f"iptables can't compare {match.left} by {match.op}")
@@ -83,13 +94,13 @@ def _not(match: Match) -> list[str]:
 
 
 def _interface(match: Match) -> list[str]:
-    assert isinstance(match.left, Meta)
+    left = _of(match, Meta)
     if not isinstance(match.right, str) or any(each.isspace() or each in '"\\' for each in match.right):
         raise UnsupportedError(f"iptables can't take {match.right!r} as an interface's name")
     name = match.right
     if name.endswith("+"):
         raise UnsupportedError(f"iptables takes {name!r} for every interface that begins so")
-    return [*_not(match), _NAME[match.left.key], f"{name[:-1]}+" if name.endswith("*") else name]
+    return [*_not(match), _NAME[left.key], f"{name[:-1]}+" if name.endswith("*") else name]
 
 
 def _protocol(match: Match) -> list[str]:
@@ -107,8 +118,8 @@ def _owner(match: Match) -> list[str]:
 
 
 def _address(match: Match) -> list[str]:
-    assert isinstance(match.left, Payload)
-    option, ranged = _ADDRESS[match.left.field]
+    left = _of(match, Payload)
+    option, ranged = _ADDRESS[left.field]
     right = match.right
     if isinstance(right, Range):
         return [*("-m", "iprange"), *_not(match), f"--{ranged}", f"{right.low}-{right.high}"]
@@ -118,14 +129,14 @@ def _address(match: Match) -> list[str]:
 
 
 def _port(match: Match) -> list[str]:
-    assert isinstance(match.left, Payload)
+    left = _of(match, Payload)
     if isinstance(match.right, AnySet):
         listed = ",".join(_ports(each) for each in match.right.elements)
-        return [*("-m", "multiport"), *_not(match), f"--{match.left.field}s", listed]
-    if match.left.protocol == "udplite":
+        return [*("-m", "multiport"), *_not(match), f"--{left.field}s", listed]
+    if left.protocol == "udplite":
         # It has no match of its own.
-        return [*("-m", "multiport"), *_not(match), f"--{match.left.field}s", _ports(match.right)]
-    return [*("-m", match.left.protocol), *_not(match), f"--{match.left.field}", _ports(match.right)]
+        return [*("-m", "multiport"), *_not(match), f"--{left.field}s", _ports(match.right)]
+    return [*("-m", left.protocol), *_not(match), f"--{left.field}", _ports(match.right)]
 
 
 def _ports(value: object) -> str:
@@ -139,17 +150,17 @@ def _ports(value: object) -> str:
 
 
 def _type(match: Match) -> list[str]:
-    assert isinstance(match.left, Payload)
-    module, option, kind = _TYPES[match.left.protocol]
+    left = _of(match, Payload)
+    module, option, kind = _TYPES[left.protocol]
     number = WORDS[kind].get(match.right) if isinstance(match.right, str) else match.right
     if not isinstance(number, int):
-        raise UnsupportedError(f"iptables can't take {match.right} as a type of {match.left.protocol}")
+        raise UnsupportedError(f"iptables can't take {match.right} as a type of {left.protocol}")
     return ["-m", module, *_not(match), f"--{option}", str(number)]
 
 
 def _hops(match: Match) -> list[str]:
-    assert isinstance(match.left, Payload)
-    module, option = _HOPS[match.left.field]
+    left = _of(match, Payload)
+    module, option = _HOPS[left.field]
     return ["-m", module, *_not(match), f"--{option}-eq", str(match.right)]
 
 

@@ -143,7 +143,8 @@ class Flow:
         self._go(rules, behind)
 
     def _inside(self, jump: End, behind: str) -> Jump:
-        assert isinstance(jump, Jump)
+        if not isinstance(jump, Jump):
+            raise TypeError(f"{jump} leads to no chain")
         return Jump(self._sub(jump.target, self._lines(self._source(jump.target)), behind), goto=True)
 
     def _rest(self, lines: Sequence[_Line], after: str) -> str:
@@ -217,7 +218,7 @@ class Flow:
         if after:
             rules.append(Rule((Jump(after, goto=True),)))
 
-    def _end(self, end: End, after: str) -> End:
+    def _end(self, end: End, after: str) -> End:  # noqa: PLR0911 - one line a kind is the clearest table there is
         """Return a verdict as iptables says it, in a chain that is left for `after`."""
         match end:
             case Verdict.ACCEPT:
@@ -300,7 +301,7 @@ def _forked(fork: VerdictMap) -> Iterator[tuple[Match, Jump]]:
         case Binary(BitOp.AND, Payload() as field_, int(mask)), AnyMap(elements):
             for element, data in elements:
                 if not isinstance(element, IPv4Address | IPv6Address) or not isinstance(data, Jump):
-                    raise ValueError(f"{element} is no beginning of an address")
+                    raise TypeError(f"{element} is no beginning of an address")
                 yield Match(field_, ip_network((element, mask.bit_count()))), replace(data, goto=False)
         case _:
             raise ValueError("a map that is not by the first bits of an address can't be said")

@@ -24,9 +24,10 @@ class Place:
         return self.table == "mangle"
 
 
-# By the name of nft's chain, in the order in which the kernel comes by. mangle's POSTROUTING is iptables' last place that may refuse:
-# it sees the final interface, and the source before it is translated. What the routing was chosen by is taken off in filter's
-# OUTPUT, after the packet was routed anew and before wg-quick's own rules, wherever they stand, could save it in the connection.
+# By the name of nft's chain, in the order in which the kernel comes by. mangle's POSTROUTING is iptables' last place that may
+# refuse: it sees the final interface, and the source before it is translated. What the routing was chosen by is taken off in
+# filter's OUTPUT, after the packet was routed anew and before wg-quick's own rules, wherever they stand, could save it in the
+# connection.
 HOOKED = {
     "prerouting": Place("raw", "PREROUTING", f"{PREFIX}SOURCES"),
     "arrival": Place("mangle", "PREROUTING", f"{PREFIX}ARRIVAL"),

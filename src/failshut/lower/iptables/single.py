@@ -67,7 +67,7 @@ def excluding(match: Match) -> Iterator[Match]:
         yield Match(match.left, _right(each))
 
 
-def _single(match: Match, version: int) -> Iterator[Matches]:
+def _single(match: Match, version: int) -> Iterator[Matches]:  # noqa: C901, PLR0912 - one line a kind is the clearest table
     left, right = match.left, match.right
     if _version(left) not in (None, version):
         return
@@ -107,7 +107,7 @@ def _tuple(parts: Iterable[object], element: Element, version: int) -> Iterator[
 
 
 def _right(element: Element | Right) -> Right:
-    if isinstance(element, Tuple) or isinstance(element, Right):
+    if isinstance(element, Tuple | Right):
         return element
     raise TypeError(f"{element} is no constant")
 

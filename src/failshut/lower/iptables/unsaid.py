@@ -1,4 +1,4 @@
-"""What iptables has no word for: left out of the lock by name, and said by `check`, `plan` and `status`. Nothing else is left out."""
+"""What iptables has no word for: left out of the lock by name, and said by `check`, `plan` and `status`. Nothing else is."""
 
 from __future__ import annotations
 

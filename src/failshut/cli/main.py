@@ -33,6 +33,7 @@ VERBS: dict[str, str] = {
     "portal": "Sign in at a captive portal, with one browser and nothing else",
     "allow": "Open something beside the tunnel for a time; the kernel ends it",
     "revoke": "End what `allow` opened, before its time",
+    "log": "Write what is refused into the kernel's log, for a time",
     "render": "Print an artefact as text; no root needed",
     "disarm": "Take the lock off (asks first on a terminal)",
     "monitor": "What failshut-monitor.service runs: put back drift, hold new devices, watch the tunnels",

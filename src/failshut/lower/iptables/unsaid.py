@@ -26,10 +26,10 @@ from failshut.model.ruleset import (
     Table,
     Update,
 )
-from failshut.model.timed import CANDIDATES, OUTSIDE_PROGRAMS, PROBE, TIMED, TIMED_LAN, TIMED_TO, TIMED_USER
+from failshut.model.timed import CANDIDATES, LOGGING, OUTSIDE_PROGRAMS, PROBE, TIMED, TIMED_LAN, TIMED_TO, TIMED_USER
 
 # Sets that are filled while the lock stands and that iptables does not have: empty, so that a rule which asks for them never holds.
-_FILLED_LATER = frozenset({TIMED, TIMED_LAN, TIMED_TO, TIMED_USER, CANDIDATES, PROBE, OUTSIDE_PROGRAMS})
+_FILLED_LATER = frozenset({TIMED, TIMED_LAN, TIMED_TO, TIMED_USER, CANDIDATES, PROBE, OUTSIDE_PROGRAMS, LOGGING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ _ALWAYS = (
     Unsaid("the layer under IP", "frames of raw sockets, macvlan children and bridged guests leave unseen"),
     Unsaid("the guard", "`iptables -F` opens the machine until the lock is put back"),
     Unsaid("ARP", "the machine answers who asks the link for the tunnel's address, and so says that it has it"),
-    Unsaid("what is open for a time", "`allow`, `portal`, `exec --outside` and `refresh` don't work"),
+    Unsaid("what is open for a time", "`allow`, `portal`, `exec --outside`, `refresh` and `log` don't work"),
     Unsaid("the list of what was refused", "`watch` and `top` have no destinations; packets are counted"),
 )
 _TAILSCALE = Unsaid("the mark of tailscaled's sockets", "with rp_filter = 1 the answers to tailscaled are lost over IPv4")

@@ -73,7 +73,9 @@ def read(text: str, path: str, interface: InterfaceName) -> Server | list[Findin
             field, reader = READERS[word]
             fields[field] = reader(value)
         except KeyError:
-            wrong.append(_finding(path, lines, number, f"there is no setting {values.shown(word)}", f"there are {', '.join(READERS)}"))
+            wrong.append(
+                _finding(path, lines, number, f"there is no setting {values.shown(word)}", f"there are {', '.join(READERS)}")
+            )
         except Mistake as mistake:
             wrong.append(_finding(path, lines, number, f"{word}: {mistake.message}", mistake.help))
     wrong += _unfit(checked, path, lines)
@@ -100,9 +102,11 @@ def _unfit(checked: wgquick.WgQuickConfig, path: str, lines: list[str]) -> Itera
         yield _finding(path, lines, 0, "SaveConfig = true: wg-quick would write over the peers' names", "remove that line")
 
 
-def _finding(path: str, lines: list[str], number: int, message: str, remedy: str) -> Finding:  # noqa: PLR0917
+def _finding(path: str, lines: list[str], number: int, message: str, remedy: str) -> Finding:
     source = lines[number - 1] if number else ""
-    return Finding(Code.CONFIG_BAD_VALUE, message, Place(path, number, 1 if number else 0, max(len(source), 1)), remedy, source=source)
+    return Finding(
+        Code.CONFIG_BAD_VALUE, message, Place(path, number, 1 if number else 0, max(len(source), 1)), remedy, source=source
+    )
 
 
 Block = tuple[str, int, int]
@@ -129,6 +133,13 @@ def _name(lines: list[str], block: Block) -> str:
             except Mistake:
                 return ""
     return ""
+
+
+def names(text: str) -> dict[str, str]:
+    """Return the names that a config's comments give its peers, by their public keys; of any wg-quick config."""
+    lines = text.split("\n")
+    peers = (block for block in _blocks(lines) if block[0] == "peer")
+    return {_value(lines, block, "publickey"): name for block in peers if (name := _name(lines, block))}
 
 
 def fresh(server: Server, public: str) -> str:

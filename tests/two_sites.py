@@ -6,6 +6,7 @@ VPS:  eth0 203.0.113.10 ── rented ┘
 
 from __future__ import annotations
 
+import json
 import subprocess
 from contextlib import ExitStack
 from typing import Self
@@ -147,8 +148,6 @@ class TwoSites:
 
     def seen(self) -> list[Frame]:
         """End the watch, and return every IP packet but the tunnel's own transport and what keeps the link alive."""
-        import json
-
         out, _ = self._watcher.communicate("stop\n", timeout=60)
         report = json.loads(out)
         assert not report["dropped"], "the watcher lost frames: the run is void"

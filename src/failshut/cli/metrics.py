@@ -14,7 +14,9 @@ from failshut.arming.status import read_status
 from failshut.cli.session import Failure, begin, session_options
 from failshut.host.files import write_atomically
 from failshut.host.runs import last_runs
-from failshut.metrics.samples import Sample, samples
+from failshut.host.wireguard import running_tunnels
+from failshut.metrics.samples import Beside, Sample, samples
+from failshut.server.peers import friendly_names, is_up
 
 _SHAPE = "an address and a port are wanted: 127.0.0.1:9586, [::1]:9586"
 
@@ -47,7 +49,8 @@ def command(context: click.Context, /, textfile: str | None, listen: str | None,
 
 
 def _read() -> Iterator[Sample]:
-    yield from samples(read_status(), last_runs())
+    tunnels = running_tunnels()
+    yield from samples(read_status(), last_runs(), Beside(tunnels, friendly_names(), is_up(tunnels)))
 
 
 def _labels(sample: Sample) -> dict[str, str]:

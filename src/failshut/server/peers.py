@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from failshut.arming.undo import read_text, write
 from failshut.host.files import write_new
 from failshut.host.run import run
-from failshut.host.wireguard import RunningPeer, fresh_keys, public_key, running_tunnels
+from failshut.host.wireguard import RunningPeer, RunningTunnel, fresh_keys, public_key, running_tunnels
 from failshut.model.exits import Exit
 from failshut.model.plan import FileChange
 from failshut.model.units import Address
 from failshut.server import config
 from failshut.server.errors import ServerError
+from failshut.server.firewall import NAME
 from failshut.server.model import Peer, Server
-from failshut.server.places import CONFIG, INTERFACE
+from failshut.server.places import CONFIG, INTERFACE, RULES
 from failshut.server.plan import existing
 from failshut.templates.make import Keys
 
@@ -135,3 +137,10 @@ def friendly_names(directory: Path = CONFIG.parent) -> dict[tuple[str, str], str
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 found |= {(path.stem, key): name for key, name in config.names(path.read_text(encoding="utf-8")).items()}
     return found
+
+
+def is_up(tunnels: Mapping[str, RunningTunnel]) -> bool | None:
+    """Whether this machine's server has its tunnel and its firewall; None on a machine that is no server."""
+    if not RULES.exists():
+        return None
+    return INTERFACE in tunnels and run(["nft", "list", "table", "inet", NAME]).ok

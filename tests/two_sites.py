@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 from contextlib import ExitStack
+from ipaddress import ip_network
 from typing import Self
 
 import watcher
@@ -30,14 +31,6 @@ echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
 echo ready
 exec sleep infinity
 """
-_ROUTER = f"""
-set -e
-for line in "addr add 192.168.50.1/24 dev home" "addr add fd50::1/64 dev home nodad" "addr add 203.0.113.1/24 dev rented" \
-	"addr add 2001:db8:10::1/64 dev rented nodad" "link set home up" "link set rented up" \
-	"addr add {SITE4}/32 dev lo" "addr add {SITE6}/128 dev lo nodad" "addr add {METADATA}/32 dev lo"; do
-	ip $line
-done
-"""
 _WEB = """
 import http.server, socket
 class Server(http.server.ThreadingHTTPServer):
@@ -56,7 +49,7 @@ print("listening", flush=True)
 serving.serve_forever()
 """
 # Long enough for a handshake that needs a second try.
-_FETCH = """
+FETCH = """
 import sys, urllib.request
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 print(opener.open(sys.argv[1], timeout=float(sys.argv[2])).read().decode(), end="")
@@ -90,7 +83,7 @@ class Machine(Sandbox):
 
     def fetch(self, page: str, seconds: float = 15) -> str:
         """Return a web page, or nothing when it can't be had."""
-        return self.run("python3", "-c", _FETCH, page, str(seconds)).stdout
+        return self.run("python3", "-c", FETCH, page, str(seconds)).stdout
 
     def serve(self, port: int) -> None:
         """Have a web server listen here."""
@@ -111,7 +104,9 @@ class TwoSites:
             assert self._router.stdout.readline() == "ready\n"
             stack.callback(self._router.communicate)
             stack.callback(Sweeper(self._router.pid).sweep)
-            self._plug()
+            self.plug(self.client, "home", HOME4, HOME6)
+            self.plug(self.vps, "rented", VPS4, VPS6)
+            self.answer_for(SITE4, SITE6, METADATA)
             self._web = self._start(*web())
             assert self._web.stdout.readline() == "listening\n"
             stack.callback(self._web.communicate)
@@ -122,18 +117,22 @@ class TwoSites:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _plug(self) -> None:
-        pid = str(self._router.pid)
-        for machine, cable in ((self.client, "home"), (self.vps, "rented")):
-            machine.must("ip", "link", "set", "cable", "netns", pid, "name", cable)
-        self.router("sh", "-c", _ROUTER)
-        self.client.must("ip", "addr", "add", f"{HOME6}/64", "dev", "eth0", "nodad")
-        self.vps.must("ip", "addr", "flush", "dev", "eth0")
-        self.vps.must("ip", "addr", "add", f"{VPS4}/24", "dev", "eth0")
-        self.vps.must("ip", "addr", "add", f"{VPS6}/64", "dev", "eth0", "nodad")
-        for machine, via4, via6 in ((self.client, "192.168.50.1", "fd50::1"), (self.vps, "203.0.113.1", "2001:db8:10::1")):
-            machine.must("ip", "route", "add", "default", "via", via4)
-            machine.must("ip", "-6", "route", "add", "default", "via", via6)
+    def plug(self, machine: Machine, cable: str, address4: str, address6: str) -> None:
+        """Give a machine two addresses, and the router the first ones of their networks at the other end of its cable."""
+        machine.must("ip", "link", "set", "cable", "netns", str(self._router.pid), "name", cable)
+        machine.must("ip", "addr", "flush", "dev", "eth0")
+        self.router("ip", "link", "set", cable, "up")
+        for address, length, version in ((address4, 24, "-4"), (address6, 64, "-6")):
+            gateway = str(next(ip_network(f"{address}/{length}", strict=False).hosts()))
+            nodad = ("nodad",) if version == "-6" else ()
+            self.router("ip", "addr", "add", f"{gateway}/{length}", "dev", cable, *nodad)
+            machine.must("ip", "addr", "add", f"{address}/{length}", "dev", "eth0", *nodad)
+            machine.must("ip", version, "route", "add", "default", "via", gateway)
+
+    def answer_for(self, *addresses: str) -> None:
+        """Have the router be the machines of these addresses too."""
+        for each in addresses:
+            self.router("ip", "addr", "add", each, "dev", "lo", *(("nodad",) if ":" in each else ()))
 
     def router(self, *argv: str) -> str:
         """Run a program at the router, which must succeed."""

@@ -9,7 +9,8 @@ from pathlib import Path
 project = "failshut"
 author = "The failshut authors"
 copyright = author  # noqa: A001 - Sphinx's name
-release = re.search(r'^__version__ = "(.+)"$', Path(__file__).parents[1].joinpath("src/failshut/__init__.py").read_text(), re.MULTILINE)[1]
+_said = Path(__file__).parents[1].joinpath("src/failshut/__init__.py").read_text(encoding="utf-8")
+release = re.search(r'^__version__ = "(.+)"$', _said, re.MULTILINE)[1]
 
 sys.path.insert(0, str(Path(__file__).parent))
 extensions = ["myst_parser", "manuals"]

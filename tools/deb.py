@@ -35,7 +35,7 @@ def main() -> None:
     words.add_argument("--output", type=Path, default=REPOSITORY / "dist")
     words.add_argument("--version", default=sources.version())
     said = words.parse_args()
-    print(build(said.output, said.version))  # noqa: T201 - its answer
+    print(build(said.output, said.version))
 
 
 def build(output: Path, version: str) -> Path:
@@ -69,7 +69,8 @@ def _write_changelog(path: Path, version: str) -> None:
     maintainer = re.search(r"^Maintainer: (.+)$", (DEBIAN / "control").read_text(encoding="utf-8"), re.MULTILINE)[1]
     when = email.utils.formatdate(sources.epoch())
     path.write_text(
-        f"failshut ({version}) unstable; urgency=medium\n\n  * What has changed for users: changelog.gz.\n\n -- {maintainer}  {when}\n",
+        f"failshut ({version}) unstable; urgency=medium\n\n"
+        f"  * What has changed for users: changelog.gz.\n\n -- {maintainer}  {when}\n",
         encoding="utf-8",
     )
 

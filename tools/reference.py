@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+
 from failshut.cli.main import VERBS, root
 from failshut.cli.session import session_options
 from failshut.config.schema import json_schema
@@ -60,7 +61,11 @@ def commands_page() -> str:
         parts += [f"## failshut {verb}\n", f"```\n{' '.join(usage.split())}\n```\n", _prose(command.help)]
         names = {option.name for option in everywhere}
         parts.append(_options([each for each in command.params if isinstance(each, click.Option) and each.name not in names]))
-    parts += ["## Exit status\n", _table("code", "meaning", ((f"{int(code)}", meaning) for code, meaning in MEANING.items())), _PATHS]
+    parts += [
+        "## Exit status\n",
+        _table("code", "meaning", ((f"{int(code)}", meaning) for code, meaning in MEANING.items())),
+        _PATHS,
+    ]
     return "\n".join(part for part in parts if part)
 
 
@@ -96,7 +101,7 @@ def _prose(text: str | None) -> str:
 
 
 def _paragraphs(text: str) -> Iterator[str]:
-    """Yield click's paragraphs as Markdown; one that begins with \\b is laid out by its author."""
+    """Yield click's paragraphs as Markdown; one that click leaves alone is laid out by its author."""
     for paragraph in re.split(r"\n{2,}", text):
         first, _, rest = paragraph.partition("\n")
         yield f"```\n{rest}\n```\n" if first == "\b" else f"{paragraph}\n"

@@ -22,7 +22,7 @@ import deb
 
 _NEEDED = ("dpkg-buildpackage", "dh", "dpkg-deb")
 # What changes by itself while a machine lives.
-_ALIVE = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/var/log", "/var/cache", "/var/lib/dpkg", "/var/lib/systemd", "/root")
+_ALIVE = ("proc", "sys", "dev", "run", "tmp", "root", "var/tmp", "var/log", "var/cache", "var/lib/dpkg", "var/lib/systemd")
 
 
 def package() -> Path:
@@ -60,8 +60,8 @@ def newer(built: Path, directory: Path) -> Path:
 
 def bring(machine: Machine, built: Path) -> str:
     """Put a package on the machine's disk; return its path there."""
-    machine.room.do("cp", str(built), f"{DISK}/var/tmp/{built.name}")
-    return f"/var/tmp/{built.name}"
+    machine.room.do("cp", str(built), f"{DISK}/opt/{built.name}")
+    return f"/opt/{built.name}"
 
 
 def dpkg(machine: Machine, *words: str) -> Result:
@@ -71,7 +71,7 @@ def dpkg(machine: Machine, *words: str) -> Result:
 
 def snapshot(machine: Machine) -> list[str]:
     """Return what stands on the disk and which units there are: everything but what changes by itself."""
-    pruned = " -o ".join(f"-path {each}" for each in _ALIVE)
+    pruned = " -o ".join(f"-path /{each}" for each in _ALIVE)
     script = f"""
         find / -xdev \\( {pruned} \\) -prune -o ! -name __pycache__ ! -name '*.pyc' ! -type d -printf '%p %m %u %s %l\\n'
         find /etc /usr/lib/failshut /var/lib -xdev -type d -printf '%p/\\n' 2>/dev/null
@@ -93,3 +93,16 @@ def _replace(path: Path, pattern: str, replacement: str) -> None:
 
 def _must(*argv: str) -> None:
     subprocess.run(argv, check=True, capture_output=True)
+
+
+def wheel_house(directory: Path, machine: Machine) -> Path:
+    """Return a directory with our wheel, what it needs on the machine's Python, and pip itself as pip.whl."""
+    asked = "import sys; print('%d.%d' % sys.version_info[:2])"
+    python = machine.room.do("chroot", DISK, "python3", "-c", asked).strip()
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    _must(*pip, "wheel", "--no-deps", f"--wheel-dir={directory}", str(REPOSITORY))
+    (ours,) = directory.glob("failshut-*.whl")
+    _must(*pip, "download", "--only-binary=:all:", f"--python-version={python}", f"--dest={directory}", str(ours), "pip")
+    (itself,) = directory.glob("pip-*.whl")
+    itself.rename(directory / "pip.whl")
+    return directory

@@ -20,7 +20,6 @@ REPOSITORY = Path(__file__).parents[2]
 LIBRARY, SOURCE = "/opt/failshut/lib", "/opt/failshut/src"
 
 
-
 def _depended_on() -> tuple[str, ...]:
     """Return what our own Debian package depends on, so that it can be installed without a network."""
     control = (REPOSITORY / "packaging/debian/control").read_text()

@@ -71,6 +71,8 @@ def animated(svg: str, appear: list[float]) -> str:
     """Return the SVG with each line hidden until its time. A viewer that knows no animation shows all of them."""
     rules = ["@keyframes wait { from, to { opacity: 0 } }"]
     rules += [f'[clip-path="url(#drill-line-{line})"] {{ animation: wait {at:.2f}s }}' for line, at in enumerate(appear) if at]
+    # A picture fetches nothing.
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     rules.append("@media (prefers-reduced-motion) { * { animation: none !important } }")
     return re.sub(r"</style>", "\n".join(rules) + "\n</style>", svg, count=1)
 

@@ -11,14 +11,12 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import deb
 import pytest
 
 from boot.machine import DISK, Machine
 from boot.roots import REPOSITORY
 from failshut.host.run import Result
-
-sys.path.append(str(REPOSITORY / "tools"))
-import deb
 
 _NEEDED = ("dpkg-buildpackage", "dh", "dpkg-deb")
 # What changes by itself while a machine lives.

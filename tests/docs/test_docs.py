@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+import reference
 
 from failshut.cli.main import VERBS, root
 from failshut.config.schema import TABLES, keys_of
 
 REPOSITORY = Path(__file__).parents[2]
-sys.path.append(str(REPOSITORY / "tools"))
-import reference
 
 PAGES = sorted(
     each

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -35,7 +35,7 @@ _INTERRUPTED = 0x08 | 0x10
 # A packet is refused within microseconds of its call, and heard of within seconds; what is older belongs to another packet.
 _RECENT = 5.0
 # In bytes: other programs' calls are kept too, and nobody knows how many there are.
-_MOST = 1 << 20
+_MOST = 8 << 20
 # How often, and how long in seconds, to wait for the port of a connect() while several programs ask for one place.
 _TRIES, _WAIT = 5, 0.002
 
@@ -52,14 +52,16 @@ class Call:
 class Calls:
     """The latest calls of every program. Without a trace file system it knows of none."""
 
-    def __init__(self) -> None:
-        """Begin to trace; what a killed watch left behind goes."""
+    def __init__(self, aside: Iterable[str] = ()) -> None:
+        """Begin to trace; what a killed watch left behind goes. What leaves by the devices `aside` is not asked for."""
         self._pages: deque[tuple[float, bytes]] = deque()
         self._size = 0
         self._instance: Instance | None = None
         sweep(_NAME)
         with contextlib.suppress(OSError):
-            self._instance = Instance(f"{_NAME}{os.getpid()}", _FILTERS)
+            away = "".join(f' && name != "{each}"' for each in ("lo", *aside))
+            filters = {name: text + away if name != _STATE else text for name, text in _FILTERS.items()}
+            self._instance = Instance(f"{_NAME}{os.getpid()}", filters)
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -20,6 +20,7 @@ from failshut.host.netlink import NETLINK_SOCK_DIAG, NLM_F_DUMP, NetlinkError, a
 from failshut.host.nflog import Logged
 from failshut.host.tracing import remembered_name
 from failshut.model.packet import ICMP, ICMPV6, TCP, UDP, UDPLITE, Packet
+from failshut.read.visible import plain
 
 _BY_FAMILY = 20
 _NO_COOKIE = b"\xff" * 8
@@ -48,17 +49,20 @@ class Process:
 class Owners:
     """Finds the processes behind packets; one for each watch, for what it remembers."""
 
-    def __init__(self) -> None:
-        """Open the diagnostics. Raises OSError where the kernel has none."""
-        self._channel = open_netlink(NETLINK_SOCK_DIAG)
-        self._calls = Calls()
+    def __init__(self, aside: Iterable[str] = ()) -> None:
+        """Open the diagnostics; a kernel without them names only what was seen to call. Nothing is refused on devices `aside`."""
+        self._channel: socket.socket | None = None
+        with contextlib.suppress(OSError):
+            self._channel = open_netlink(NETLINK_SOCK_DIAG)
+        self._calls = Calls(aside)
         self._known: OrderedDict[int, Process] = OrderedDict()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._channel.close()
+        if self._channel:
+            self._channel.close()
         self._calls.close()
 
     def of(self, logged: Sequence[Logged]) -> list[Process | None]:
@@ -94,7 +98,8 @@ class Owners:
 
     def _learn(self, wanted: dict[int, int]) -> None:
         """Find who has these sockets open; an inode's number is not given again while anybody remembers it."""
-        for inode, pid in _holders(wanted):
+        # Without a question nobody need be looked through.
+        for inode, pid in _holders(wanted) if wanted else ():
             if process := _described(pid):
                 self._known[inode] = process
         while len(self._known) > _REMEMBERED:
@@ -121,6 +126,8 @@ class Owners:
             yield from self._ask(family, protocol, struct.pack("!HH", port, 0) + bytes(36) + _NO_COOKIE, NLM_F_DUMP)
 
     def _ask(self, family: int, protocol: int, ends: bytes, flags: int) -> Iterator[int]:
+        if self._channel is None:
+            return
         request = _REQUEST.pack(family, protocol, 0, 0, _EVERY_STATE) + ends
         for answer in list(ask(self._channel, _BY_FAMILY, flags, request)):
             if len(answer) >= _AT_UID + _UID_AND_INODE.size:
@@ -205,8 +212,3 @@ def _described(pid: int) -> Process | None:
         return None
     group = next((line[3:] for line in groups.splitlines() if line.startswith("0::")), "")
     return Process(process, plain(name), plain(group))
-
-
-def plain(text: str) -> str:
-    """Return text without what a terminal would obey: a program chooses its own name."""
-    return "".join(each if each.isprintable() else "?" for each in text)

@@ -41,6 +41,8 @@ class Desktop:
         """Show it in every session; return what went wrong, the last of it, or nothing."""
         trouble = ""
         for session in sessions(self.run_user):
+            if notice.uid not in (None, session.uid):
+                continue
             before = self._numbers.get((session.uid, notice.slot), 0)
             number, complaint = _show(session, notice, before)
             self._numbers[session.uid, notice.slot] = number

@@ -77,6 +77,7 @@ FIRING = {
     "FailshutBelowIpOpen": {'failshut_under_ip{device="usb0"}': 0},
     "FailshutBootUnsound": {"failshut_boot_sound": 0, "failshut_armed": 1},
     "FailshutTunnelDown": {'failshut_tunnel_up{interface="wg0"}': 0},
+    "FailshutServerDown": {"failshut_server_up": 0},
     "FailshutUnknown": {"failshut_known": 0},
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import Any
 
 import click
 
-from failshut.arming.status import read_status
 from failshut.cli.session import Failure, begin, session_options
 from failshut.config.listening import listen
 from failshut.config.values import Mistake
 from failshut.host.files import write_atomically
-from failshut.host.runs import last_runs
-from failshut.metrics.samples import Sample, samples
+from failshut.metrics.reading import read_samples
+from failshut.metrics.samples import Sample
 from failshut.model.policy import Metrics
 
 
@@ -41,25 +39,22 @@ def command(context: click.Context, /, textfile: str | None, where: str | None, 
     protected = {name: options.pop(name) for name in ("user", "password_file", "certificate", "key")}
     session = begin(context, options)
     if session.json:
-        session.print_json([{"name": each.metric.name, "labels": _labels(each), "value": float(each.value)} for each in _read()])
+        session.print_json([_as_json(each) for each in read_samples()])
     elif where:
         _serve(where, protected)
     else:
         _write(textfile)
 
 
-def _read() -> Iterator[Sample]:
-    yield from samples(read_status(), last_runs())
-
-
-def _labels(sample: Sample) -> dict[str, str]:
-    return dict(zip(sample.metric.labels, sample.labels, strict=True))
+def _as_json(sample: Sample) -> dict[str, Any]:
+    labels = dict(zip(sample.metric.labels, sample.labels, strict=True))
+    return {"name": sample.metric.name, "labels": labels, "value": float(sample.value)}
 
 
 def _write(textfile: str | None) -> None:
     from failshut.metrics.export import as_text  # noqa: PLC0415 - the library takes a tenth of a second
 
-    text = as_text(_read)
+    text = as_text(read_samples)
     if textfile is None:
         click.echo(text, nl=False)
         return
@@ -86,7 +81,7 @@ def _serve(where: str, protected: dict[str, Any]) -> None:
     except OSError as error:
         raise Failure(f"{settings.password_file} can't be read: {error.strerror}") from error
     try:
-        server = Server(place, _read, asked)
+        server = Server(place, read_samples, asked)
     except OSError as error:
         raise Failure(f"{place} can't be served: {error.strerror or error}", help="does another exporter listen there?") from error
     scheme = "https" if settings.certificate else "http"

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from failshut.arming.status import read_status
 from failshut.host.files import write_atomically
-from failshut.host.runs import last_runs
 from failshut.model.policy import Metrics
 from failshut.model.units import Listen
 from failshut.monitor.state import State
@@ -81,7 +79,8 @@ class Exporter:
         return ""
 
     def _read(self) -> Iterator[Sample]:
-        from failshut.metrics.samples import of_monitor, samples  # noqa: PLC0415 - as above
+        from failshut.metrics.reading import read_samples  # noqa: PLC0415 - as above
+        from failshut.metrics.samples import of_monitor  # noqa: PLC0415 - as above
 
-        yield from samples(read_status(), last_runs())
+        yield from read_samples()
         yield from of_monitor(self.state.drifts, self.state.restored_ms)

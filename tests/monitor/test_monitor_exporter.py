@@ -73,23 +73,23 @@ def test_a_port_that_is_taken_is_said_and_the_rest_is_served(exporting):
     assert squatter.stdout.readline() == "ready\n"
     lab.watch_lock()
 
-    assert until(lambda: "failshut_armed 1.0" in ask(lab, SOCKET), within=30)
+    assert until(lambda: "failshut_armed 1.0" in ask(lab, SOCKET), within=90)
     assert lab.await_status()["troubles"] == ["the numbers can't be served at 127.0.0.1:9586: Address already in use"]
     lab.must("nft", "flush", "ruleset")
     lab.await_event("drift")
     squatter.communicate()
     # Tried again by itself; and by what others reach it with.
-    assert until(lambda: "failshut_drift_restored_total 1.0" in ask(lab, "127.0.0.1:9586"), within=30)
+    assert until(lambda: "failshut_drift_restored_total 1.0" in ask(lab, "127.0.0.1:9586"), within=90)
     assert "failshut_armed" in ask(lab, "192.168.50.2:9587")
-    assert until(lambda: lab.state()["troubles"] == [], within=30)
-    assert until(lambda: "failshut_armed 1.0" in lab.read(TEXTFILE), within=30)
+    assert until(lambda: lab.state()["troubles"] == [], within=90)
+    assert until(lambda: "failshut_armed 1.0" in lab.read(TEXTFILE), within=90)
     assert lab.leave_unwatched().count("Address already in use") == 1
 
 
 def test_numbers_need_the_password_and_hold_no_secret(exporting):
     lab = exporting
     lab.watch_lock()
-    assert until(lambda: "failshut_armed" in ask(lab, "127.0.0.1:9586"), within=30)
+    assert until(lambda: "failshut_armed" in ask(lab, "127.0.0.1:9586"), within=90)
     said = ask(lab, "127.0.0.1:9586")
 
     assert [ask(lab, place, password) for place in ("127.0.0.1:9586", SOCKET) for password in ("", "wrong")] == ["401\n"] * 4
@@ -109,7 +109,7 @@ def test_those_who_ask_and_say_nothing_keep_nobody_out(exporting):
     """Nor do they keep the monitor from its work, however many they are."""
     lab = exporting
     lab.watch_lock()
-    assert until(lambda: "failshut_armed" in ask(lab, "127.0.0.1:9586"), within=30)
+    assert until(lambda: "failshut_armed" in ask(lab, "127.0.0.1:9586"), within=90)
     silent = lab.start("python3", "-c", SILENT, "200")
     assert silent.stdout.readline() == "ready\n"
     armed = lab.chain()
@@ -128,14 +128,14 @@ def test_other_settings_take_effect_with_the_next_arming(exporting):
     """Without a restart; a policy without them has nobody serve."""
     lab = exporting
     lab.watch_lock()
-    assert until(lambda: "failshut_armed" in ask(lab, "127.0.0.1:9586"), within=30)
+    assert until(lambda: "failshut_armed" in ask(lab, "127.0.0.1:9586"), within=90)
     lab.write("/etc/failshut/failshut.toml", TUNNEL + '[metrics]\nlisten = ["[::1]:9999"]\n')
     lab.must(*FAILSHUT, "arm")
-    assert until(lambda: "failshut_armed" in ask(lab, "[::1]:9999", ""), within=30)
+    assert until(lambda: "failshut_armed" in ask(lab, "[::1]:9999", ""), within=90)
     assert ask(lab, "127.0.0.1:9586") == ask(lab, SOCKET) == ""
     lab.write("/etc/failshut/failshut.toml", TUNNEL)
     lab.must(*FAILSHUT, "arm")
-    assert until(lambda: ask(lab, "[::1]:9999", "") == "", within=30)
+    assert until(lambda: ask(lab, "[::1]:9999", "") == "", within=90)
 
     assert lab.state()["lock"] == "armed"
 

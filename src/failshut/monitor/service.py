@@ -58,6 +58,7 @@ class Monitor:
     _keeping: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "keep"))
     _looking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "look"))
     _errands: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "errand"))
+    _telling: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "tell"))
     _outlets: Outlets = field(init=False)
     _keeper: Keeper = field(init=False)
     _exporter: Exporter = field(init=False)
@@ -88,7 +89,7 @@ class Monitor:
                 for each in work:
                     each.cancel()
                 self._exporter.close()
-                for pool in (self._keeping, self._looking, self._errands):
+                for pool in (self._keeping, self._looking, self._errands, self._telling):
                     pool.shutdown(wait=False, cancel_futures=True)
 
     def tell(self, kind: Kind, message: str, fields: dict[str, str]) -> None:
@@ -116,7 +117,7 @@ class Monitor:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._in_trouble, "desktop", complaint and f"no notice on the desktop: {complaint}")
 
-        self._errands.submit(show)
+        self._telling.submit(show)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -55,6 +56,7 @@ class Flush:
     once: str
     before: str = ":"
     cost: int = 1
+    tree: roots.Root = roots.BOOKWORM
 
 
 FLUSHES = (
@@ -62,22 +64,29 @@ FLUSHES = (
     Flush("nft delete table", "nft delete table inet failshut; nft delete table netdev failshut; nft delete table arp failshut"),
     Flush("iptables -F", "iptables -F; iptables -P OUTPUT ACCEPT; ip6tables -F; ip6tables -P OUTPUT ACCEPT"),
     Flush("nftables restarted", "systemctl reset-failed nftables; systemctl restart nftables", "systemctl start nftables"),
-    Flush("ufw enable, reload", "ufw --force enable >/dev/null; ufw reload >/dev/null", "ufw default allow outgoing", 20),
+    Flush(
+        "ufw enable, reload",
+        "ufw --force enable >/dev/null; ufw reload >/dev/null",
+        "ufw default allow outgoing",
+        20,
+        roots.CROWDED,
+    ),
     Flush(
         "firewalld restarted, reload",
         "systemctl restart firewalld; firewall-cmd --complete-reload",
         "systemctl start firewalld",
         40,
     ),
-    Flush("dockerd restarted", "systemctl reset-failed docker; systemctl restart docker", "systemctl start docker", 40),
+    Flush(
+        "dockerd restarted", "systemctl reset-failed docker; systemctl restart docker", "systemctl start docker", 40, roots.CROWDED
+    ),
 )
 
 
 @contextmanager
-def machine() -> Iterator[Machine]:
+def machine(tree: roots.Root = roots.BOOKWORM) -> Iterator[Machine]:
     """Yield an armed machine with its tunnel down, under the flood."""
-    tree = roots.obtain(roots.CROWDED, print)
-    with Room() as room, Router(room) as router, Machine(room, router, tree, Address.STATIC) as it:
+    with Room() as room, Router(room) as router, Machine(room, router, roots.obtain(tree, print), Address.STATIC) as it:
         it.write("/usr/local/lib/flood.py", FLOOD)
         arm(it)
         assert_that(it.eventually("grep", "-q", '"lock": "armed"', "/run/failshut/status.json"), it.journal)
@@ -110,7 +119,7 @@ def flush(it: Machine, way: Flush, times: int, phase: str, beside: str = "") -> 
 
 def with_the_monitor(ways: list[Flush], count: int) -> Report:
     """Flush with the monitor up, then with the monitor killed amid it."""
-    with machine() as it:
+    with machine(ways[0].tree) as it:
         for way in ways:
             times = max(count // way.cost, 1)
             flush(it, way, times, way.name)
@@ -137,8 +146,9 @@ def without_the_monitor() -> Report:
 def main(count: int, names: list[str]) -> None:
     """Print how often each was done, and what leaked."""
     ways = [each for each in FLUSHES if not names or any(name in each.name for name in names)]
-    for report in (with_the_monitor(ways, count), without_the_monitor()):
-        print(report.table, flush=True)
+    for _, some in groupby(ways, key=lambda each: each.tree):
+        print(with_the_monitor(list(some), count).table, flush=True)
+    print(without_the_monitor().table, flush=True)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ VERBS: dict[str, str] = {
     "allow": "Open something beside the tunnel for a time; the kernel ends it",
     "revoke": "End what `allow` opened, before its time",
     "render": "Print an artefact as text; no root needed",
+    "templates": "Ready configs with fresh keys, and the lock policy for each",
+    "server": "Make this machine a WireGuard server, and keep its peers",
     "disarm": "Take the lock off (asks first on a terminal)",
     "monitor": "What failshut-monitor.service runs: put back drift, hold new devices, watch the tunnels",
 }

@@ -190,4 +190,5 @@ class Progress:
             self._bar.console.print(Text.from_ansi(line), soft_wrap=True)
             self._bar.advance(self._task)
         else:
-            click.echo(line)
+            # From a thread, which has no context of click's.
+            click.echo(line, color=self._session.forces_color)

@@ -10,12 +10,13 @@ from failshut.arming.backends import Listing, backend, must_be_the_same
 from failshut.arming.boot import boot_changes
 from failshut.arming.compare import canonical_text, difference
 from failshut.arming.errors import ArmingError
-from failshut.arming.generations import CURRENT, OUTSIDE_FILE, PROGRAMS_FILE, ROUTING_FILE
+from failshut.arming.generations import CURRENT, METRICS_FILE, OUTSIDE_FILE, PROGRAMS_FILE, ROUTING_FILE
 from failshut.arming.routing import kernel_rules, lines_of, routing_difference
 from failshut.arming.state import ARMED_DIRECTORY, load_record
 from failshut.arming.undo import read_text
 from failshut.boot.artefacts import SYSCTLS
 from failshut.boot.places import LOADER
+from failshut.emit.metrics import emit_metrics
 from failshut.emit.routing import emit_routes, emit_rules
 from failshut.emit.wgquick import with_fwmark
 from failshut.host import systemd
@@ -120,6 +121,7 @@ def _staged(texts: dict[str, str], routing: Routing, policy: Policy, directory: 
         texts[f"{ROUTING_FILE}{family}"] = emit_rules(routing.of(family))
         texts[f"{OUTSIDE_FILE}{family}"] = emit_routes(routing.of(family))
     texts[PROGRAMS_FILE] = "".join(f"{name} {group}\n" for name, group in known_programs(policy))
+    texts[METRICS_FILE] = emit_metrics(policy.metrics)
     for name, text in texts.items():
         path = directory / CURRENT / name
         yield FileChange(str(path), read_text(path), head + text)

@@ -25,6 +25,7 @@ from failshut.model.ruleset import (
     Jump,
     Limit,
     Match,
+    Meta,
     Nat,
     Payload,
     Reject,
@@ -296,12 +297,12 @@ def _in_parts(rule: Rule) -> _Line:
 
 
 def _forked(fork: VerdictMap) -> Iterator[tuple[Match, Jump]]:
-    """Yield where the addresses that begin with the same bits go. Raises ValueError for any other map."""
-    match fork.key, fork.map:
-        case Binary(BitOp.AND, Payload() as field_, int(mask)), AnyMap(elements):
-            for element, data in elements:
-                if not isinstance(element, IPv4Address | IPv6Address) or not isinstance(data, Jump):
-                    raise TypeError(f"{element} is no beginning of an address")
+    """Yield where a mark leads, or the addresses that begin with the same bits. Raises TypeError for any other map."""
+    for element, data in fork.map.elements if isinstance(fork.map, AnyMap) else ():
+        match fork.key, element, data:
+            case Meta("mark"), int(mark), Jump():
+                yield Match(fork.key, mark), replace(data, goto=False)
+            case Binary(BitOp.AND, Payload() as field_, int(mask)), IPv4Address() | IPv6Address(), Jump():
                 yield Match(field_, ip_network((element, mask.bit_count()))), replace(data, goto=False)
-        case _:
-            raise ValueError("a map that is not by the first bits of an address can't be said")
+            case _:
+                raise TypeError(f"a map that leads from {element} to {data} can't be said")

@@ -19,8 +19,23 @@ def lower_inline(policy: Policy, facts: HostFacts, tool: Tool, tunnel: Interface
     chosen = tunnel or policy.tunnels[0].interface
     policy, facts = _renamed(policy, chosen), _known(facts, chosen)
     if tool is Tool.IPTABLES:
-        return lower_iptables(policy, facts)
-    return Ruleset((replace(without_unsaid(lower(policy, facts), facts), name=TABLE),))
+        return _terse(lower_iptables(policy, facts))
+    return _terse(Ruleset((replace(without_unsaid(lower(policy, facts), facts), name=TABLE),)))
+
+
+def _terse(ruleset: Ruleset) -> Ruleset:
+    """Return the same rules without their comments: wg-quick's time grows with the square of a line's length."""
+    return Ruleset(
+        tuple(
+            replace(
+                table,
+                chains=tuple(
+                    replace(each, rules=tuple(replace(rule, comment="") for rule in each.rules)) for each in table.chains
+                ),
+            )
+            for table in ruleset.tables
+        )
+    )
 
 
 def _renamed(policy: Policy, tunnel: InterfaceName) -> Policy:

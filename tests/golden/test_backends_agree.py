@@ -1,4 +1,4 @@
-"""The lock as iptables has it, for every golden policy: read back as written, taken by both engines, and equal to nftables' by proof.
+"""The lock as iptables has it, for every golden policy: read back as written, taken by both engines, proved equal to nftables'.
 
 A policy that iptables can't say is refused by `check`, with the setting and the remedy, and the emitter refuses it too.
 """
@@ -96,8 +96,8 @@ def without_translation(ruleset: Ruleset) -> Ruleset:
     )
 
 
-# iptables refuses every IPv4 header with options, where nftables looks for source routes; and, where the lock translates, a connection
-# that is translated: it judges the source before.
+# iptables refuses every IPv4 header with options, where nftables looks for source routes; and, where the lock translates, a
+# connection that is translated: it judges the source before.
 PLAIN = both(
     either(Is(Match(Payload("ip", "hdrlength"), 5), When.START), Not(FieldIn("nfproto", 8, (2,)))),
     Not(Is(Match(Ct("status"), 0x10, Op.IN))),

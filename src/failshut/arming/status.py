@@ -118,7 +118,7 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
         guarded_by=listing.guarded,
         watched=locks.is_held(MONITOR_LOCK),
         tunnels=tuple((name, running.get(name)) for name in (record.tunnels if record else ())),
-        counts=_counts(listing),
+        counts=_counts(listing, record),
         guarded=guarded,
         unguarded=unguarded,
         reason=next((each for each in problems if each), ""),
@@ -135,8 +135,12 @@ def _listing(record: Record | None) -> Listing:
     return backend(record.backend).listing()
 
 
-def _counts(listing: Listing) -> Counts:
-    return counts(listing.json_texts)
+def _counts(listing: Listing, record: Record | None) -> Counts:
+    if record is None or record.backend == BackendName.NFTABLES:
+        return counts(listing.json_texts)
+    from failshut.host.iptables import refused  # noqa: PLC0415 - as in `_compared`
+
+    return refused()
 
 
 def _is_pointed(directory: Path) -> bool:

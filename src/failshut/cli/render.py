@@ -88,13 +88,20 @@ def _render_iptables(policy: Policy, facts: HostFacts, output: Path | None, sess
         raise Failure(
             f"iptables can't say this lock: {error}", help="`failshut check` names the settings", exit_code=Exit.USAGE
         ) from error
+    unsaid = left_out(tailscale=policy.tailscale is not None)
     if output is not None:
         _write((BootFile(name, _merged(output / name, ruleset, family), 0o640) for family, name in _FILES.items()), output)
     if session.json:
         files = [{"path": name, "text": texts[family]} for family, name in _FILES.items()]
-        session.print_json({"artefact": "iptables", "files": files, "left_out": [str(each) for each in left_out(policy)]})
+        session.print_json(
+            {
+                "artefact": "iptables",
+                "files": files,
+                "left_out": [str(each) for each in unsaid],
+            }
+        )
     elif output is None:
-        unsaid = "".join(f"# not in it: {each}\n" for each in left_out(policy))
+        unsaid = "".join(f"# not in it: {each}\n" for each in unsaid)
         click.echo(
             unsaid + "".join(f"# {name}, for {_PROGRAMS[family]}\n{texts[family]}" for family, name in _FILES.items()), nl=False
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -12,6 +13,7 @@ from failshut.host.run import NOT_FOUND, Result, run
 from failshut.lower.iptables.shut import everything
 from failshut.model.iptables import Standing
 from failshut.model.ruleset import Family, Ruleset
+from failshut.read.counts import Counts
 from failshut.read.iptables import read_save
 from failshut.read.iptables.own import own, standing
 
@@ -19,6 +21,8 @@ from failshut.read.iptables.own import own, standing
 FAMILIES = (Family.IP6, Family.IP)
 # In seconds: another program may be loading rules.
 _PATIENCE = "5"
+# What of ours ends a packet on its way out, with its counters.
+_REFUSED = re.compile(r"^\[(\d+):(\d+)\] -A FAILSHUT-(LEAVING|OUTPUT|FORWARD)\b.* -j (?:DROP|REJECT)\b", re.MULTILINE)
 
 
 class Kind(StrEnum):
@@ -135,6 +139,15 @@ def trial(ruleset: Ruleset, kind: Kind = Kind.DEFAULT) -> Result | None:
             if not result.ok:
                 return result
     return None
+
+
+def refused() -> Counts:
+    """Return how many packets our chains refused since they were filled; each rule of iptables counts."""
+    results = (run((program(family, Kind.DEFAULT, "save"), "-c")) for family in FAMILIES)
+    found = [each.groups() for result in results for each in _REFUSED.finditer(result.out)]
+    packets = {where: sum(int(each[0]) for each in found if (each[2] == "FORWARD") is where) for where in (True, False)}
+    size = {where: sum(int(each[1]) for each in found if (each[2] == "FORWARD") is where) for where in (True, False)}
+    return Counts(packets[False], packets[True], local_bytes=size[False], forwarded_bytes=size[True])
 
 
 def refusal(text: str, family: Family) -> Result | None:

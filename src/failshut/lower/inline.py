@@ -29,9 +29,7 @@ def _terse(ruleset: Ruleset) -> Ruleset:
         tuple(
             replace(
                 table,
-                chains=tuple(
-                    replace(each, rules=tuple(replace(rule, comment="") for rule in each.rules)) for each in table.chains
-                ),
+                chains=tuple(replace(each, rules=tuple(replace(rule, comment="") for rule in each.rules)) for each in table.chains),
             )
             for table in ruleset.tables
         )

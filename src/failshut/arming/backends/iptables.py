@@ -51,7 +51,12 @@ class Iptables:
         if refused:
             raise _refused(IptablesError(refused), "the lock does not load")
         text = "".join(complete_text(wanted, family) for family in FAMILIES)
-        return Compiled(wanted, text, tuple(f"iptables has no word for {each}" for each in left_out(policy)), under_ip=False)
+        return Compiled(
+            wanted,
+            text,
+            tuple(f"iptables has no word for {each}" for each in left_out(tailscale=policy.tailscale is not None)),
+            under_ip=False,
+        )
 
     def staged(self, policy: Policy, facts: HostFacts, wanted: Ruleset) -> dict[str, str]:
         """Return our chains for both families; the loader sees to the jumps."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from failshut.lower.rules import META_MARK
 from failshut.model.host import HostFacts
 from failshut.model.marks import ARRIVED_OUTSIDE
-from failshut.model.policy import Policy
 from failshut.model.ruleset import (
     Assign,
     Chain,
@@ -53,9 +52,9 @@ _ALWAYS = (
 _TAILSCALE = Unsaid("the mark of tailscaled's sockets", "with rp_filter = 1 the answers to tailscaled are lost over IPv4")
 
 
-def left_out(policy: Policy) -> tuple[Unsaid, ...]:
-    """Return what of the lock for `policy` the kernel does not hold when iptables is its backend."""
-    return (*_ALWAYS, *((_TAILSCALE,) if policy.tailscale else ()))
+def left_out(*, tailscale: bool) -> tuple[Unsaid, ...]:
+    """Return what of the lock the kernel does not hold when iptables is its backend."""
+    return (*_ALWAYS, *((_TAILSCALE,) if tailscale else ()))
 
 
 def without_unsaid(lock: Ruleset, facts: HostFacts) -> Table:

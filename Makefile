@@ -7,7 +7,7 @@ TESTS_READY := $(VENV)/.tests-ready
 RELEASE_READY := $(VENV)/.release-ready
 JOBS ?= 3
 
-.PHONY: help setup drill test lint scenarios reference docs deb release sbom bench clean
+.PHONY: help setup drill test lint scenarios reference docs deb release sbom backends bench clean
 
 help:  ## Show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -58,6 +58,9 @@ sbom: $(RELEASE_READY)  ## Write the bill of materials to dist/failshut.cdx.json
 
 release: $(RELEASE_READY)  ## Build package, wheel, sdist, SBOM and checksums in dist/; KEY=FILE signs them
 	@$(BIN)/python tools/release.py $(if $(KEY),--key '$(KEY)')
+
+backends: $(TESTS_READY)  ## Drill by every backend, and write the table of docs/reference/backends.md
+	@$(BIN)/python tools/backends_table.py
 
 bench: $(TESTS_READY)  ## Measure load time, cost per packet, re-arming under flood
 	@$(BIN)/python -m benchmarks

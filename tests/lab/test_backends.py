@@ -1,8 +1,8 @@
 """The attacks under the other backends: a few of them here, all of them by `make backends`, which writes the table of the docs.
 
-Chosen so that each thing iptables says in its own words meets one attack or one use: who sends the transport (`rogue-payload`), whose
-source it is (`rule-lost`), answers by the way they came (`works-inbound`), the hop limit (`works-lan`), a reload; and one attack
-below IP, which must be *seen* to leak: it is what the layer under IP is for.
+Chosen so that each thing iptables says in its own words meets one attack or one use: who sends the transport (`rogue-payload`),
+whose source it is (`rule-lost`), answers by the way they came (`works-inbound`), the hop limit (`works-lan`), a reload; and one
+attack below IP, which must be *seen* to leak: it is what the layer under IP is for.
 """
 
 from __future__ import annotations

@@ -101,9 +101,9 @@ def _render_iptables(policy: Policy, facts: HostFacts, output: Path | None, sess
             }
         )
     elif output is None:
-        unsaid = "".join(f"# not in it: {each}\n" for each in unsaid)
+        said = "".join(f"# not in it: {each}\n" for each in unsaid)
         click.echo(
-            unsaid + "".join(f"# {name}, for {_PROGRAMS[family]}\n{texts[family]}" for family, name in _FILES.items()), nl=False
+            said + "".join(f"# {name}, for {_PROGRAMS[family]}\n{texts[family]}" for family, name in _FILES.items()), nl=False
         )
 
 

@@ -159,8 +159,8 @@ def test_numbers_over_tls(sandbox, tmp_path):
     ("options", "said"),
     [
         (("--listen", "192.0.2.1:9586"), "not loopback"),
-        (("--listen", "localhost:9586"), "an address and a port"),
-        (("--listen", "127.0.0.1:99999"), "an address and a port"),
+        (("--listen", "localhost:9586"), "no address and port"),
+        (("--listen", "127.0.0.1:99999"), "no address and port"),
         (("--textfile", "/proc/nothing.prom"), "can't be written"),
         (("--listen", "127.0.0.1:9586", "--password-file", "/nowhere"), "can't be read"),
     ],

@@ -35,6 +35,10 @@ DRIFT = Metric("failshut_drift", Kind.GAUGE, "1 while the kernel's rules or the 
 KNOWN = Metric("failshut_known", Kind.GAUGE, "0 when the state can't be known: no privilege, or nft is missing")
 GUARDED = Metric("failshut_guarded", Kind.GAUGE, "1 while another tool's flush opens nothing")
 UNDER_IP = Metric("failshut_under_ip", Kind.GAUGE, "1 for an underlay device whose packets below IP are held", ("device",))
+LAYER = Metric("failshut_layer_loaded", Kind.GAUGE, "1 while a layer of the lock is loaded", ("layer",))
+WATCHED = Metric("failshut_monitor_running", Kind.GAUGE, "1 while the monitor runs")
+RESTORED = Metric("failshut_drift_restored_total", Kind.COUNTER, "How often the monitor has put the lock back since it started")
+RESTORED_IN = Metric("failshut_drift_restored_seconds", Kind.GAUGE, "How long the last putting back took, from the event")
 BOOT = Metric("failshut_boot_sound", Kind.GAUGE, "1 when the next boot loads the armed lock")
 REFUSED = Metric("failshut_refused_packets_total", Kind.COUNTER, "Packets refused since the first arming", ("reason",))
 REFUSED_BYTES = Metric("failshut_refused_bytes_total", Kind.COUNTER, "Bytes refused since the first arming", ("reason",))
@@ -50,7 +54,8 @@ HANDSHAKE = Metric("wireguard_latest_handshake_seconds", Kind.GAUGE, "When the l
 CONNECTED = Metric("wireguard_peers_connected", Kind.GAUGE, "Peers with a handshake in the last 180 s", ("interface",))
 
 METRICS = (
-    *(ARMED, DRIFT, KNOWN, GUARDED, UNDER_IP, BOOT, REFUSED, REFUSED_BYTES, OPEN, TUNNEL, SERVER, RUN_AT, RUN_OK, RUN_LEAKS),
+    *(ARMED, DRIFT, KNOWN, LAYER, GUARDED, UNDER_IP, WATCHED, RESTORED, RESTORED_IN),
+    *(BOOT, REFUSED, REFUSED_BYTES, OPEN, TUNNEL, SERVER, RUN_AT, RUN_OK, RUN_LEAKS),
     *(SENT, RECEIVED, HANDSHAKE, CONNECTED),
 )
 

@@ -12,6 +12,9 @@ from failshut.host.wireguard import SESSION_LASTS, RunningTunnel
 from failshut.metrics import catalogue
 from failshut.metrics.catalogue import Metric
 
+# What the lock's tables hold, by their family.
+_LAYERS = {"inet": "ip", "arp": "arp", "netdev": "below_ip"}
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -50,10 +53,20 @@ def samples(status: Status, runs: Iterable[Run], beside: Beside) -> Iterator[Sam
         yield Sample(catalogue.RUN_LEAKS, run.leaks, (run.verb,))
 
 
+def of_monitor(drifts: int, restored_ms: float | None) -> Iterator[Sample]:
+    """Yield what only the monitor knows: how often it has put the lock back, and how long that took the last time."""
+    yield Sample(catalogue.RESTORED, drifts)
+    if restored_ms is not None:
+        yield Sample(catalogue.RESTORED_IN, restored_ms / 1000)
+
+
 def _of_lock(status: Status) -> Iterator[Sample]:
     yield Sample(catalogue.ARMED, bool(status.listing.tables))
     yield Sample(catalogue.DRIFT, status.state is State.DRIFT)
     yield Sample(catalogue.GUARDED, status.guarded_by)
+    yield Sample(catalogue.WATCHED, status.watched)
+    loaded = {family for family, _ in status.listing.tables}
+    yield from (Sample(catalogue.LAYER, family in loaded, (layer,)) for family, layer in _LAYERS.items())
     if status.boot:
         yield Sample(catalogue.BOOT, status.boot.is_sound)
     for devices, held in ((status.guarded, True), (status.unguarded, False)):

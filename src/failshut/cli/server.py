@@ -47,16 +47,16 @@ def command(context: click.Context, /, **options: Any) -> None:
 def _typed(reader: Callable[[str], Any]) -> Any:
     """Return a click callback that reads an option's text, or several texts, into a value; a mistake is wrong usage."""
 
-    def read(_: click.Context, option: click.Parameter, text: str | tuple[str, ...] | None) -> Any:
+    def read(context: click.Context, option: click.Parameter, text: str | tuple[str, ...] | None) -> Any:
         if text is None or text == ():
             return None
         whole = text if isinstance(text, str) else ",".join(text)
         try:
             if any(not each.isprintable() for each in whole):
-                raise click.UsageError(f"{option.opts[0]}: a control character can't stand here.")
+                raise click.UsageError(f"{option.get_error_hint(context)}: a control character can't stand here.")
             return () if whole == "none" else reader(whole)
         except Mistake as mistake:
-            raise click.UsageError(f"{option.opts[0]}: {mistake.message}; {mistake.help}") from mistake
+            raise click.UsageError(f"{option.get_error_hint(context)}: {mistake.message}; {mistake.help}") from mistake
 
     return read
 

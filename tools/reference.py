@@ -52,10 +52,10 @@ _PATHS = """\
 
 def commands_page() -> str:
     """Return docs/reference/commands.md: each verb with its usage, its help and its options."""
-    context = click.Context(root, info_name="failshut")
     everywhere = _shared_options()
     parts = [_HEAD, _prose(root.help), f"{_EVERYWHERE}\n", _options(everywhere)]
     names = {option.name for option in everywhere}
+<<<<<<< HEAD
     for verb in VERBS:
         parts += _command(verb, root.get_command(context, verb), context, names)
     parts += [
@@ -75,6 +75,34 @@ def _command(name: str, command: click.Command, above: click.Context, shared: se
     for each in command.list_commands(context) if isinstance(command, click.Group) else ():
         parts += _command(each, command.get_command(context, each), context, shared, depth + 1)
     return parts
+=======
+    for path, command in commands():
+        usage = command.get_usage(_context(path)).removeprefix("Usage: ")
+        parts += [f"## failshut {' '.join(path)}\n", f"```\n{' '.join(usage.split())}\n```\n", _prose(command.help)]
+        parts.append(_options([each for each in command.params if isinstance(each, click.Option) and each.name not in names]))
+    codes = ((f"{int(code)}", meaning) for code, meaning in MEANING.items())
+    parts += ["## Exit status\n", _table("code", "meaning", codes), _PATHS]
+    return "\n".join(part for part in parts if part)
+
+
+def commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield every command with the words that call it: a verb, then the verb's own commands."""
+    for verb in VERBS:
+        command = root.get_command(click.Context(root), verb)
+        yield (verb,), command
+        if isinstance(command, click.Group):
+            yield from (((verb, name), each) for name, each in command.commands.items())
+
+
+def _context(path: tuple[str, ...]) -> click.Context:
+    """Return the context in which a command says its usage."""
+    context = click.Context(root, info_name="failshut")
+    command: click.Command = root
+    for word in path:
+        command = command.get_command(context, word) if isinstance(command, click.Group) else command
+        context = click.Context(command, info_name=word, parent=context)
+    return context
+>>>>>>> main
 
 
 def schema_text() -> str:

@@ -57,8 +57,13 @@ def newer(built: Path, directory: Path) -> Path:
 
 
 def bring(machine: Machine, built: Path) -> str:
+<<<<<<< HEAD
     """Put a package on the machine's disk; return its path there."""
     machine.room.do("cp", str(built), f"{machine.disk}/opt/{built.name}")
+=======
+    """Put a file on the machine's disk; return its path there."""
+    machine.room.do("cp", str(built), f"{DISK}/opt/{built.name}")
+>>>>>>> main
     return f"/opt/{built.name}"
 
 

@@ -55,27 +55,6 @@ def commands_page() -> str:
     everywhere = _shared_options()
     parts = [_HEAD, _prose(root.help), f"{_EVERYWHERE}\n", _options(everywhere)]
     names = {option.name for option in everywhere}
-<<<<<<< HEAD
-    for verb in VERBS:
-        parts += _command(verb, root.get_command(context, verb), context, names)
-    parts += [
-        "## Exit status\n",
-        _table("code", "meaning", ((f"{int(code)}", meaning) for code, meaning in MEANING.items())),
-        _PATHS,
-    ]
-    return "\n".join(part for part in parts if part)
-
-
-def _command(name: str, command: click.Command, above: click.Context, shared: set[str], depth: int = 2) -> list[str]:
-    """Return the part of one command, and behind it those of the commands in it."""
-    context = click.Context(command, info_name=name, parent=above)
-    usage = " ".join(command.get_usage(context).removeprefix("Usage: ").split())
-    parts = [f"{'#' * depth} {context.command_path}\n", f"```\n{usage}\n```\n", _prose(command.help)]
-    parts.append(_options([each for each in command.params if isinstance(each, click.Option) and each.name not in shared]))
-    for each in command.list_commands(context) if isinstance(command, click.Group) else ():
-        parts += _command(each, command.get_command(context, each), context, shared, depth + 1)
-    return parts
-=======
     for path, command in commands():
         usage = command.get_usage(_context(path)).removeprefix("Usage: ")
         parts += [f"## failshut {' '.join(path)}\n", f"```\n{' '.join(usage.split())}\n```\n", _prose(command.help)]
@@ -102,7 +81,6 @@ def _context(path: tuple[str, ...]) -> click.Context:
         command = command.get_command(context, word) if isinstance(command, click.Group) else command
         context = click.Context(command, info_name=word, parent=context)
     return context
->>>>>>> main
 
 
 def schema_text() -> str:

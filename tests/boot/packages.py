@@ -57,13 +57,8 @@ def newer(built: Path, directory: Path) -> Path:
 
 
 def bring(machine: Machine, built: Path) -> str:
-<<<<<<< HEAD
-    """Put a package on the machine's disk; return its path there."""
-    machine.room.do("cp", str(built), f"{machine.disk}/opt/{built.name}")
-=======
     """Put a file on the machine's disk; return its path there."""
-    machine.room.do("cp", str(built), f"{DISK}/opt/{built.name}")
->>>>>>> main
+    machine.room.do("cp", str(built), f"{machine.disk}/opt/{built.name}")
     return f"/opt/{built.name}"
 
 

@@ -44,23 +44,6 @@ def commands(text: str) -> Iterator[list[str]]:
             yield line.split()
 
 
-<<<<<<< HEAD
-def options_of(verb: str) -> set[str]:
-    """Return the options of a verb, and of the commands in it."""
-    every = _all_of(root.get_command(click.Context(root), verb))
-    given = (each for command in every for each in command.params if isinstance(each, click.Option))
-    return {name for option in given for name in (*option.opts, *option.secondary_opts)} | {"-h", "--help"}
-
-
-def _all_of(command: click.Command) -> Iterator[click.Command]:
-    yield command
-    context = click.Context(command)
-    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
-        yield from _all_of(command.get_command(context, name))
-
-
-EVERY_OPTION = {option for verb in VERBS for option in options_of(verb)} | {"--version"}
-=======
 COMMANDS = dict(reference.commands())
 
 
@@ -70,7 +53,6 @@ def options_of(path: tuple[str, ...]) -> set[str]:
 
 
 EVERY_OPTION = {option for path in COMMANDS for option in options_of(path)} | {"--version"}
->>>>>>> main
 
 
 def wrong_in(text: str) -> list[str]:

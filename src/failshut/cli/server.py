@@ -116,7 +116,7 @@ def _conclude(plan: Plan, session: Session, *, dry_run: bool) -> None:
                 "endpoint": str(plan.server.settings.endpoint),
                 "addresses": [str(each) for each in plan.server.addresses],
                 "port": int(plan.server.port),
-                "ssh": [int(each) for each in plan.server.settings.ssh],
+                "ssh": [int(each) for each in plan.server.settings.ssh or ()],
                 "files": [each.path for each in plan.files if each.is_change],
                 "sysctls": {each.path.replace("/", "."): each.after for each in plan.sysctls},
                 "notes": list(plan.notes),
@@ -129,7 +129,7 @@ def _conclude(plan: Plan, session: Session, *, dry_run: bool) -> None:
         click.echo(session.style(f"note: {note}", fg="yellow"), err=True)
     if not dry_run:
         word = session.style("ok", fg="green", bold=True)
-        ports = ", ".join(str(int(each)) for each in plan.server.settings.ssh)
+        ports = ", ".join(str(int(each)) for each in plan.server.settings.ssh or ())
         kept = f"; SSH stays open at {ports}" if ports else ""
         click.echo(f"{word}: this machine is the server {plan.server.settings.endpoint}{kept}. Next: failshut server add-peer NAME")
 

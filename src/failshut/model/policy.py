@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from failshut.model.pin import Pin
 from failshut.model.units import Address, Endpoint, InterfaceAddress, InterfaceName, Mark, NamedEndpoint, Port, Prefix, Protocol
 
 # What wg-quick(8) takes for its routing table and fwmark when the config sets none: 51820.
@@ -71,18 +72,6 @@ class Tunnel:
     through: InterfaceName | None = None
     # Those of the endpoints that were written by name, wherever that was: `failshut refresh` asks for their addresses again.
     names: tuple[NamedEndpoint, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """What the host name of an endpoint stands for until a handshake has proven something else.
-
-    `since` is when that became so, in seconds since 1970; 0 for what was looked up just now.
-    """
-
-    host: str
-    addresses: tuple[Address, ...]
-    since: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,20 +33,24 @@ def must_be_proved(policy: Policy, plan: Plan, report: Report, *, undecided_is_f
     texts = {Path(each.path).name: each.after for each in plan.staged}
     loaded = _read({"the transaction": plan.text})
     booted = _read({name: texts[name] for name in (LOCK_FILE, EGRESS_FILE) if name in texts})
-    decided = _judge(booted, policy, plan, report, undecided_is_fine=undecided_is_fine)
-    # One proof does for both where they say the same: the boot's text has the chain of a device besides that nobody knows yet.
-    if _without_later(booted).canonical() != loaded.canonical():
-        decided &= _judge(loaded, policy, plan, report, undecided_is_fine=undecided_is_fine)
+    decided = _judge(loaded, policy, plan, report, undecided_is_fine=undecided_is_fine)
+    # One proof does for both where they say the same.
+    if not _say_the_same(loaded, booted):
+        decided &= _judge(booted, policy, plan, report, undecided_is_fine=undecided_is_fine)
     return decided
 
 
-def _without_later(ruleset: Ruleset) -> Ruleset:
-    return Ruleset(
-        tuple(
-            replace(table, chains=tuple(each for each in table.chains if not each.base or each.base.device != LATER))
-            for table in ruleset.tables
-        )
-    )
+def _say_the_same(loaded: Ruleset, booted: Ruleset) -> bool:
+    """Whether the boot's rules are the transaction's, with those of one device once more for a device that nobody knows yet."""
+    known = []
+    for table in booted.tables:
+        later = [each for each in table.chains if each.base and each.base.device == LATER]
+        chains = tuple(each for each in table.chains if each not in later)
+        hung = [(each.rules, replace(each.base, device="")) for each in chains if each.base]
+        if any((each.rules, replace(each.base, device="")) not in hung for each in later if each.base):
+            return False
+        known.append(replace(table, chains=chains))
+    return Ruleset(tuple(known)).canonical() == loaded.canonical()
 
 
 def _read(texts: dict[str, str]) -> Ruleset:

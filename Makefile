@@ -6,10 +6,10 @@ SETUP_DONE := $(VENV)/.setup-done
 TESTS_READY := $(VENV)/.tests-ready
 JOBS ?= 3
 
-.PHONY: help setup drill test lint scenarios bench clean
+.PHONY: help setup drill test lint scenarios bench bench-check clean
 
 help:  ## Show what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 setup: $(SETUP_DONE)  ## Install what is needed; leaves .venv/bin/failshut
 
@@ -37,8 +37,11 @@ lint: $(TESTS_READY)  ## Style, types, and the direction of the imports
 scenarios: $(TESTS_READY)  ## Write docs/reference/scenarios.md from a run of the tests
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --scenarios=docs/reference/scenarios.md
 
-bench: $(TESTS_READY)  ## Measure load time, cost per packet, re-arming under flood
-	@$(BIN)/python -m benchmarks
+bench: $(TESTS_READY)  ## Measure what the lock costs beside other switches; BENCH="cost load" for parts, --write for the docs
+	@$(BIN)/python -m benchmarks $(BENCH)
+
+bench-check: $(TESTS_READY)  ## Say which ratios got worse than benchmarks/baseline.json, by more than their noise
+	@$(BIN)/python -m benchmarks --check $(BENCH)
 
 clean:  ## Remove the virtual environment, caches, and the boot tests' Debian trees
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis "$${XDG_CACHE_HOME:-$$HOME/.cache}/failshut"

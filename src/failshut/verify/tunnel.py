@@ -6,12 +6,12 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from failshut.host.links import all_links
+from failshut.host.openvpn import holders_of
 from failshut.host.run import Result, run
 from failshut.host.wireguard import fwmark_of, running_tunnels, set_fwmark
 from failshut.model.policy import Policy, Tunnel
@@ -126,23 +126,6 @@ def crash(tunnel: Standing) -> str:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
     return "" if holders else f"no process holds {tunnel.name}"
-
-
-def holders_of(name: str) -> Iterator[int]:
-    """Yield the processes of this network namespace that hold a tun device of this name (proc(5): fdinfo's `iff`)."""
-    here = Path("/proc/self/ns/net").stat()
-    wanted = re.compile(rf"^iff:\s*{re.escape(name)}$", re.MULTILINE)
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            # Another namespace may have a tunnel of the same name.
-            if os.path.samestat(here, (process / "ns/net").stat()) and any(map(wanted.search, _descriptors(process))):
-                yield int(process.name)
-
-
-def _descriptors(process: Path) -> Iterator[str]:
-    for each in (process / "fdinfo").iterdir():
-        with contextlib.suppress(OSError):
-            yield each.read_text(errors="replace")
 
 
 def bring_back(tunnel: Standing, *, crashed: bool) -> str:

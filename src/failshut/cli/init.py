@@ -73,8 +73,9 @@ def command(
 
     PATH is a config of wg-quick, of systemd-networkd (.netdev), of NetworkManager (.nmconnection) or of OpenVPN, told by what
     stands in it. NAME is an interface: the config that it runs by, else /etc/wireguard/NAME.conf, else one of the others that
-    makes NAME, else the running WireGuard itself. With no argument the only candidate is taken. An endpoint that is a host name is pinned to its addresses. The local network, the SSH session you are in and
-    Tailscale, where it runs, are offered; where nobody can be asked, they are written commented out.
+    makes NAME, else the running WireGuard itself. With no argument the only candidate is taken. An endpoint that is a host name is
+    pinned to its addresses. The local network, the SSH session you are in and Tailscale, where it runs, are offered; where nobody
+    can be asked, they are written commented out.
     """
     session = begin(ctx, options)
     target = output or session.policy

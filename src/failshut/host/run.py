@@ -43,7 +43,14 @@ def show_commands(verbose: bool) -> None:
     _verbose = verbose
 
 
-def run(argv: Sequence[str], *, stdin: str | None = None, timeout: float = 30.0, own_group: bool = False) -> Result:
+def run(
+    argv: Sequence[str],
+    *,
+    stdin: str | None = None,
+    timeout: float = 30.0,
+    own_group: bool = False,
+    directory: str | None = None,
+) -> Result:
     """Run `argv` and return what it answered; never raises for a program that fails, is missing or hangs.
 
     With `own_group`, Ctrl-C on the terminal reaches neither the program nor what it leaves behind.
@@ -65,6 +72,7 @@ def run(argv: Sequence[str], *, stdin: str | None = None, timeout: float = 30.0,
             check=False,
             env=environment,
             process_group=0 if own_group else None,
+            cwd=directory,
         )
     except FileNotFoundError:
         return Result(tuple(argv), NOT_FOUND, "", f"{argv[0]} is not installed")

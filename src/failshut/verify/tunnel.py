@@ -5,49 +5,81 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import signal
-from dataclasses import dataclass
+import socket
+import time
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from failshut.host.links import all_links
+from failshut.host import openvpn
+from failshut.host.links import all_links, received
+from failshut.host.managers import Manager, manager_of
 from failshut.host.openvpn import holders_of
 from failshut.host.run import Result, run
-from failshut.host.wireguard import fwmark_of, running_tunnels, set_fwmark
-from failshut.model.policy import Policy, Tunnel
+from failshut.host.wireguard import SESSION_LASTS, fwmark_of, running_tunnels, set_fwmark
+from failshut.model.policy import Policy, Tunnel, TunnelKind
 from failshut.model.units import Mark
+from failshut.verify.probes import FAR
 
-# wg-quick's hooks may take their time; its unit has systemd's own deadline of 90 s.
+# Hooks may take their time; a unit has systemd's own deadline of 90 s.
 _PATIENCE = 120.0
+# In seconds: until something comes back through a tunnel, and until an interface is there; how often is looked.
+_ROUND_TRIP, _COMES_UP, _LOOK = 1.0, 20.0, 0.05
+# Where nobody listens.
+_TRACEROUTE = 33434
 _SAVES = re.compile(r"^\s*SaveConfig\s*=\s*true\b", re.IGNORECASE | re.MULTILINE)
 
 
 class Way(StrEnum):
     """What brought a tunnel up."""
 
-    UNIT = "systemd's wg-quick@ unit"
+    UNIT = "systemd's unit"
     QUICK = "wg-quick"
+    NETWORK_MANAGER = "NetworkManager"
+    NETWORKD = "systemd-networkd"
+    OPENVPN = "openvpn"
     OTHER = "something else"
+
+
+# How each is told to take down, or to bring up, what stands behind the words.
+_DOWN = {
+    Way.UNIT: ("systemctl", "stop"),
+    Way.QUICK: ("wg-quick", "down"),
+    Way.NETWORK_MANAGER: ("nmcli", "connection", "down", "uuid"),
+    Way.NETWORKD: ("networkctl", "delete"),
+}
+_UP = {
+    Way.UNIT: ("systemctl", "restart"),
+    Way.QUICK: ("wg-quick", "up"),
+    Way.NETWORK_MANAGER: ("nmcli", "connection", "up", "uuid"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A tunnel that is up: what brought it up, and how it was.
 
-    `kernel` is False for a program's WireGuard; `why_not` is the reason it must not be taken apart, "" when it may be.
+    `handle` is by what its way knows it: a config's path, a unit's name, a connection's UUID, the device. `kernel` is False for a
+    program's tunnel; `why_not` is the reason it must not be taken apart, "" when it may be.
     """
 
     name: str
     way: Way
     kernel: bool
-    config: str = ""
+    handle: str = ""
     mark: Mark | None = None
     why_not: str = ""
+    wireguard: bool = True
+    # How a bare OpenVPN was started, and where.
+    command: tuple[str, ...] = ()
+    directory: str = ""
 
     @property
-    def unit(self) -> str:
-        """The systemd unit that would have brought it up."""
-        return f"wg-quick@{self.name}.service"
+    def by(self) -> str:
+        """What brought it up, in words."""
+        return f"{self.way} {self.handle}" if self.way is Way.UNIT else str(self.way)
 
 
 def standing(policy: Policy) -> tuple[Standing, ...]:
@@ -60,39 +92,61 @@ def _standing(tunnel: Tunnel, link: dict[str, object]) -> Standing:
     name = str(tunnel.interface)
     info = link.get("linkinfo")
     kernel = isinstance(info, dict) and info.get("info_kind") == "wireguard"
-    way, config = _way(tunnel, str(link.get("ifindex", "")))
-    return Standing(name, way, kernel, config, fwmark_of(name), _why_not(tunnel, way, config))
+    if tunnel.kind is TunnelKind.OPENVPN:
+        found = _openvpn(name)
+    else:
+        way, handle = _way(tunnel, str(link.get("ifindex", "")))
+        found = Standing(name, way, kernel, handle, fwmark_of(name))
+    return replace(found, why_not=_why_not(tunnel, found))
+
+
+def _openvpn(name: str) -> Standing:
+    running = openvpn.running(name)
+    way = Way.OTHER if running is None else Way.UNIT if running.unit else Way.OPENVPN
+    found = Standing(name, way, kernel=False, wireguard=False)
+    if running is None:
+        return found
+    return replace(found, handle=running.unit or running.config, command=running.argv, directory=running.directory)
 
 
 def _way(tunnel: Tunnel, index: str) -> tuple[Way, str]:
     name = str(tunnel.interface)
+    manager = manager_of(index)
+    if manager is Manager.NETWORK_MANAGER:
+        shown = run(["nmcli", "--get-values", "GENERAL.CON-UUID", "device", "show", name])
+        return (Way.NETWORK_MANAGER, shown.out.strip()) if shown.ok and shown.out.strip() else (Way.OTHER, "")
+    if manager is Manager.NETWORKD:
+        return (Way.NETWORKD, name) if tunnel.kind is TunnelKind.NETWORKD else (Way.OTHER, "")
     config = tunnel.config or f"/etc/wireguard/{name}.conf"
-    if name not in running_tunnels() or _is_managed(index) or not Path(config).is_file():
+    if name not in running_tunnels() or not Path(config).is_file():
         return Way.OTHER, ""
-    if run(["systemctl", "is-active", "--quiet", f"wg-quick@{name}.service"]).ok:
-        return Way.UNIT, f"/etc/wireguard/{name}.conf"
+    unit = f"wg-quick@{name}.service"
+    if run(["systemctl", "is-active", "--quiet", unit]).ok:
+        return Way.UNIT, unit
+    if not _is_wg_quicks(config):
+        return Way.OTHER, ""
     return Way.QUICK, str(Path(config).absolute())
 
 
-def _is_managed(index: str) -> bool:
-    """Whether NetworkManager or systemd-networkd brought the device up: neither leaves its tunnel to wg-quick."""
-    for path, sign in (
-        (Path("/run/NetworkManager/devices") / index, "nm-owned=true"),
-        (Path("/run/systemd/netif/links") / index, "NETWORK_FILE=/"),
-    ):
-        with contextlib.suppress(OSError):
-            if sign in path.read_text(errors="replace"):
-                return True
-    return False
-
-
-def _why_not(tunnel: Tunnel, way: Way, config: str) -> str:
-    if way is Way.OTHER:
-        return "wg-quick did not bring it up, so failshut can't promise to bring it back"
-    if tunnel.named_endpoints:
-        return f"{config} names its endpoint by a name: with the lock on wg-quick could not look it up to bring the tunnel back"
+def _is_wg_quicks(config: str) -> bool:
+    """Whether wg-quick could bring a tunnel up by this file; without an address it is one for `wg setconf`."""
     try:
-        text = Path(config).read_text(encoding="utf-8", errors="replace")
+        return bool(re.search(r"^\s*Address\s*=", Path(config).read_text(errors="replace"), re.IGNORECASE | re.MULTILINE))
+    except OSError:
+        # Why it can't be read is said where it is looked into.
+        return True
+
+
+def _why_not(tunnel: Tunnel, found: Standing) -> str:
+    if found.way is Way.OTHER:
+        return "neither wg-quick, OpenVPN nor a network manager brought it up, so failshut can't promise to bring it back"
+    config = tunnel.config or found.handle
+    if tunnel.named_endpoints:
+        return f"{config} names its server by a name: with the lock on it could not be looked up to bring the tunnel back"
+    if tunnel.kind is not TunnelKind.WG_QUICK:
+        return ""
+    try:
+        text = Path(tunnel.config or f"/etc/wireguard/{found.name}.conf").read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         return f"{config} can't be read: {error.strerror}"
     return f"{config} says SaveConfig: taking the tunnel down would rewrite that file" if _SAVES.search(text) else ""
@@ -103,17 +157,39 @@ def is_there(name: str) -> bool:
     return Path("/sys/class/net", name).exists() or any(link["ifname"] == name for link in all_links())
 
 
-def handshake(name: str) -> int | None:
-    """Return the seconds since a tunnel's last handshake; None without one."""
-    tunnel = running_tunnels().get(name)
-    return tunnel.handshake_age if tunnel else None
+def carries(tunnel: Standing) -> bool:
+    """Whether a tunnel's server answers: by a fresh handshake, or, where there is none to see, by something that comes back."""
+    if tunnel.wireguard:
+        running = running_tunnels().get(tunnel.name)
+        age = running.handshake_age if running else None
+        return age is not None and age <= SESSION_LASTS
+    before = received(tunnel.name)
+    _provoke(tunnel.name)
+    end = time.monotonic() + _ROUND_TRIP
+    while time.monotonic() < end:
+        if received(tunnel.name) > before:
+            return True
+        select.select([], [], [], _LOOK)
+    return False
+
+
+def _provoke(name: str) -> None:
+    """Send datagrams into a tunnel that end at its server, for their hop limit of 1, and are answered by its error message."""
+    for family, level, option in (
+        (socket.AF_INET, socket.IPPROTO_IP, socket.IP_TTL),
+        (socket.AF_INET6, socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS),
+    ):
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
+            sock.setsockopt(level, option, 1)
+            sock.sendto(b"", (str(FAR[4 if family == socket.AF_INET else 6]), _TRACEROUTE))
 
 
 def take_down(tunnel: Standing) -> Result:
     """Take a tunnel down as its user would."""
-    if tunnel.way is Way.UNIT:
-        return _act("systemctl", "stop", tunnel.unit)
-    return _act("wg-quick", "down", tunnel.config)
+    if tunnel.way is Way.OPENVPN:
+        return _end_processes(tunnel, signal.SIGTERM)
+    return _act(*_DOWN[tunnel.way], tunnel.handle)
 
 
 def crash(tunnel: Standing) -> str:
@@ -121,28 +197,46 @@ def crash(tunnel: Standing) -> str:
     if tunnel.kernel:
         result = _act("ip", "link", "delete", "dev", tunnel.name)
         return "" if result.ok else result.complaint
+    result = _end_processes(tunnel, signal.SIGKILL)
+    return "" if result.ok else result.complaint
+
+
+def _end_processes(tunnel: Standing, how: signal.Signals) -> Result:
     holders = list(holders_of(tunnel.name))
     for process in holders:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-    return "" if holders else f"no process holds {tunnel.name}"
+            os.kill(process, how)
+    return Result((), 0 if holders else 1, "", "" if holders else f"no process holds {tunnel.name}")
 
 
 def bring_back(tunnel: Standing, *, crashed: bool) -> str:
     """Bring a tunnel up the way it was; from whatever state it is in. Return "" or what was said."""
-    if crashed and not is_there(tunnel.name):
+    if crashed and tunnel.wireguard and tunnel.way in (Way.UNIT, Way.QUICK) and not is_there(tunnel.name):
         _stand_in(tunnel)
-    if tunnel.way is Way.UNIT:
-        result = _act("systemctl", "restart", tunnel.unit)
-    else:
-        if is_there(tunnel.name):
-            _act("wg-quick", "down", tunnel.config)
-        result = _act("wg-quick", "up", tunnel.config)
+    result = _bring_up(tunnel)
     if not result.ok:
         return result.complaint
-    if tunnel.mark is not None and fwmark_of(tunnel.name) is None:
+    if tunnel.wireguard and tunnel.mark is not None and fwmark_of(tunnel.name) is None:
         set_fwmark(tunnel.name, tunnel.mark)
+    # A manager, or a daemon, makes the interface in its own time.
+    end = time.monotonic() + _COMES_UP
+    while not is_there(tunnel.name) and time.monotonic() < end:
+        select.select([], [], [], _LOOK)
     return "" if is_there(tunnel.name) else f"{tunnel.name} is not there"
+
+
+def _bring_up(tunnel: Standing) -> Result:
+    if tunnel.way is Way.NETWORKD:
+        # It makes what its files name and is not there.
+        return _act("networkctl", "reload")
+    if tunnel.way is Way.OPENVPN:
+        if list(holders_of(tunnel.name)):
+            return Result((), 0, "", "")
+        # As it was started, but never on this terminal.
+        return _act(*tunnel.command, *(() if "--daemon" in tunnel.command else ("--daemon",)), directory=tunnel.directory)
+    if tunnel.way is Way.QUICK and is_there(tunnel.name):
+        _act(*_DOWN[Way.QUICK], tunnel.handle)
+    return _act(*_UP[tunnel.way], tunnel.handle)
 
 
 def _stand_in(tunnel: Standing) -> None:
@@ -153,11 +247,15 @@ def _stand_in(tunnel: Standing) -> None:
     """
     if not (tunnel.kernel and _act("ip", "link", "add", "dev", tunnel.name, "type", "wireguard").ok):
         _act(os.environ.get("WG_QUICK_USERSPACE_IMPLEMENTATION", "wireguard-go"), tunnel.name)
-    stripped = run(["wg-quick", "strip", tunnel.config])
+    stripped = run(["wg-quick", "strip", _config_of(tunnel)])
     run(["wg", "setconf", tunnel.name, "/dev/stdin"], stdin=stripped.out)
     if tunnel.mark is not None:
         set_fwmark(tunnel.name, tunnel.mark)
 
 
-def _act(*argv: str) -> Result:
-    return run(argv, timeout=_PATIENCE, own_group=True)
+def _config_of(tunnel: Standing) -> str:
+    return f"/etc/wireguard/{tunnel.name}.conf" if tunnel.way is Way.UNIT else tunnel.handle
+
+
+def _act(*argv: str, directory: str | None = None) -> Result:
+    return run(argv, timeout=_PATIENCE, own_group=True, directory=directory)

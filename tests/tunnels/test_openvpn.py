@@ -12,6 +12,8 @@ from sandbox import FAILSHUT
 pytestmark = pytest.mark.lab
 
 POLICY = f'[tunnel.tun0]\nconfig = "{CONFIG}"\n'
+# The system's own: any user may run it.
+PYTHON = "/usr/bin/python3"
 # Sends as a user, with a mark or without, to the endpoint.
 _FORGER = """
 import os, socket
@@ -96,7 +98,7 @@ def test_who_forges_its_packets_is_refused(lab):
     for locked in (True, False):
         if not locked:
             lab.must(*FAILSHUT, "disarm", "--yes")
-        for who, argv in (("marked", (*as_daemon, "python3", "-c", marked)), ("root", ("python3", "-c", plain))):
+        for who, argv in (("marked", (*as_daemon, PYTHON, "-c", marked)), ("root", (PYTHON, "-c", plain))):
             lab.watch("cable")
             lab.must(*argv)
             seen[who, locked] = {each.protocol for each in lab.seen() if each.target == SERVER}
@@ -125,7 +127,7 @@ def test_its_config_gets_the_mark_and_loses_it_again(lab):
     lab.must(*FAILSHUT, "disarm", "--yes")
 
     assert "tun0 runs without the mark" in planned
-    assert [each for each in during.splitlines() if each not in before.splitlines()][0].startswith("mark 51820 ")
+    assert next(each for each in during.splitlines() if each not in before.splitlines()).startswith("mark 51820 ")
     assert lab.read(CONFIG) == before
 
 

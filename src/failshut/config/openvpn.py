@@ -260,6 +260,9 @@ def _remark(config: _Config) -> None:
     if "float" in config.said:
         message = "float lets the server go on from another address: the lock lets the tunnel talk to its remotes only"
         config.warn(config.line("float"), Code.CONFIG_MOVING, message, "remove it; the tunnel connects anew instead")
+    if "persist-tun" in config.said and len({each.word(1) for each, _ in config.blocks or config.remotes}) > 1:
+        message = "persist-tun keeps the routes into the dead tunnel, and OpenVPN never reaches another remote than the last one"
+        config.warn(config.line("persist-tun"), Code.CONFIG_STUCK, message, "remove it: the lock holds while the tunnel is away")
     if config.word("user") in _SHARED:
         message = f"OpenVPN becomes {config.word('user')}, as other programs do: with the tunnel's mark they would pass for it"
         config.warn(config.line("user"), Code.CONFIG_SHARED_OWNER, message, "make a user of its own: useradd --system openvpn")

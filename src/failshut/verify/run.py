@@ -11,6 +11,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from failshut.arming.status import State, read_status
+from failshut.host.links import received
 from failshut.host.run import NOT_FOUND, run
 from failshut.model.policy import Policy
 from failshut.model.units import Address
@@ -117,8 +118,9 @@ def _works(this: _Run) -> None:
 
 def _carrying(this: _Run) -> list[str]:
     """Wait for an answer of each tunnel's server; return what is wrong."""
-    this.bench.wait(lambda: all(map(carries, this.plan.standing)), within=_CARRIES_WITHIN)
-    silent = [each for each in this.plan.standing if not carries(each)]
+    before = {each: received(each.name) for each in this.plan.standing}
+    this.bench.wait(lambda: all(carries(*each) for each in before.items()), within=_CARRIES_WITHIN)
+    silent = [each for each, bytes_in in before.items() if not carries(each, bytes_in)]
     return [
         f"{each.name} does not carry: {'no handshake with its server' if each.wireguard else 'nothing comes back through it'}"
         for each in silent

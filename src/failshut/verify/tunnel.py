@@ -25,8 +25,8 @@ from failshut.verify.probes import FAR
 
 # Hooks may take their time; a unit has systemd's own deadline of 90 s.
 _PATIENCE = 120.0
-# In seconds: until something comes back through a tunnel, and until an interface is there; how often is looked.
-_ROUND_TRIP, _COMES_UP, _LOOK = 1.0, 20.0, 0.05
+# In seconds: until an interface is there, and how often is looked.
+_COMES_UP, _LOOK = 20.0, 0.05
 # Where nobody listens.
 _TRACEROUTE = 33434
 _SAVES = re.compile(r"^\s*SaveConfig\s*=\s*true\b", re.IGNORECASE | re.MULTILINE)
@@ -157,20 +157,17 @@ def is_there(name: str) -> bool:
     return Path("/sys/class/net", name).exists() or any(link["ifname"] == name for link in all_links())
 
 
-def carries(tunnel: Standing) -> bool:
-    """Whether a tunnel's server answers: by a fresh handshake, or, where there is none to see, by something that comes back."""
-    if tunnel.wireguard:
-        running = running_tunnels().get(tunnel.name)
-        age = running.handshake_age if running else None
-        return age is not None and age <= SESSION_LASTS
-    before = received(tunnel.name)
-    _provoke(tunnel.name)
-    end = time.monotonic() + _ROUND_TRIP
-    while time.monotonic() < end:
-        if received(tunnel.name) > before:
-            return True
-        select.select([], [], [], _LOOK)
-    return False
+def carries(tunnel: Standing, before: int) -> bool:
+    """Whether a tunnel's server answers: by a fresh handshake; where there is none to see, by anything that has come in.
+
+    `before` is what had come in when that was first asked (`host.links.received`).
+    """
+    if not tunnel.wireguard:
+        _provoke(tunnel.name)
+        return received(tunnel.name) > before
+    running = running_tunnels().get(tunnel.name)
+    age = running.handshake_age if running else None
+    return age is not None and age <= SESSION_LASTS
 
 
 def _provoke(name: str) -> None:

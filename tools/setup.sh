@@ -15,8 +15,9 @@ packages="nftables iptables wireguard-tools wireguard-go iproute2 util-linux pro
 extras=
 if [ "$purpose" = test ]; then
 	# mmdebstrap debian-archive-keyring systemd-container: the Debian machines that the boot tests build, check and boot.
-	# shellcheck: reads the script that a boot runs. openssl: a certificate for the exporter. dbus: a session bus for the notices.
-	packages="$packages mmdebstrap debian-archive-keyring systemd-container shellcheck openssl dbus"
+	# shellcheck: reads the script that a boot runs. openssl: a certificate for the exporter, and OpenVPN's. dbus: a session bus for
+	# the notices. openvpn: the other kind of tunnel, at both ends.
+	packages="$packages mmdebstrap debian-archive-keyring systemd-container shellcheck openssl dbus openvpn"
 	extras='[dev]'
 fi
 

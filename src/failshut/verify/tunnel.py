@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import select
@@ -21,7 +22,7 @@ from failshut.host.run import Result, run
 from failshut.host.wireguard import SESSION_LASTS, fwmark_of, running_tunnels, set_fwmark
 from failshut.model.policy import Policy, Tunnel, TunnelKind
 from failshut.model.units import Mark
-from failshut.verify.probes import FAR
+from failshut.verify.probes import FAR, echo_request
 
 # Hooks may take their time; a unit has systemd's own deadline of 90 s.
 _PATIENCE = 120.0
@@ -171,15 +172,32 @@ def carries(tunnel: Standing, before: int) -> bool:
 
 
 def _provoke(name: str) -> None:
-    """Send datagrams into a tunnel that end at its server, for their hop limit of 1, and are answered by its error message."""
-    for family, level, option in (
-        (socket.AF_INET, socket.IPPROTO_IP, socket.IP_TTL),
-        (socket.AF_INET6, socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS),
-    ):
-        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+    """Ask for an answer through a tunnel: an echo of its gateway's, and the error message for what is behind it.
+
+    Gateways may not answer echoes; errors are limited in rate.
+    """
+    for gateway in _gateways(name):
+        is_six = ":" in gateway
+        message = echo_request(6 if is_six else 4, b"failshut verify")
+        family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if is_six else (socket.AF_INET, socket.IPPROTO_ICMP)
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_RAW, protocol) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
-            sock.setsockopt(level, option, 1)
-            sock.sendto(b"", (str(FAR[4 if family == socket.AF_INET else 6]), _TRACEROUTE))
+            sock.sendto(message, (gateway, 0))
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
+        # The hop limit ends it at the server.
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+        sock.sendto(b"", (str(FAR[4]), _TRACEROUTE))
+
+
+def _gateways(name: str) -> list[str]:
+    """Return the addresses that a tunnel's routes lead by, and the other end of a point-to-point one."""
+    listed = run(["ip", "-j", "route", "show", "dev", name]), run(["ip", "-6", "-j", "route", "show", "dev", name])
+    routes = [each for answer in listed if answer.ok and answer.out.strip() for each in json.loads(answer.out)]
+    shown = run(["ip", "-j", "addr", "show", "dev", name])
+    links = json.loads(shown.out) if shown.ok and shown.out.strip() else []
+    peers = [each["address"] for link in links for each in link.get("addr_info", ()) if "address" in each]
+    return list(dict.fromkeys([*(each["gateway"] for each in routes if "gateway" in each), *peers]))
 
 
 def take_down(tunnel: Standing) -> Result:

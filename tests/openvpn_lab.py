@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 from connected import INNER, SERVER, SINK_PORT, Connected
 from failshut.drill.network.pki import fresh_authority, inline
@@ -38,12 +39,12 @@ connect-retry 1 2
 connect-timeout 3
 {more}"""
 _SENDER = """
-import socket, time
+import itertools, socket, time
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-print("sending", flush=True)
-while True:
+for number in itertools.count():
     try: sock.sendto(b"a diary", ("198.51.100.9", 4444))
     except OSError: pass
+    if number % 50 == 0: print("tried", number, flush=True)
     time.sleep(0.01)
 """
 
@@ -114,12 +115,27 @@ class OpenVpnLab(Connected):
         """Return what the client says."""
         return self.read("/run/client.log")
 
-    def send(self):
+    def send(self) -> None:
         """Start a program that sends to the world, all the time."""
-        program = self.start("python3", "-c", _SENDER)
-        if program.stdout.readline() != "sending\n":
+        self._sender = self.start("python3", "-c", _SENDER)
+        self._tried = 0
+        threading.Thread(target=self._listen, args=(self._sender,), daemon=True).start()
+        self.hear()
+
+    def hear(self, times: int = 100) -> None:
+        """Wait until it has tried so many times more."""
+        aim = self._tried + times
+        if not until(lambda: self._tried >= aim, within=30, step=0.05):
             raise RuntimeError("nothing is sent")
-        return program
+
+    def silence(self) -> None:
+        """End that program."""
+        self._sender.kill()
+        self._sender.wait()
+
+    def _listen(self, program) -> None:
+        for line in program.stdout:
+            self._tried = int(line.split()[1])
 
 
 __all__ = ("CONFIG", "INNER", "PORT", "SECOND", "SERVER", "OpenVpnLab")

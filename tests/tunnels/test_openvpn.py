@@ -54,10 +54,11 @@ def test_it_comes_up_under_the_lock_dies_and_comes_back_with_nothing_leaked(lab)
     lab.start_client()
     assert lab.carries_to(SERVER), lab.log()
 
-    sender = lab.send()
+    assert "tun0 up, " in lab.failshut("status").stdout
+    lab.send()
     lab.watch("cable")
     lab.end_client("KILL")
-    lab.must("sleep", "1")
+    lab.hear()
     held = clear(lab, lab.seen())
     lab.start_client()
 
@@ -66,10 +67,9 @@ def test_it_comes_up_under_the_lock_dies_and_comes_back_with_nothing_leaked(lab)
     lab.must(*FAILSHUT, "disarm", "--yes")
     lab.watch("cable")
     lab.end_client("KILL")
-    lab.must("sleep", "1")
+    lab.hear()
     assert any(each.target == "198.51.100.9" for each in clear(lab, lab.seen())), "the control: nothing leaked without the lock"
-    sender.kill()
-    sender.communicate()
+    lab.silence()
 
 
 @pytest.mark.parametrize("more", ["", "user nobody\ngroup nogroup\n"], ids=["as root", "as nobody"])

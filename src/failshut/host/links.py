@@ -85,3 +85,9 @@ def traffic(name: str) -> tuple[int, int]:
     counted = next((words.split() for label, _, words in lines if label.strip() == name), None)
     # proc(5): eight columns of what came, eight of what went, the bytes first.
     return (int(counted[0]), int(counted[8])) if counted else (0, 0)
+
+
+def is_up(name: str) -> bool:
+    """Whether an interface is there and up."""
+    shown = run(["ip", "-j", "link", "show", "dev", name])
+    return shown.ok and any("UP" in link.get("flags", ()) for link in json.loads(shown.out or "[]"))

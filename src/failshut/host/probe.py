@@ -24,7 +24,11 @@ from failshut.model.units import InterfaceAddress, InterfaceName, Mark
 # Debian, Fedora, Arch: systemd-networkd, dhcpcd, ISC dhclient's and Alpine's udhcpc's users.
 _DHCP_USERS = ("systemd-network", "dhcpcd", "_dhcpcd", "_dhcp", "dhcp")
 _EGRESS_SINCE = (5, 16)
-_PRIVATE_KEY = re.compile(rb"^[ \t]*PrivateKey[ \t]*=[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
+# WireGuard's, in wg-quick's, systemd-networkd's and NetworkManager's words; OpenVPN's in PEM.
+_PRIVATE_KEYS = (
+    re.compile(rb"^[ \t]*Private-?Key[ \t]*=[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE),
+    re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(.*?)-----END", re.DOTALL),
+)
 
 
 def probe(policy: Policy) -> HostFacts:
@@ -103,7 +107,8 @@ def _secret(policy: Policy, purpose: bytes, otherwise: Mark) -> Mark:
 
 def _private_keys(config: Path) -> list[bytes]:
     try:
-        return _PRIVATE_KEY.findall(config.read_bytes())
+        text = config.read_bytes()
+        return [key for each in _PRIVATE_KEYS for key in each.findall(text)]
     except OSError:
         return []
 

@@ -39,7 +39,7 @@ class _File:
 
 def _file(text: str, path: str) -> tuple[_File, list[Finding]]:
     source = source_of(text, path, _SECRETS)
-    strange = not_text(text, source, program=_PROGRAM, takes_mark=True)
+    strange = not_text(text, source, program=_PROGRAM, takes_bom=True)
     if strange:
         return _File(source, []), [strange]
     sections, findings = read_sections(text.removeprefix("\ufeff"), source, SYSTEMD)
@@ -110,7 +110,6 @@ def read_tunnel(text: bytes | str, path: str, beside: Mapping[str, bytes]) -> Tu
         source=main,
         remotes=remotes,
         interface=name[1].value,
-        interface_line=name[1].line if name[0] is main else 0,
         fwmark=mark[0] if mark else None,
         fwmark_where=mark[1] if mark else "",
         addresses=addresses,

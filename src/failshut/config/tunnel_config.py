@@ -45,7 +45,6 @@ class TunnelConfig:
     source: SourceText = field(repr=False, compare=False)
     remotes: tuple[Remote, ...] = ()
     interface: str = ""
-    interface_line: int = 0
     fwmark: Mark | None = None
     # As file:line, for a message: a drop-in may say it.
     fwmark_where: str = ""
@@ -65,11 +64,11 @@ def place(source: SourceText, number: int) -> tuple[int, int, int]:
     return (number, len(text) - len(text.lstrip()) + 1, max(len(text.strip()), 1))
 
 
-def not_text(text: str, source: SourceText, *, program: str, takes_mark: bool = False) -> Finding | None:
+def not_text(text: str, source: SourceText, *, program: str, takes_bom: bool = False) -> Finding | None:
     """Return why a text can't be a config at all: NUL bytes, or a byte-order mark that its program refuses."""
     if "\0" in text:
         return source.finding(Code.CONFIG_NOT_WG, f"the file holds NUL bytes: it is no config of {program}'s")
-    if text.startswith("\ufeff") and not takes_mark:
+    if text.startswith("\ufeff") and not takes_bom:
         remedy = f"remove it: sed -i '1s/^\\xEF\\xBB\\xBF//' {source.path}"
         message = f"the file begins with a byte-order mark, which {program} refuses"
         return source.finding(Code.CONFIG_NOT_WG, message, (1, 1, 1), remedy)

@@ -102,13 +102,18 @@ def _build(name: InterfaceName, table: TunnelTable, declaration: Declaration, so
     _take_addresses(built, declaration)
     if built.config:
         built.findings += [
-            *built.config.remarks,
+            # One that carries another tunnel alone leads to that one's server alone.
+            *(each for each in built.config.remarks if each.code is not Code.CONFIG_NOT_FULL or not _carries(name, declaration)),
             *_other_name(built, built.config, declaration),
             *_lookups(built, built.config, sources),
             *_owner(built, built.config, sources),
             *_exposed(built.config, sources),
         ]
     return built
+
+
+def _carries(name: InterfaceName, declaration: Declaration) -> bool:
+    return any(each.through == name for each in declaration.document.tunnel.values())
 
 
 def _read_config(built: Built, declaration: Declaration, sources: Sources) -> None:

@@ -19,7 +19,8 @@ _GROUP = re.compile(r"^[ \t]*\[wireguard\][ \t]*(?=\r?$)", re.MULTILINE)
 _END = r"(?:\r\n|\n|\r|$)"
 # What we write, kind by kind; the mark is the first group.
 _OURS = (
-    re.compile(rf"^mark ([0-9]+) {re.escape(TAG)}{_END}", re.MULTILINE),
+    # Also behind a byte-order mark.
+    re.compile(rf"(?:^|(?<=\ufeff))mark ([0-9]+) {re.escape(TAG)}{_END}", re.MULTILINE),
     re.compile(rf"^{re.escape(TAG)}{_END}fwmark=([0-9]+){_END}", re.MULTILINE),
     re.compile(rf"\A{re.escape(_HEAD + TAG)}\n\[WireGuard\]\nFirewallMark=(0x[0-9a-f]+)\n\Z"),
 )

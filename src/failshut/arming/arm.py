@@ -15,7 +15,7 @@ from failshut import __version__
 from failshut.arming import pending
 from failshut.arming.backends import Listing
 from failshut.arming.boot import install, missing_directories, seals, tidy
-from failshut.arming.compare import canonical_text, guarded_devices
+from failshut.arming.compare import guarded_devices
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed, pointed, publish, stage
 from failshut.arming.kernel import kernel_listing, load, text_beside
@@ -33,9 +33,11 @@ from failshut.arming.state import (
 )
 from failshut.arming.undo import make_directory, unwritable, write
 from failshut.boot.places import LOADER
-from failshut.emit.wgquick import TAG, fwmark_of_ours
+from failshut.emit.tunnel_marks import mark_of_ours, place_of
+from failshut.emit.wgquick import TAG
 from failshut.host import programs
 from failshut.host.files import remove_tree, write_atomically
+from failshut.host.managers import read_again
 from failshut.host.run import run
 from failshut.host.sysctl import set_sysctl
 from failshut.host.wireguard import set_fwmark
@@ -76,6 +78,7 @@ def arm(
     report: Report,
     confirm_within: int = 0,
     undecided_is_fine: bool = False,
+    inputs: tuple[tuple[str, str], ...] = (),
     directory: Path = ARMED_DIRECTORY,
 ) -> Record:
     """Carry out `plan`, made from the kernel's state `before`. Returns the record of what is armed now. Raises `ArmingError`.
@@ -100,9 +103,17 @@ def arm(
             pending.schedule(plan, before, staged.with_name(staged.name.lstrip(".")), confirm_within, undo)
         _set_marks(plan.marks, undo)
         _set_sysctls(plan.sysctls, undo)
+        edited = [each.path for each in plan.configs if each.is_change]
+        # Also when it is undone: its manager has it in memory.
+        undo.callback(read_again, edited)
         write((*plan.configs, *plan.shared), undo)
+        read_again(edited)
         report("loading the lock, and reading it back")
-        record = replace(_record(policy, plan, load(plan, before, undo), directory), audit="proved" if proved else "undecided")
+        record = replace(
+            _record(policy, plan, load(plan, before, undo), directory),
+            audit="proved" if proved else "undecided",
+            inputs=inputs if proved else (),
+        )
         _let_programs_out(policy, report)
         if plan.routes is not None:
             report("putting the routing on")
@@ -206,7 +217,7 @@ def _record(policy: Policy, plan: Plan, loaded: Listing, directory: Path) -> Rec
         marks |= {each.interface: each for each in earlier.marks}
         sysctls |= {each.path: each for each in earlier.sysctls}
     return Record(
-        canonical=canonical_text(plan.wanted),
+        canonical=plan.canonical,
         listing=loaded.texts,
         policy=str(Path(policy.path).absolute()),
         armed_at=int(time.time()),
@@ -222,6 +233,7 @@ def _record(policy: Policy, plan: Plan, loaded: Listing, directory: Path) -> Rec
         sysctls=tuple(sysctls.values()),
         boot=tuple(seals(plan.boot).items()),
         routing=lines_of(plan.routes) if plan.routes else (),
+        notes=plan.notes,
         pins=tuple(replace(each, since=each.since or int(time.time())) for each in policy.pins),
         digest=digest_of(_as_written(policy, plan)),
         backend=plan.backend,
@@ -244,21 +256,26 @@ def digest_of(policy: Policy) -> str:
 
 def _as_written(policy: Policy, plan: Plan) -> Policy:
     """Return the policy as it will be read from now on: with the marks that arming wrote into the tunnels' configs."""
-    marks = {each.path: fwmark_of_ours(each.after) for each in plan.configs}
+    marks = {each.path: mark_of_ours(each.after) for each in plan.configs}
 
     def written(tunnel: Tunnel) -> Tunnel:
-        mark = marks.get(str(Path(tunnel.config).absolute())) if tunnel.config else None
+        mark = marks.get(_marked_file(tunnel))
         return replace(tunnel, fwmark=mark, fwmark_in_config=True, default_mark=DEFAULT_FWMARK) if mark else tunnel
 
     return replace(policy, tunnels=tuple(map(written, policy.tunnels)))
 
 
 def _tagged(policy: Policy) -> Iterator[EditedConfig]:
-    """Yield the configs that hold our line, whenever it was written: an arming that was cut off has left no record of it."""
+    """Yield the files that hold our line, whenever it was written: an arming that was cut off has left no record of it."""
     for tunnel in policy.tunnels:
-        path = Path(tunnel.config).absolute() if tunnel.config else None
-        if path and TAG in path.read_text(encoding="utf-8", errors="replace"):
-            yield EditedConfig(str(tunnel.interface), str(path))
+        path = _marked_file(tunnel)
+        if path and Path(path).exists() and TAG in Path(path).read_text(encoding="utf-8", errors="replace"):
+            yield EditedConfig(str(tunnel.interface), path)
+
+
+def _marked_file(tunnel: Tunnel) -> str:
+    """Return where a tunnel gets its mark from; "" for one without a config."""
+    return str(Path(place_of(tunnel.kind, tunnel.config)).absolute()) if tunnel.config else ""
 
 
 def _set_marks(changes: tuple[MarkChange, ...], undo: contextlib.ExitStack) -> None:

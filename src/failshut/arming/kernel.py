@@ -32,7 +32,7 @@ def load(plan: Plan, before: Listing, undo: contextlib.ExitStack) -> Listing:
     undo.callback(tool.put_back, before)
     tool.load(plan)
     listing = tool.listing()
-    changed = difference(canonical_text(listing.ruleset()), canonical_text(plan.wanted))
+    changed = difference(canonical_text(listing.ruleset()), plan.canonical)
     if changed:
         shown = "\n".join(changed[:20])
         raise ArmingError(f"the kernel does not hold what was loaded:\n{shown}", help="please report this with the tool's version")

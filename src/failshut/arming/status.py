@@ -13,7 +13,7 @@ from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed
 from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, load_record
 from failshut.boot.places import BOOT_UNIT_PATH, ENABLED_PATH, GENERATOR, LOADER, MONITOR_LOCK
 from failshut.host import locks, nft
-from failshut.host.links import all_links, underlay_now
+from failshut.host.links import all_links, is_up, traffic, underlay_now
 from failshut.host.wireguard import RunningTunnel, running_tunnels
 from failshut.model.policy import BackendName
 from failshut.read.counts import Counts, counts
@@ -117,7 +117,7 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
         reverts_in=max(pending.seconds_left(), 0) if pending else None,
         guarded_by=listing.guarded,
         watched=locks.is_held(MONITOR_LOCK),
-        tunnels=tuple((name, running.get(name)) for name in (record.tunnels if record else ())),
+        tunnels=tuple((name, running.get(name) or _others(name)) for name in (record.tunnels if record else ())),
         counts=_counts(listing, record),
         guarded=guarded,
         unguarded=unguarded,
@@ -141,6 +141,11 @@ def _counts(listing: Listing, record: Record | None) -> Counts:
     from failshut.host.iptables import refused  # noqa: PLC0415 - as in `_compared`
 
     return refused()
+
+
+def _others(name: str) -> RunningTunnel | None:
+    """Return a tunnel that WireGuard knows nothing of, by its device; None while that is not there, or not up."""
+    return RunningTunnel(name, 0, None, (), traffic(name)) if is_up(name) else None
 
 
 def _is_pointed(directory: Path) -> bool:

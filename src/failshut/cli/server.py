@@ -47,33 +47,57 @@ def command(context: click.Context, /, **options: Any) -> None:
 def _typed(reader: Callable[[str], Any]) -> Any:
     """Return a click callback that reads an option's text, or several texts, into a value; a mistake is wrong usage."""
 
-    def read(_: click.Context, option: click.Parameter, text: str | tuple[str, ...] | None) -> Any:
+    def read(context: click.Context, option: click.Parameter, text: str | tuple[str, ...] | None) -> Any:
         if text is None or text == ():
             return None
         whole = text if isinstance(text, str) else ",".join(text)
         try:
             if any(not each.isprintable() for each in whole):
-                raise click.UsageError(f"{option.opts[0]}: a control character can't stand here.")
+                raise click.UsageError(f"{option.get_error_hint(context)}: a control character can't stand here.")
             return () if whole == "none" else reader(whole)
         except Mistake as mistake:
-            raise click.UsageError(f"{option.opts[0]}: {mistake.message}; {mistake.help}") from mistake
+            raise click.UsageError(f"{option.get_error_hint(context)}: {mistake.message}; {mistake.help}") from mistake
 
     return read
 
 
-@command.command("init")
+@command.command("init", short_help="Make this machine the server, or change what it is")
 @click.option("--endpoint", metavar="HOST[:PORT]", callback=_typed(answers.endpoint), help="How peers reach it [its own address].")
 @click.option("--port", metavar="NUMBER", callback=_typed(answers.port), help="The UDP port it listens at [51820].")
 @click.option("--network", metavar="PREFIX", callback=_typed(answers.network4), help="IPv4 of the tunnel [10.86.0.0/24].")
 @click.option("--network6", metavar="PREFIX", callback=_typed(answers.network6), help="IPv6 of the tunnel [a fresh fd…::/64].")
 @click.option("--dns", metavar="ADDRESSES", callback=_typed(answers.addresses), help="Peers' resolvers, or none [Quad9].")
-@click.option("--ssh-port", "ssh", metavar="NUMBER", multiple=True, callback=_typed(config.ports), help="Keep it open [as found].")
-@click.option("--no-ssh", is_flag=True, help="There is no SSH server, and nothing is kept open for one.")
-@click.option("--open", "opened", metavar="tcp/443", multiple=True, callback=_typed(config.services), help="Reached from outside.")
 @click.option(
-    "--serve", metavar="udp/53", multiple=True, callback=_typed(config.services), help="Reached by peers, on this machine."
+    "--ssh-port",
+    "ssh",
+    metavar="NUMBER",
+    multiple=True,
+    callback=_typed(config.ports),
+    help="Keep it open for SSH [those found]. Repeatable.",
 )
-@click.option("--reach", metavar="PREFIX", multiple=True, callback=_typed(answers.prefixes), help="Private networks for peers.")
+@click.option("--no-ssh", is_flag=True, help="There is no SSH server, and nothing is kept open for one.")
+@click.option(
+    "--open",
+    "opened",
+    metavar="tcp/443",
+    multiple=True,
+    callback=_typed(config.services),
+    help="A service that is reached from outside. Repeatable.",
+)
+@click.option(
+    "--serve",
+    metavar="udp/53",
+    multiple=True,
+    callback=_typed(config.services),
+    help="A service here that peers reach. Repeatable.",
+)
+@click.option(
+    "--reach",
+    metavar="PREFIX",
+    multiple=True,
+    callback=_typed(answers.prefixes),
+    help="A private network that peers reach. Repeatable.",
+)
 @click.option("--peers-talk/--no-peers-talk", "talk", default=None, help="Whether peers reach each other [no].")
 @click.option("--internet/--no-internet", default=None, help="Whether peers reach the Internet [yes].")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
@@ -116,7 +140,7 @@ def _conclude(plan: Plan, session: Session, *, dry_run: bool) -> None:
                 "endpoint": str(plan.server.settings.endpoint),
                 "addresses": [str(each) for each in plan.server.addresses],
                 "port": int(plan.server.port),
-                "ssh": [int(each) for each in plan.server.settings.ssh],
+                "ssh": [int(each) for each in plan.server.settings.ssh or ()],
                 "files": [each.path for each in plan.files if each.is_change],
                 "sysctls": {each.path.replace("/", "."): each.after for each in plan.sysctls},
                 "notes": list(plan.notes),
@@ -129,7 +153,7 @@ def _conclude(plan: Plan, session: Session, *, dry_run: bool) -> None:
         click.echo(session.style(f"note: {note}", fg="yellow"), err=True)
     if not dry_run:
         word = session.style("ok", fg="green", bold=True)
-        ports = ", ".join(str(int(each)) for each in plan.server.settings.ssh)
+        ports = ", ".join(str(int(each)) for each in plan.server.settings.ssh or ())
         kept = f"; SSH stays open at {ports}" if ports else ""
         click.echo(f"{word}: this machine is the server {plan.server.settings.endpoint}{kept}. Next: failshut server add-peer NAME")
 
@@ -148,7 +172,7 @@ def _shown(plan: Plan, session: Session) -> Iterator[str]:
         yield f"{setting.path.replace('/', '.')}: {setting.before} → {setting.after}"
 
 
-@command.command("add-peer")
+@command.command("add-peer", short_help="Add a peer, and write its config or draw it")
 @click.argument("name", callback=_typed(answers.name))
 @click.option("-o", "--output", metavar="FILE|-", default=None, help="Where the peer's config goes [./NAME.conf]; - prints it.")
 @click.option("--qr", is_flag=True, help="Draw it for a telephone; without --output no file is written then.")
@@ -181,7 +205,7 @@ def add_peer(context: click.Context, /, *, name: str, output: str | None, qr: bo
         show_qr(name, added.text)
 
 
-@command.command("remove-peer")
+@command.command("remove-peer", short_help="Remove a peer; no other notices")
 @click.argument("name", callback=_typed(answers.name))
 @session_options
 @click.pass_context
@@ -200,7 +224,7 @@ def remove_peer(context: click.Context, /, *, name: str, **options: Any) -> None
         click.echo(f"{session.style('ok', fg='green', bold=True)}: {gone.name} is a peer no more")
 
 
-@command.command("list")
+@command.command("list", short_help="List the peers, their last handshakes and volume")
 @session_options
 @click.pass_context
 def list_(context: click.Context, /, **options: Any) -> None:
@@ -242,7 +266,7 @@ def _peer_json(seen: Seen) -> dict[str, Any]:
     }
 
 
-@command.command("remove")
+@command.command("remove", short_help="Undo `init`; the config is kept under another name")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @session_options
 @click.pass_context

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from failshut.config.locate import Path, Spot
 from failshut.config.source import SourceText
 from failshut.model.finding import Code, Finding, Severity
-from failshut.model.policy import Pin, Policy
+from failshut.model.pin import Pin
+from failshut.model.policy import Policy
 from failshut.model.units import Address, NamedEndpoint
 
 if TYPE_CHECKING:
@@ -25,6 +26,14 @@ class Unreadable:
     why: str
     denied: bool = False
     help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who but root may write a file: its owner, by name ("" for root, and for whoever runs this), or everybody."""
+
+    owner: str = ""
+    others_write: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,9 @@ class Sources:
     pinned: frozenset[str] = frozenset()
     cgroups: frozenset[str] = frozenset()
     pins: Mapping[str, Pin] = field(default_factory=dict)
+    # What belongs to a file beside it, and who may write it, both by its path.
+    beside: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
+    access: Mapping[str, Access] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from failshut.config.declaration import Declaration
 from failshut.config.explain import explain
-from failshut.config.locate import locate
+from failshut.config.locate import Spots
 from failshut.config.prune import validate
 from failshut.config.source import SourceText
 from failshut.model.finding import Code, Finding
@@ -39,7 +39,7 @@ def parse(text: bytes | str, path: str) -> Declaration | list[Finding]:
 
 
 def _declare(text: str, tree: dict[str, Any], source: SourceText) -> Declaration:
-    spots = locate(text)
+    spots = Spots(text)
     document, mirror, errors, damaged = validate(tree)
     findings = tuple(explain(each, source, spots) for each in errors)
     return Declaration(document, source, spots, mirror, findings, damaged)

@@ -12,9 +12,10 @@ from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.network import rules, topology
 from failshut.drill.network.capture import Capture, Captured
 from failshut.drill.network.netns import SetUpError
+from failshut.drill.network.openvpn import OpenVpnTunnel, start_openvpn
 from failshut.drill.network.plan import Plan, make_plan
 from failshut.drill.network.traffic import Traffic
-from failshut.drill.network.tunnel import start_tunnel
+from failshut.drill.network.tunnel import LabTunnel, start_tunnel
 from failshut.drill.network.wait import pace
 from failshut.drill.network.world import World
 from failshut.drill.process import Progress
@@ -24,7 +25,7 @@ from failshut.drill.scenarios import AT_LENGTH, SCENARIOS
 from failshut.drill.timeline import BIN_SECONDS, Timeline, binned
 from failshut.host.run import run
 from failshut.model.host import HostFacts
-from failshut.model.policy import Policy
+from failshut.model.policy import Policy, TunnelKind
 
 # Of a run's leaks, how many are shown; all are counted.
 MOST_SHOWN = 12
@@ -82,7 +83,7 @@ def _build(plan: Plan, source: RuleSource, rehearsal: Rehearsal) -> Lab:
         lock=rehearsal.lock,
         other_lock=rehearsal.other_lock,
         hosts=hosts,
-        tunnel=start_tunnel(plan, hosts, _inline(rehearsal.lock, source)),
+        tunnel=_tunnel(plan, hosts, _inline(rehearsal.lock, source)),
         world=World(),
         traffic=Traffic(hosts.client),
         capture=Capture(hosts.router, ends),
@@ -94,6 +95,10 @@ def _build(plan: Plan, source: RuleSource, rehearsal: Rehearsal) -> Lab:
     )
     lab.serve()
     return lab
+
+
+def _tunnel(plan: Plan, hosts: topology.Hosts, inline: tuple[str, ...]) -> LabTunnel | OpenVpnTunnel:
+    return start_openvpn(plan, hosts) if plan.tunnel.kind is TunnelKind.OPENVPN else start_tunnel(plan, hosts, inline)
 
 
 def _inline(lock: Lock, source: RuleSource) -> tuple[str, ...]:

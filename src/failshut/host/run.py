@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,7 +45,13 @@ def show_commands(verbose: bool) -> None:
 
 
 def run(
-    argv: Sequence[str], *, stdin: str | None = None, timeout: float = 30.0, own_group: bool = False, secret: bool = False
+    argv: Sequence[str],
+    *,
+    stdin: str | None = None,
+    timeout: float = 30.0,
+    own_group: bool = False,
+    secret: bool = False,
+    directory: str | None = None,
 ) -> Result:
     """Run `argv` and return what it answered; never raises for a program that fails, is missing or hangs.
 
@@ -69,6 +76,7 @@ def run(
             check=False,
             env=environment,
             process_group=0 if own_group else None,
+            cwd=directory,
         )
     except FileNotFoundError:
         return Result(tuple(argv), NOT_FOUND, "", f"{argv[0]} is not installed")
@@ -77,3 +85,16 @@ def run(
     except subprocess.TimeoutExpired:
         return Result(tuple(argv), TIMED_OUT, "", f"{shlex.join(argv)} did not answer within {timeout:g} s")
     return Result(tuple(argv), done.returncode, done.stdout, done.stderr)
+
+
+def run_all(commands: Sequence[Sequence[str]]) -> list[Result]:
+    """Run programs that only look, all at once, and return what each answered, in their order."""
+    answers: dict[int, Result] = {}
+    threads = [
+        threading.Thread(target=lambda at=at, argv=argv: answers.update({at: run(argv)})) for at, argv in enumerate(commands)
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    return [answers[at] for at in range(len(commands))]

@@ -26,11 +26,7 @@ _POLICY = "/etc/failshut/failshut.toml"
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block.
-
-    `sh laptop`, `sh laptop exits 12`, `toml laptop` (goes at the end of the policy), `toml alone`
-    (is only checked, at the end of the policy), `sh skip WHY`.
-    """
+    """A fenced block: `sh laptop`, `sh laptop exits 12`, `toml laptop` (goes at the end of the policy), `sh skip WHY`."""
 
     page: str
     language: str
@@ -58,7 +54,7 @@ def blocks() -> Iterator[Block]:
 def test_every_block_of_every_page_is_run_or_says_why_not():
     """A block for no machine would be run by nobody."""
     assert {each.name for each in PAGES.glob("*.md")} == set(ORDER)
-    assert {each.where for each in blocks()} <= {"laptop", "vps", "alone", "skip"}
+    assert {each.where for each in blocks()} <= {"laptop", "vps", "skip"}
     assert {each.language for each in blocks()} == {"sh", "toml"}
     assert all(len(each.words) > 1 for each in blocks() if each.where == "skip")
 
@@ -92,11 +88,6 @@ def let_in(guide: Guide) -> None:
 
 def run(guide: Guide, block: Block) -> None:
     """Run a block on its machine, in root's home."""
-    if block.where == "alone":
-        guide.laptop.write("/etc/failshut/alone.toml", f"{guide.laptop.read(_POLICY)}\n{block.text}")
-        checked = guide.laptop.run("failshut", "check", "--policy", "/etc/failshut/alone.toml")
-        assert checked.ok, checked.err
-        return
     machine: Machine = getattr(guide, block.where)
     if block.language == "toml":
         machine.write(_POLICY, f"{machine.read(_POLICY)}\n{block.text}")

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import sources
+
 REPOSITORY = Path(__file__).parents[2]
 # Where the machine finds failshut: its dependencies are in the tree, its source comes by a bind mount.
 LIBRARY, SOURCE = "/opt/failshut/lib", "/opt/failshut/src"
@@ -24,6 +26,8 @@ PACKAGES = (
     *("iptables", "ifupdown", "isc-dhcp-client"),
     # Of the prover, which is C++; a Debian with apt has it.
     "libstdc++6",
+    # Of our own package, which is installed without a network.
+    *sources.depended_on(),
 )
 # The guide's own part, for the control. ufw and firewalld can't be installed beside it.
 _GUIDES = ("iptables-persistent", "netfilter-persistent")
@@ -84,8 +88,14 @@ class Root:
 
 BOOKWORM, TRIXIE = Root("bookworm", "bookworm", "3.11"), Root("trixie", "trixie", "3.13")
 CROWDED = Root("crowded", "bookworm", "3.11", ("network-manager", "ufw", "firewalld", "docker.io"))
+# What brings tunnels up beside wg-quick and systemd-networkd.
+TUNNELS = Root("tunnels", "bookworm", "3.11", ("network-manager", "openvpn"))
 # netavark is podman's network, aardvark-dns its names; Debian only recommends them.
 CONTAINERS = Root("containers", "bookworm", "3.11", ("docker.io", "podman", "netavark", "aardvark-dns", "crun"))
+# What the guide's two machines have: an SSH server, and what wg-quick needs for its DNS line.
+GUIDE = Root(
+    "guide", "bookworm", "3.11", (*_GUIDES, "openssh-server", "openssh-client", "openresolv", "curl", "sudo", "dnsmasq-base")
+)
 
 
 def obtain(root: Root, say: Callable[[str], None]) -> Path:

@@ -1,4 +1,4 @@
-"""`failshut init`: adopts a WireGuard config or a running tunnel and writes the policy for it."""
+"""`failshut init`: adopts a tunnel's config or a running tunnel and writes the policy for it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
 from typing import NoReturn
 
@@ -69,11 +70,13 @@ def command(
     output: str | None,
     **options: object,
 ) -> None:
-    """Adopt a WireGuard config or a running tunnel: write the policy.
+    """Adopt a tunnel's config or a running tunnel: write the policy.
 
-    NAME stands for /etc/wireguard/NAME.conf or, without that file, for a running interface; with no argument the only candidate
-    is taken. An endpoint that is a host name is pinned to its addresses. The local network, the SSH session you are in and
-    Tailscale, where it runs, are offered; where nobody can be asked, they are written commented out.
+    PATH is a config of wg-quick, of systemd-networkd (.netdev), of NetworkManager (.nmconnection) or of OpenVPN, told by what
+    stands in it. NAME is an interface: the config that it runs by, else /etc/wireguard/NAME.conf, else one of the others that
+    makes NAME, else the running WireGuard itself. With no argument the only candidate is taken. An endpoint that is a host name is
+    pinned to its addresses. The local network, the SSH session you are in and Tailscale, where it runs, are offered; where nobody
+    can be asked, they are written commented out.
     """
     session = begin(ctx, options)
     target = output or session.policy
@@ -123,6 +126,7 @@ def _draft(adopted: Adopted, answers: Answers) -> tuple[Draft, tuple[str, ...]]:
         lan=lan.offer,
         ssh=ssh,
         tailscale=beside,
+        schema=_schema(),
     )
     notes = list(lan.left_out)
     if answers.lan and lan.offer is None:
@@ -138,6 +142,12 @@ def _draft(adopted: Adopted, answers: Answers) -> tuple[Draft, tuple[str, ...]]:
         tailscale_accepted=beside is not None and answers.accepts(answers.tailscale, _tailscale_question(beside)),
     )
     return accepted, tuple(notes)
+
+
+def _schema() -> str:
+    """Return where the policy's schema lies on this machine, for editors (taplo)."""
+    path = Path(str(files("failshut.config").joinpath("policy.schema.json"))).resolve()
+    return path.as_uri() if path.exists() else ""
 
 
 def _lan_question(offer: LanOffer) -> str:

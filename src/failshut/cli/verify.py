@@ -43,7 +43,9 @@ _INTERRUPTED = 130
 
 @click.command("verify")
 @click.option("--after-boot", is_flag=True, help="Change nothing: was the lock on before the network, in this boot?")
-@click.option("--window", type=click.FloatRange(0.2, 60), default=WINDOW_SECONDS, help="Seconds that each test watches [3].")
+@click.option(
+    "--window", type=click.FloatRange(0.2, 60), metavar="SECONDS", default=WINDOW_SECONDS, help="How long each test watches [3]."
+)
 @click.option("--upload", "uploads", multiple=True, metavar="ADDRESS:PORT", help="Also upload there by TCP, through the tunnel.")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
 @session_options
@@ -132,7 +134,7 @@ def _announce(plan: Plan, session: Session) -> None:
     lines += [f"does not touch {tunnel.name}: {tunnel.why_not}" for tunnel in plan.standing if tunnel.why_not]
     for tunnel in (each for each in plan.standing if not any(other.why_not for other in plan.standing)):
         how = "deletes its interface" if tunnel.kernel else "kills its process"
-        lines.append(f"takes {tunnel.name} down and brings it back ({tunnel.way}), then {how} and brings it back")
+        lines.append(f"takes {tunnel.name} down and brings it back ({tunnel.by}), then {how} and brings it back")
     lines += [f"finds {name} down and leaves it so: a take-down and a crash are not tested" for name in plan.down]
     lines.append("sends probes with the tunnel down, all to documentation addresses, resolvers and gateways")
     if plan.standing:

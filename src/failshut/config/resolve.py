@@ -8,10 +8,18 @@ from operator import itemgetter
 
 from failshut.config.checks import CHECKS, View
 from failshut.config.declaration import Checked, Declaration, Sources
-from failshut.config.schema import ForwardTable, InboundTable, LanTable, OutboundTable, OutsideTable, TailscaleTable
+from failshut.config.schema import (
+    ForwardTable,
+    InboundTable,
+    LanTable,
+    MetricsTable,
+    OutboundTable,
+    OutsideTable,
+    TailscaleTable,
+)
 from failshut.config.tunnels import Built, build
 from failshut.model.pin import Pin
-from failshut.model.policy import Forward, Inbound, Lan, Outbound, Outside, Policy, Tailscale
+from failshut.model.policy import Forward, Inbound, Lan, Metrics, Outbound, Outside, Policy, Tailscale
 from failshut.model.units import Prefix
 
 
@@ -44,6 +52,7 @@ def resolve(declaration: Declaration, sources: Sources) -> Checked:
         outside=_outside(document.outside) if document.outside else None,
         forward=_forward(document.forward),
         log=document.log.blocked,
+        metrics=_metrics(document.metrics) if document.metrics else None,
         backend=document.backend.use,
         pins=tuple(_pins(tunnels, sources)),
         resolvers=tuple(dict.fromkeys(document.endpoint.resolvers)),
@@ -124,3 +133,9 @@ def _outside(table: OutsideTable) -> Outside:
 
 def _forward(table: ForwardTable) -> Forward:
     return Forward(table.mode, _patterns(table.bridges), tuple(dict.fromkeys(table.clients)))
+
+
+def _metrics(table: MetricsTable) -> Metrics:
+    return Metrics(
+        tuple(dict.fromkeys(table.listen)), table.textfile, table.user, table.password_file, table.certificate, table.key
+    )

@@ -8,9 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import IPv4Address
 
 from failshut.model.pin import Pin
-from failshut.model.units import Address, Endpoint, InterfaceAddress, InterfaceName, Mark, NamedEndpoint, Port, Prefix, Protocol
+from failshut.model.units import (
+    Address,
+    Endpoint,
+    InterfaceAddress,
+    InterfaceName,
+    Listen,
+    Mark,
+    NamedEndpoint,
+    Port,
+    Prefix,
+    Protocol,
+)
 
 # What wg-quick(8) takes for its routing table and fwmark when the config sets none: 51820.
 DEFAULT_FWMARK = Mark(0xCA6C)
@@ -49,6 +61,21 @@ class BackendName(StrEnum):
     IPTABLES = "iptables"
 
 
+class TunnelKind(StrEnum):
+    """Whose config a tunnel has: what brings it up, what carries its mark, who sends its packets (docs/reference/tunnels.md)."""
+
+    # wg-quick's, and what `wg setconf` takes; also a tunnel of which no config is known.
+    WG_QUICK = "wg-quick"
+    NETWORKD = "systemd-networkd"
+    NETWORK_MANAGER = "NetworkManager"
+    OPENVPN = "OpenVPN"
+
+    @property
+    def is_kernels(self) -> bool:
+        """Whether its manager knows the kernel's WireGuard only."""
+        return self in (TunnelKind.NETWORKD, TunnelKind.NETWORK_MANAGER)
+
+
 @dataclass(frozen=True, slots=True)
 class Tunnel:
     """A VPN interface and how its transport is recognised.
@@ -62,9 +89,9 @@ class Tunnel:
     fwmark: Mark | None = None
     addresses: tuple[InterfaceAddress, ...] = ()
     config: str | None = None
-    # True when the wg-quick config itself sets FwMark, so that a restart of the tunnel brings the mark back.
+    # True when the config itself sets the mark, so that a restart of the tunnel brings it back.
     fwmark_in_config: bool = False
-    # Names in the config's Endpoint lines, with what they were pinned to: the lock refuses the lookup wg-quick would make.
+    # Names in the config's endpoints, with what they were pinned to: the lock refuses the lookup that its program would make.
     named_endpoints: tuple[str, ...] = ()
     # The mark when `fwmark` is None and the tunnel does not run with another: no other tunnel's.
     default_mark: Mark = DEFAULT_FWMARK
@@ -72,6 +99,11 @@ class Tunnel:
     through: InterfaceName | None = None
     # Those of the endpoints that were written by name, wherever that was: `failshut refresh` asks for their addresses again.
     names: tuple[NamedEndpoint, ...] = ()
+    kind: TunnelKind = TunnelKind.WG_QUICK
+    # The uids of the sockets that a program sends the transport from: OpenVPN's first one is root's, later ones its `user`'s.
+    owners: tuple[int, ...] = (0,)
+    # The number of the tunnel's routing table where it is not the mark's.
+    table: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +238,28 @@ class Tailscale:
     servers: tuple[Prefix, ...] = ()
 
 
+# The port that WireGuard's exporters have in Prometheus' list of ports.
+LOCAL_EXPORTER = Listen(IPv4Address("127.0.0.1"), 9586)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Where the monitor serves its numbers, and who may ask; `textfile` is a file that it keeps for node_exporter.
+
+    `password_file`'s first line is asked for, of `user`; `certificate` and `key` are PEM files.
+    """
+
+    listen: tuple[Listen, ...] = ()
+    textfile: str | None = None
+    user: str = "failshut"
+    password_file: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Everything the lock enforces."""
+    """Everything the lock enforces, and what the monitor serves."""
 
     tunnels: tuple[Tunnel, ...]
     dhcp: bool = True
@@ -227,6 +278,8 @@ class Policy:
     resolvers: tuple[Resolver, ...] = ()
     # The addresses of every endpoint's name, but not of those in /etc/hosts: these are the user's own pins.
     pins: tuple[Pin, ...] = ()
+    # No rule comes of it, so that it is no part of what the lock is.
+    metrics: Metrics | None = field(default=None, repr=False)
     # Where it was read from, for messages only: two policies that say the same are equal.
     path: str = field(default="", compare=False)
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1] / each) for each in ("tests", "tools")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(1, str(Path(__file__).parents[1] / "tools"))
 
 from boot import roots
 from boot.living import arm

@@ -42,6 +42,7 @@ def resolve(declaration: Declaration, sources: Sources) -> Checked:
         outside=_outside(document.outside) if document.outside else None,
         forward=_forward(document.forward),
         log=document.log.blocked,
+        initramfs=document.boot.initramfs,
         backend=document.backend.use,
         pins=tuple(_pins(tunnels, sources)),
         resolvers=tuple(dict.fromkeys(document.endpoint.resolvers)),

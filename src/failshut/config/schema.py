@@ -189,6 +189,14 @@ class LogTable(Table):
     )
 
 
+class BootTable(Table):
+    """[boot]: where a boot loads the lock."""
+
+    initramfs: bool = Field(
+        default=False, description="Load the lock in the initramfs too, before a network that is configured there."
+    )
+
+
 class BackendTable(Table):
     """[backend]: which tool's rules enforce the policy."""
 
@@ -207,6 +215,7 @@ class Document(Table):
     endpoint: EndpointTable = Field(default_factory=EndpointTable)
     forward: ForwardTable = Field(default_factory=ForwardTable)
     log: LogTable = Field(default_factory=LogTable)
+    boot: BootTable = Field(default_factory=BootTable)
     backend: BackendTable = Field(default_factory=BackendTable)
 
 
@@ -223,6 +232,7 @@ TABLES: dict[tuple[str, ...], type[Table]] = {
     ("endpoint",): EndpointTable,
     ("forward",): ForwardTable,
     ("log",): LogTable,
+    ("boot",): BootTable,
     ("backend",): BackendTable,
 }
 

@@ -9,16 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boot.roots import SOURCE, Root, build, cache, locked, must
+from vm import early
 from vm.kernel import uncompressed
 
 # The kernel, and what of an initramfs is not in the tree of a container. busybox: a shell and a sender for the initramfs.
 _PACKAGES = ("linux-image-amd64", "udev", "initramfs-tools", "busybox", "lz4", "iptables-persistent", "netfilter-persistent")
 # What the machine is made of, and no more: every module is loaded by an emulated processor.
-_PREPARE = """
+_PREPARE = f"""
 set -eu
 mkdir -p "$1/etc/initramfs-tools/conf.d"
 printf 'MODULES=list\\nCOMPRESS=lz4\\nRESUME=none\\n' > "$1/etc/initramfs-tools/conf.d/machine"
 printf '%s\\n' virtio_pci virtio_blk virtio_net virtio_console ext4 > "$1/etc/initramfs-tools/modules"
+mkdir -p "$(dirname "$1/{early.PATH}")"
+printf %s '{early.SCRIPT}' > "$1/{early.PATH}"
+chmod 755 "$1/{early.PATH}"
 """
 _LATE = (
     *("systemd-logind", "systemd-networkd-wait-online", "systemd-networkd-persistent-storage"),

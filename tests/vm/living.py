@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from boot import noise
 from boot.router import ENDPOINT, PORT
 from boot.wire import Report, kind_of
+from vm import early
 from vm.machine import CARD, ROGUE4, SECOND, Machine
 
 UNLOCKED, ARMING = "without a lock", "while arming"
@@ -129,4 +130,4 @@ def kinds(report: Report, phase: str) -> set[str]:
     """Return by which kinds of the noise a phase leaked."""
     leaks = [leak.packet for at, leak in report.leaks if at == phase]
     forged = {"forged" for each in leaks if str(each.target) == ENDPOINT and each.payload == noise.TAG}
-    return {kind_of(each) for each in leaks} | forged
+    return {early.TARGETS.get(str(each.target)) or kind_of(each) for each in leaks} | forged

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from ipaddress import ip_address, ip_network
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from boot import noise
-from boot.room import Room
+from boot.room import Room, children
 from boot.roots import REPOSITORY, must
 from boot.router import LINK_LOCAL, MAC, MACHINE4, MACHINE6, POLICY, PREFIXES, ROUTER4, Router
 from failshut.drill.judge import Case
@@ -113,8 +115,7 @@ class Machine:
             self.qmp = Qmp(self._connect("qmp"))
             self.agent = Agent(self._connect("agent"))
         except SetUpError as error:
-            self._qemu.kill()
-            self._qemu.wait()
+            _kill(self._qemu)
             self._qemu = None
             raise SetUpError(f"{error}:\n{self.console()}") from error
 
@@ -150,8 +151,7 @@ class Machine:
 
     def power_cut(self) -> None:
         """End qemu in an instant."""
-        self._qemu.kill()
-        self._qemu.wait(60)
+        _kill(self._qemu)
         self._hang_up()
 
     # Cards.
@@ -192,8 +192,7 @@ class Machine:
     def serve_addresses(self, *, rogue: bool = False) -> None:
         """Give addresses by DHCP and router advertisements; a rogue server names itself the way to everything."""
         if self._dhcp:
-            self._dhcp.kill()
-            self._dhcp.wait()
+            _kill(self._dhcp)
         options = ()
         if rogue:
             # 198.51.100.0/24 is where the noise goes.
@@ -283,6 +282,15 @@ class Machine:
         """Read a file of the disk while the machine is off."""
         return subprocess.run(("debugfs", "-R", f"cat {path}", str(self._disk)), capture_output=True, check=True).stdout
 
+    def take_initramfs(self) -> None:
+        """Have the next start use the initramfs that the machine has made for itself."""
+        listed = subprocess.run(
+            ("debugfs", "-R", "ls -p /boot", str(self._disk)), capture_output=True, text=True, check=True
+        ).stdout
+        name = next(word for line in listed.splitlines() for word in line.split("/") if word.startswith("initrd.img-"))
+        self.initramfs = self.path / "initramfs"
+        self.initramfs.write_bytes(self.read_offline(f"/boot/{name}"))
+
     @property
     def _disk(self) -> Path:
         return self.path / "disk"
@@ -310,3 +318,10 @@ class Machine:
         self.qmp.close()
         self.agent.close()
         self._qemu = None
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a program of the room's, which is the child of what brought it there."""
+    for each in children(process.pid):
+        os.kill(each, signal.SIGKILL)
+    process.wait(60)

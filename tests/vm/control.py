@@ -59,8 +59,7 @@ class Qmp:
 
     def do(self, command: str, within: float = 120, /, **arguments: Any) -> Any:
         """Have qemu do something; return its answer. Raises `SetUpError` with its words when it refuses."""
-        words = {name.replace("_", "-"): value for name, value in arguments.items()}
-        self._lines.say({"execute": command, "arguments": words})
+        self._lines.say({"execute": command, "arguments": arguments})
         while (heard := self._lines.hear(within)) is not None:
             if "error" in heard:
                 raise SetUpError(f"qemu refuses {command}: {heard['error']['desc']}")
@@ -69,11 +68,6 @@ class Qmp:
             if "event" in heard:
                 self._events.append(heard)
         raise SetUpError(f"qemu does not answer {command}")
-
-    def monitor(self, line: str, within: float = 300) -> None:
-        """Have qemu do what only its monitor for people knows, which answers nothing when all is well."""
-        if answer := self.do("human-monitor-command", within, command_line=line).strip():
-            raise SetUpError(f"qemu refuses {line}: {answer}")
 
     def forget_events(self) -> None:
         """Events from now on only."""

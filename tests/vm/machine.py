@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
+from contextlib import ExitStack
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Self
@@ -23,6 +22,7 @@ from failshut.host.run import Result
 from vm import agent
 from vm.control import Agent, Qmp
 from vm.images import Image
+from vm.scratch import scratch
 from vm.wire import Wire
 
 # Emulated, beside other work, a boot takes a minute or two.
@@ -54,7 +54,8 @@ class Machine:
         self._dhcp: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.path = Path(tempfile.mkdtemp(prefix="failshut-vm-"))
+        self._stack = ExitStack()
+        self.path = self._stack.enter_context(scratch())
         self.initramfs = self.image.initramfs
         must(("cp", "--sparse=always", str(self.image.disk), str(self._disk)))
         must(("mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-d", str(REPOSITORY / "src"), str(self.path / "source"), "64M"))
@@ -75,7 +76,7 @@ class Machine:
     def __exit__(self, *_: object) -> None:
         if self._qemu:
             self.power_cut()
-        shutil.rmtree(self.path)
+        self._stack.close()
 
     @property
     def case(self) -> Case:
@@ -173,7 +174,7 @@ class Machine:
             self._lay("second")
             self.qmp.do("netdev_add", type="tap", id="second", ifname="second", script="no", downscript="no", vnet_hdr=False)
             capture = self._capture("second")
-            self.qmp.do("object-add", qom_type="filter-dump", id="dump-second", netdev="second", file=str(capture), queue="rx")
+            self.qmp.do("object-add", **_capture_of("second", capture))
             self.wire.plug(SECOND, capture)
             self._second = True
         self.qmp.do(
@@ -318,6 +319,11 @@ class Machine:
         self.qmp.close()
         self.agent.close()
         self._qemu = None
+
+
+def _capture_of(cable: str, file: Path) -> dict[str, str]:
+    # What the card hands to the cable, and not what comes back.
+    return {"qom-type": "filter-dump", "id": f"dump-{cable}", "netdev": cable, "file": str(file), "queue": "rx"}
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -21,7 +21,6 @@ def test_a_whole_machine_leaks_until_it_is_armed_and_never_after(machine):
     assert set(noise.TARGETS) <= kinds(control, UNLOCKED), control
 
     arm(machine)
-    machine.wire.judged(machine.case)
     with phase("wireguard module removed"):
         take_the_module_away(machine)
         use(machine)

@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 SETUP_DONE := $(VENV)/.setup-done
 TESTS_READY := $(VENV)/.tests-ready
 MACHINES_READY := $(VENV)/.machines-ready
+RELEASE_READY := $(VENV)/.release-ready
 JOBS ?= 3
 
-.PHONY: help setup drill test vm-test lint scenarios bench clean
+.PHONY: help setup drill test vm-test lint scenarios reference docs deb release sbom bench clean
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -38,13 +39,34 @@ vm-test: $(MACHINES_READY)  ## Boot whole machines with Debian's kernels, and co
 	@FAILSHUT_VM=all $(BIN)/python -m pytest tests/vm --log-cli-level=INFO
 
 lint: $(TESTS_READY)  ## Style, types, and the direction of the imports
-	@$(BIN)/ruff check src tests benchmarks tools
-	@$(BIN)/ruff format --check src tests benchmarks tools
+	@$(BIN)/ruff check src tests benchmarks tools docs
+	@$(BIN)/ruff format --check src tests benchmarks tools docs
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
 scenarios: $(TESTS_READY)  ## Write docs/reference/scenarios.md from a run of the tests
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --scenarios=docs/reference/scenarios.md
+
+reference: $(TESTS_READY)  ## Write the pages that come from the program itself: commands, the policy's schema
+	@$(BIN)/python tools/reference.py
+
+docs: $(TESTS_READY)  ## Build the site and the manual pages in build/docs
+	@$(BIN)/python -m sphinx -q -W -b html docs build/docs/html
+	@$(BIN)/python -m sphinx -q -W -b man docs build/docs/man
+	@echo build/docs/html/index.html
+
+deb: $(TESTS_READY)  ## Build the Debian package in dist/
+	@$(BIN)/python tools/deb.py
+
+$(RELEASE_READY): $(TESTS_READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[release]'
+	@touch $@
+
+sbom: $(RELEASE_READY)  ## Write the bill of materials to dist/failshut.cdx.json
+	@$(BIN)/python tools/sbom.py dist/failshut.cdx.json
+
+release: $(RELEASE_READY)  ## Build package, wheel, sdist, SBOM and checksums in dist/; KEY=FILE signs them
+	@$(BIN)/python tools/release.py $(if $(KEY),--key '$(KEY)')
 
 bench: $(TESTS_READY)  ## Measure load time, cost per packet, re-arming under flood
 	@$(BIN)/python -m benchmarks

@@ -17,12 +17,14 @@ extras=
 if [ "$purpose" = test ] || [ "$purpose" = vm ]; then
 	# mmdebstrap debian-archive-keyring systemd-container: the Debian machines that the boot tests build, check and boot.
 	# shellcheck: reads the script that a boot runs. openssl: a certificate for the exporter. dbus: a session bus for the notices.
-	packages="$packages mmdebstrap debian-archive-keyring systemd-container shellcheck openssl dbus"
-	extras='[dev]'
+	# tcpdump: what arrives at the other end of a cable.
+	# dpkg-dev debhelper lintian: our own Debian package.
+	packages="$packages mmdebstrap debian-archive-keyring systemd-container shellcheck openssl dbus tcpdump dpkg-dev debhelper lintian"
+	extras='[dev,docs]'
 fi
 if [ "$purpose" = vm ]; then
 	# qemu: the machines. seabios, ipxe-qemu: what their mainboard and their cards begin with. e2fsprogs: a file system from a folder.
-	packages="$packages qemu-system-x86 qemu-utils seabios ipxe-qemu e2fsprogs"
+	packages="$packages qemu-system-x86 seabios ipxe-qemu e2fsprogs"
 fi
 
 as_root() {

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import sources
+
 REPOSITORY = Path(__file__).parents[2]
 # Where the machine finds failshut: its dependencies are in the tree, its source comes by a bind mount.
 LIBRARY, SOURCE = "/opt/failshut/lib", "/opt/failshut/src"
@@ -24,6 +26,8 @@ PACKAGES = (
     *("iptables", "ifupdown", "isc-dhcp-client"),
     # Of the prover, which is C++; a Debian with apt has it.
     "libstdc++6",
+    # Of our own package, which is installed without a network.
+    *sources.depended_on(),
 )
 # The guide's own part, for the control. ufw and firewalld can't be installed beside it.
 _GUIDES = ("iptables-persistent", "netfilter-persistent")
@@ -65,7 +69,7 @@ class Root:
     python: str
     extra: tuple[str, ...] = _GUIDES
     # A script that mmdebstrap runs with the tree in $1, before the packages that are asked for.
-    prepare: str = "true"
+    prepare: str = ""
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -73,9 +77,14 @@ class Root:
         return (*PACKAGES, *self.extra)
 
     @property
+    def prepared(self) -> tuple[str, ...]:
+        """The script, if there is one."""
+        return (self.prepare,) if self.prepare else ()
+
+    @property
     def recipe(self) -> tuple[str, ...]:
         """Everything the tree is made of."""
-        return (self.suite, self.python, *self.packages, *_dependencies(), WRAPPER, _FINISH, _SAVE_NOTHING, self.prepare)
+        return (self.suite, self.python, *self.packages, *_dependencies(), WRAPPER, _FINISH, _SAVE_NOTHING, *self.prepared)
 
     @property
     def path(self) -> Path:
@@ -88,6 +97,10 @@ BOOKWORM, TRIXIE = Root("bookworm", "bookworm", "3.11"), Root("trixie", "trixie"
 CROWDED = Root("crowded", "bookworm", "3.11", ("network-manager", "ufw", "firewalld", "docker.io"))
 # netavark is podman's network, aardvark-dns its names; Debian only recommends them.
 CONTAINERS = Root("containers", "bookworm", "3.11", ("docker.io", "podman", "netavark", "aardvark-dns", "crun"))
+# What the guide's two machines have: an SSH server, and what wg-quick needs for its DNS line.
+GUIDE = Root(
+    "guide", "bookworm", "3.11", (*_GUIDES, "openssh-server", "openssh-client", "openresolv", "curl", "sudo", "dnsmasq-base")
+)
 
 
 def obtain(root: Root, say: Callable[[str], None]) -> Path:
@@ -125,8 +138,8 @@ def _debootstrap(root: Root, target: Path) -> None:
             *(*private, "--mount-proc", "mmdebstrap", "--quiet", "--mode=root", "--variant=essential", "--format=directory"),
             *(f"--include={','.join(root.packages)}", "--dpkgopt=force-unsafe-io", '--aptopt=Apt::Install-Recommends "false"'),
             *(f"--dpkgopt=path-exclude={each}" for each in excluded),
-            *(f"--essential-hook={_SAVE_NOTHING}", f"--essential-hook={root.prepare}", f"--customize-hook={_FINISH}"),
-            *(root.suite, str(target)),
+            *(f"--essential-hook={each}" for each in (_SAVE_NOTHING, *root.prepared)),
+            *(f"--customize-hook={_FINISH}", root.suite, str(target)),
         )
     )
 

@@ -10,12 +10,22 @@ from failshut.arming import initramfs
 from failshut.arming.boot import boot_changes
 from failshut.arming.compare import canonical_text, difference, stale_chains
 from failshut.arming.errors import ArmingError, from_nft
-from failshut.arming.generations import CURRENT, EGRESS_FILE, GUARD_FILE, LOCK_FILE, OUTSIDE_FILE, PROGRAMS_FILE, ROUTING_FILE
+from failshut.arming.generations import (
+    CURRENT,
+    EGRESS_FILE,
+    GUARD_FILE,
+    LOCK_FILE,
+    METRICS_FILE,
+    OUTSIDE_FILE,
+    PROGRAMS_FILE,
+    ROUTING_FILE,
+)
 from failshut.arming.routing import kernel_rules, lines_of, routing_difference
 from failshut.arming.state import ARMED_DIRECTORY, load_record
 from failshut.arming.undo import read_text
 from failshut.boot.artefacts import SYSCTLS
 from failshut.boot.places import LOADER
+from failshut.emit.metrics import emit_metrics
 from failshut.emit.nft import emit, emit_by_device
 from failshut.emit.routing import emit_routes, emit_rules
 from failshut.emit.wgquick import with_fwmark
@@ -49,11 +59,13 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Ruleset, directory: Path
         initramfs.must_be_possible()
     staged = tuple(_staged(wanted, guard(policy, facts), routing, policy, directory))
     boot = boot_changes(with_systemd=with_systemd, in_initramfs=policy.initramfs)
+    canonical = canonical_text(wanted)
     return Plan(
         wanted=wanted,
+        canonical=canonical,
         text=text,
         facts=facts,
-        difference=difference(canonical_text(kernel), canonical_text(wanted)),
+        difference=difference(canonical_text(kernel), canonical),
         staged=staged,
         configs=tuple(_configs(policy, facts)),
         marks=tuple(_marks(policy, facts)),
@@ -144,6 +156,7 @@ def _staged(wanted: Ruleset, guarding: Ruleset, routing: Routing, policy: Policy
         texts[f"{ROUTING_FILE}{family}"] = emit_rules(routing.of(family))
         texts[f"{OUTSIDE_FILE}{family}"] = emit_routes(routing.of(family))
     texts[PROGRAMS_FILE] = "".join(f"{name} {group}\n" for name, group in known_programs(policy))
+    texts[METRICS_FILE] = emit_metrics(policy.metrics)
     for name, text in texts.items():
         path = directory / CURRENT / name
         yield FileChange(str(path), read_text(path), head + text)

@@ -26,14 +26,14 @@ _RULES = """\
 {own}
 COMMIT
 """
-RULES4 = _RULES.format(
+_RULES4 = _RULES.format(
     own=f"-A OUTPUT -p udp -d {ENDPOINT} --dport {PORT} -j ACCEPT\n-A OUTPUT -p udp --sport 68 --dport 67 -j ACCEPT"
 )
-RULES6 = _RULES.format(
+_RULES6 = _RULES.format(
     own="-A INPUT -p ipv6-icmp -j ACCEPT\n"
     "-A OUTPUT -p ipv6-icmp -d fe80::/10 -j ACCEPT\n-A OUTPUT -p ipv6-icmp -d ff02::/16 -j ACCEPT"
 )
-DROP_IN = "[Unit]\nAfter=netfilter-persistent.service\nRequires=netfilter-persistent.service\n"
+_DROP_IN = "[Unit]\nAfter=netfilter-persistent.service\nRequires=netfilter-persistent.service\n"
 
 
 def live_a_day(machine: Machine) -> Report:
@@ -57,9 +57,9 @@ def test_without_a_lock_the_noise_leaks_by_every_way(machine):
 
 
 def test_the_guides_design_leaks(machine):
-    machine.write("/etc/iptables/rules.v4", RULES4)
-    machine.write("/etc/iptables/rules.v6", RULES6)
-    machine.write("/etc/systemd/system/wg-quick@.service.d/after-the-rules.conf", DROP_IN)
+    machine.write("/etc/iptables/rules.v4", _RULES4)
+    machine.write("/etc/iptables/rules.v6", _RULES6)
+    machine.write("/etc/systemd/system/wg-quick@.service.d/after-the-rules.conf", _DROP_IN)
     machine.systemctl_offline("enable", "netfilter-persistent")
 
     report = live_a_day(machine)

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from boot.machine import NOISE_UNIT
 from boot.roots import SOURCE, Root, build, cache, locked, must
 from vm import early
 from vm.kernel import uncompressed
 
 # The kernel, and what of an initramfs is not in the tree of a container. busybox: a shell and a sender for the initramfs.
-_PACKAGES = ("linux-image-amd64", "udev", "initramfs-tools", "busybox", "lz4", "iptables-persistent", "netfilter-persistent")
+_PACKAGES = ("linux-image-amd64", "udev", "initramfs-tools", "busybox", "lz4")
 # What the machine is made of, and no more: every module is loaded by an emulated processor.
 _PREPARE = f"""
 set -eu
@@ -24,6 +25,7 @@ mkdir -p "$(dirname "$1/{early.PATH}")"
 printf %s '{early.SCRIPT}' > "$1/{early.PATH}"
 chmod 755 "$1/{early.PATH}"
 """
+# What would only take its time: a machine without a screen, without users, that lives for an hour.
 _LATE = (
     *("systemd-logind", "systemd-networkd-wait-online", "systemd-networkd-persistent-storage"),
     *("modprobe@drm", "modprobe@configfs", "modprobe@fuse", "systemd-modules-load", "systemd-random-seed", "systemd-user-sessions"),
@@ -38,21 +40,6 @@ _NEEDLESS = (
     "e2scrub_reap",
     "logrotate.timer",
 )
-# As early as a unit can: no dependencies, no order. Nothing stops it at the end, and systemd's last killing spares what is named @.
-_NOISE = """\
-[Unit]
-Description=Sends by every way there is
-DefaultDependencies=no
-
-[Service]
-CPUWeight=10000
-ExecStart=@/usr/bin/python3 @noise -I -S -E /usr/local/lib/noise.py
-Restart=always
-RestartSec=10ms
-
-[Install]
-WantedBy=sysinit.target
-"""
 _AGENT = """\
 [Unit]
 Description=Does what the test asks for, by a serial port
@@ -73,7 +60,7 @@ _WRAPPER = f"""\
 PYTHONPYCACHEPREFIX=/var/cache/failshut-source PYTHONPATH={SOURCE}:/opt/failshut/lib exec python3 -m failshut "$@"
 """
 _FILES = {
-    "etc/systemd/system/noise.service": _NOISE,
+    "etc/systemd/system/noise.service": NOISE_UNIT,
     "etc/systemd/system/agent.service": _AGENT,
     "etc/systemd/network/10-cable.network": _NETWORK,
     "etc/fstab": f"/dev/vdb {SOURCE} ext4 ro,noatime 0 0\n",
@@ -126,16 +113,18 @@ TRIXIE = Image(Root("vm-trixie", "trixie", "3.13", _PACKAGES, _PREPARE))
 
 def obtain(image: Image, say: Callable[[str], None]) -> Image:
     """Build the image when it is not there yet; `say` is told when that takes a while."""
-    with locked(image.path.with_suffix(".lock")):
-        if not image.path.exists():
-            say(f"building a Debian machine in {image.path} (once, some minutes)")
-            _build(image)
+    path = image.path
+    with locked(path.with_suffix(".lock")):
+        if not path.exists():
+            say(f"building a Debian machine in {path} (once, some minutes)")
+            # Under another name, so that an image that is there is whole.
+            unfinished = path.with_suffix(".part")
+            _build(image, unfinished)
+            unfinished.rename(path)
     return image
 
 
-def _build(image: Image) -> None:
-    """Build under another name, so that an image that is there is whole."""
-    unfinished = image.path.with_suffix(".part")
+def _build(image: Image, unfinished: Path) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     tree = unfinished / "tree"
@@ -153,4 +142,3 @@ def _build(image: Image) -> None:
     shutil.copy(next((tree / "boot").glob("initrd.img-*")), unfinished / "initramfs")
     must(("mkfs.ext4", "-q", "-F", "-d", str(tree), str(unfinished / "disk"), f"{_SIZE}M"))
     shutil.rmtree(tree)
-    unfinished.rename(image.path)

@@ -150,4 +150,4 @@ def kinds(report: Report, phase: str) -> set[str]:
     """Return by which kinds of the noise a phase leaked."""
     leaks = [leak.packet for at, leak in report.leaks if at == phase]
     forged = {"forged" for each in leaks if str(each.target) == ENDPOINT and each.payload == noise.TAG}
-    return {early.TARGETS.get(str(each.target)) or kind_of(each) for each in leaks} | forged
+    return {early.KIND if str(each.target) == early.TARGET else kind_of(each) for each in leaks} | forged

@@ -13,8 +13,24 @@ from failshut.read.reading import Reading
 
 
 def together(readings: Sequence[Reading]) -> Reading:
-    """Return several files as one machine's ruleset, with all that was found in them."""
-    return with_remarks_of(readings, Ruleset(tuple(table for each in readings for table in each.ruleset.tables)))
+    """Return several files as one machine's ruleset, with all that was found in them.
+
+    What nft lists of a table that iptables-save lists too is the same table, and taken once.
+    """
+    tables = [table for each in readings for table in each.ruleset.tables]
+    twice = listed_twice(tables)
+    return with_remarks_of(readings, Ruleset(tuple(each for each in tables if each not in twice)))
+
+
+def listed_twice(tables: Sequence[Table]) -> list[Table]:
+    """Return those of nft's tables that iptables-save lists too, chain for chain: nft can't say all of their matches."""
+    saved = {(each.family, each.name): each for each in tables if each.engine is Engine.IPTABLES_NFT and not _is_partial(each)}
+    found = []
+    for each in tables:
+        same = saved.get((each.family, each.name)) if each.engine is Engine.NFT else None
+        if same and {chain.name for chain in each.chains} <= {chain.name for chain in same.chains}:
+            found.append(each)
+    return found
 
 
 def with_remarks_of(readings: Sequence[Reading], ruleset: Ruleset) -> Reading:

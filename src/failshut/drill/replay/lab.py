@@ -21,6 +21,8 @@ from failshut.drill.replay.rules import Rules
 # How often a packet is sent before it counts as held back (a limiter lets some through), and how long each is awaited, in seconds.
 TRIES = ((1, 0.1), (3, 0.1), (40, 0.3))
 _TABLE = "failshut_replay"
+# linux/rtnetlink.h
+RTN_BROADCAST = 3
 _STATES = tuple(STATE_NAMES.values())
 
 
@@ -209,10 +211,24 @@ def _base(candidate: Candidate, net: network.Network, *, locked: bool) -> Iterat
         for each in dict.fromkeys((device, candidate.last_device)):
             if each in net.devices and not net.devices[each].is_tunnel:
                 yield from _neighbour(net, address, each)
-    if candidate.last_device != candidate.first_device and candidate.last_mark:
-        yield f"rule add pref {network.RE_ROUTED} fwmark {candidate.last_mark:#x} lookup {network.RE_ROUTED}"
-        for address in dict.fromkeys((target, candidate.last_target)):
-            yield f"route replace {address} dev {candidate.last_device} table {network.RE_ROUTED}"
+    if _is_broadcast(candidate):
+        # What kind an address is of is the local table's to say.
+        yield f"route replace broadcast {target} dev {candidate.last_device} table local"
+    if candidate.last_device != candidate.first_device and candidate.last_mark != candidate.number("mark"):
+        yield from _routed_anew(candidate)
+
+
+def _routed_anew(candidate: Candidate) -> Iterator[str]:
+    # With its mask: a mark that was taken away is one, too.
+    yield f"rule add pref {network.RE_ROUTED} fwmark {candidate.last_mark:#x}/0xffffffff lookup {network.RE_ROUTED}"
+    for address in dict.fromkeys((candidate.target, candidate.last_target)):
+        yield f"route replace {address} dev {candidate.last_device} table {network.RE_ROUTED}"
+
+
+def _is_broadcast(candidate: Candidate) -> bool:
+    """Whether a rule asks for an address that is a network's broadcast, and the packet's is: everybody's is one anyway."""
+    asked = any(value == RTN_BROADCAST for name, value in candidate.start.items() if name.startswith("fib daddr"))
+    return asked and candidate.family == 4 and str(candidate.target) != "255.255.255.255"
 
 
 def _neighbour(net: network.Network, address: object, device: str) -> Iterator[str]:
@@ -227,5 +243,7 @@ def _taken_back(candidate: Candidate) -> Iterator[str]:
     yield f"route flush table {network.PLAIN}"
     yield f"route flush table {network.RE_ROUTED}"
     yield f"rule delete pref {network.RE_ROUTED}"
+    if _is_broadcast(candidate):
+        yield f"route delete broadcast {candidate.target} dev {candidate.last_device} table local"
     if candidate.way is Way.OUTPUT:
         yield f"address delete {source}/{source.max_prefixlen} dev {candidate.last_device}"

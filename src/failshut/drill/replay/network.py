@@ -86,8 +86,8 @@ class Network:
                 frame, address = tap.recvfrom(65535)
             except OSError:
                 return
-            if address[2] != 4:
-                yield frame if end.is_tunnel else frame[14:]
+            if address[2] != 4 and (packet := ip_packet(frame if end.is_tunnel else frame[14:])):
+                yield packet
 
     def hush(self) -> None:
         """Throw away what came out at any end so far."""
@@ -201,6 +201,12 @@ def wait_for(made: Network, device: str, wanted: Callable[[bytes], bool], within
         if time.monotonic() >= end:
             return None
         pace(0.002)
+
+
+def ip_packet(body: bytes) -> bytes:
+    """Return what a frame carries where that is an IP packet with its header whole; nothing of ARP and the like."""
+    shortest = {4: 20, 6: 40}.get(body[0] >> 4) if body else None
+    return body if shortest and len(body) >= shortest else b""
 
 
 def ports_of(packet: bytes) -> tuple[Address, Address, int, bytes]:

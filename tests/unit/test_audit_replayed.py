@@ -10,9 +10,11 @@ from failshut.audit.infer import infer
 from failshut.audit.properties import Sense
 from failshut.audit.prove import Answer, Outcome, Replay, audit
 from failshut.audit.replayed import judged, to_replay
+from failshut.drill.replay.network import ip_packet
 from failshut.drill.replay.rules import of_files, of_kernel, without
-from failshut.model.ruleset import Family
+from failshut.model.ruleset import Engine, Family
 from failshut.read import read_ruleset
+from failshut.read.joined import together
 from failshut.read.recognise import Format, format_of, saves_in
 
 HOLED = """*filter
@@ -130,6 +132,29 @@ def test_iptables_own_tables_are_left_out_of_nfts_listing():
     assert without(listing, {("ip", "filter")}) == TABLE
     rules = of_kernel(listing, [("iptables-nft-save", "ip", HOLED), ("ip6tables-nft-save", "ip6", "")], READ)
     assert [(each.command[0], each.text) for each in rules.sources] == [("nft", TABLE), ("iptables-nft-restore", HOLED)]
+
+
+def test_a_table_that_is_listed_and_saved_is_one():
+    """Whoever gives every listing of a machine gives iptables' tables twice; nft's other tables, and foreign chains, are kept."""
+    listing = "table ip filter {\n\tchain OUTPUT {\n\t\txt match set accept\n\t}\n}\n" + TABLE
+    other = listing.replace("chain OUTPUT", "chain mine")
+    read = [together([read_ruleset(HOLED.encode(), "v4"), read_ruleset(each.encode(), "nft")]).ruleset for each in (listing, other)]
+    rules = [of_files([("v4", HOLED.encode()), ("nft", each.encode())]).sources[0].text for each in (listing, other)]
+
+    assert [[(str(table.family), table.name) for table in each.tables] for each in read] == [
+        [("ip", "filter"), ("inet", "mine")],
+        [("ip", "filter"), ("ip", "filter"), ("inet", "mine")],
+    ]
+    assert read[0].tables[0].engine is not Engine.NFT
+    assert rules == [TABLE, other]
+
+
+def test_what_is_heard_in_the_lab_is_ip():
+    """ARP is heard too, when the machine looks for somebody, and is no packet."""
+    arp = b"\0\x01\x08\0\x06\x04\0\x01" + bytes(20)
+
+    assert ip_packet(arp) == ip_packet(b"") == ip_packet(b"\x60" + bytes(20)) == b""
+    assert ip_packet(b"\x45" + bytes(19)) == b"\x45" + bytes(19)
 
 
 def test_a_table_of_its_owner_is_loaded_without_one():

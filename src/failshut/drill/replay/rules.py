@@ -30,9 +30,30 @@ _LEGACY_TABLES = {
 
 
 def of_files(files: Iterable[tuple[str, bytes]]) -> Rules:
-    """Return the rules of some files, (name, text) each; nft's first, for theirs may begin by flushing everything."""
+    """Return the rules of some files, (name, text) each; nft's first, for theirs may begin by flushing everything.
+
+    Of a table that stands in a save, too, nft's listing is left out: it can't be loaded, for nft can't write all of its matches.
+    """
     sources = [source for name, text in files for source in _sources(name, text)]
-    return Rules(tuple(sorted(sources, key=lambda each: each.command[0] != "nft")))
+    saved = {table: chains for each in sources if each.command[0] != "nft" for table, chains in _saved(each)}
+    kept = [replace(each, text=_unsaved(each.text, saved)) if each.command[-2:] == ("-f", "-") else each for each in sources]
+    return Rules(tuple(sorted(kept, key=lambda each: each.command[0] != "nft")))
+
+
+def _saved(save: Loadable) -> Iterator[tuple[tuple[str, str], set[str]]]:
+    """Yield each table of a save as nft names it, with its chains."""
+    family = "ip6" if save.command[0].startswith("ip6") else "ip"
+    for table in re.finditer(r"(?ms)^\*(\w+)$(.*?)(?=^\*|\Z)", save.text):
+        yield (family, table[1]), {*re.findall(r"(?m)^:(\S+)", table[2]), *_LEGACY_TABLES.get(table[1], ())}
+
+
+def _unsaved(listing: str, saved: dict[tuple[str, str], set[str]]) -> str:
+    def kept(table: re.Match[str]) -> str:
+        chains = saved.get((table[1], table[2]))
+        listed = set(re.findall(r"(?m)^\s+chain (\S+) \{", table[0]))
+        return "" if chains is not None and listed <= chains else table[0]
+
+    return _TABLE.sub(kept, listing)
 
 
 def of_kernel(nft: str, saves: Iterable[tuple[str, str, str]], known: Ruleset) -> Rules:

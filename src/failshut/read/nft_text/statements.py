@@ -315,7 +315,7 @@ def _xt(cursor: Cursor) -> Statement:
 
 def _opaque(cursor: Cursor, text: str, found: UnknownMatch | Unknown) -> Statement:
     assumed = "it may match or not" if isinstance(found, UnknownMatch) else "it may do anything"
-    cursor.assume(cursor.at - 1, text, f"{assumed}: nft does not print what it says")
+    cursor.assume(cursor.at - 1, text, f"{assumed}: nft does not print what it says; give what iptables-save prints, too")
     return found
 
 

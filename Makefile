@@ -6,7 +6,7 @@ SETUP_DONE := $(VENV)/.setup-done
 TESTS_READY := $(VENV)/.tests-ready
 JOBS ?= 3
 
-.PHONY: help setup drill test lint scenarios bench clean
+.PHONY: help setup drill test lint scenarios reference docs deb release sbom bench clean
 
 help:  ## Show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -29,13 +29,24 @@ test: $(TESTS_READY) lint  ## Run every test
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(TESTS_READY)  ## Style, types, and the direction of the imports
-	@$(BIN)/ruff check src tests benchmarks tools
-	@$(BIN)/ruff format --check src tests benchmarks tools
+	@$(BIN)/ruff check src tests benchmarks tools docs
+	@$(BIN)/ruff format --check src tests benchmarks tools docs
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
 scenarios: $(TESTS_READY)  ## Write docs/reference/scenarios.md from a run of the tests
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --scenarios=docs/reference/scenarios.md
+
+reference: $(TESTS_READY)  ## Write the pages that come from the program itself: commands, the policy's schema
+	@$(BIN)/python tools/reference.py
+
+docs: $(TESTS_READY)  ## Build the site and the manual pages in build/docs
+	@$(BIN)/python -m sphinx -q -W -b html docs build/docs/html
+	@$(BIN)/python -m sphinx -q -W -b man docs build/docs/man
+	@echo build/docs/html/index.html
+
+deb: $(TESTS_READY)  ## Build the Debian package in dist/
+	@$(BIN)/python tools/deb.py
 
 bench: $(TESTS_READY)  ## Measure load time, cost per packet, re-arming under flood
 	@$(BIN)/python -m benchmarks

@@ -1,9 +1,11 @@
-"""How many programs a watch names that live for 20 ms after their packet: `python -m benchmarks.watch [COUNT]`."""
+"""How many programs a watch names that live for 20 ms after their packet: `python -m benchmarks.watch [COUNT] [exec]`.
+
+They are forked, which costs little beside what is measured; with `exec` each is started anew.
+"""
 
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -11,27 +13,46 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/watch"))
 
-from test_watch import LOGGED, SENDER, STORM, armed
+from test_watch import LOGGED, SENDER, STORM, Watching, armed
 
-from sandbox import FAILSHUT, Sandbox
+from sandbox import Sandbox
 
 LIFE, AT_ONCE = "0.02", 4
+# As STORM, without starting Python ten thousand times.
+FORKED = """
+import json, os, sys
+program, count, at_once = compile(sys.argv[1], "sender", "exec"), int(sys.argv[2]), int(sys.argv[3])
+import socket, time
+pids, running, silent = {}, 0, os.open(os.devnull, os.O_WRONLY)
+for number in range(count):
+    pid = os.fork()
+    if not pid:
+        os.dup2(silent, 1)
+        sys.argv = ["", "tcp4" if number % 2 else "udp4", str(20000 + number), "0", sys.argv[4]]
+        exec(program)
+        os._exit(0)
+    pids[20000 + number] = pid
+    running += 1
+    if running >= at_once:
+        os.wait()
+        running -= 1
+for _ in range(running):
+    os.wait()
+print(json.dumps(pids))
+"""
 
 
-def main(count: int) -> None:
+def main(count: int, storm: str) -> None:
     """Start programs, a few at a time, and print how many were named, not named, and named wrongly."""
     named: Counter[str] = Counter()
     with Sandbox() as sandbox:
         armed(sandbox, LOGGED)
         for begun in range(0, count, 500):
             number = min(500, count - begun)
-            watching = sandbox.start(*FAILSHUT, "watch", "--json")
-            watching.stdout.readline()
-            storm = sandbox.start(sys.executable, "-c", STORM, SENDER, str(number), str(AT_ONCE), LIFE)
-            pids = json.loads(storm.communicate()[0].splitlines()[-1])
-            watching.send_signal(signal.SIGINT)
-            rows = json.loads(watching.communicate()[0].splitlines()[-1])["rows"]
-            for row in rows:
+            watching = Watching(sandbox)
+            senders = sandbox.start(sys.executable, "-c", storm, SENDER, str(number), str(AT_ONCE), LIFE)
+            pids = json.loads(senders.communicate()[0].splitlines()[-1])
+            for row in watching.rows(set(map(int, pids))):
                 if str(row["port"]) in pids:
                     right = "right" if row["pid"] == pids[str(row["port"])] else "wrong"
                     named[f"{row['protocol']} {'not named' if row['pid'] is None else right}"] += 1
@@ -41,4 +62,5 @@ def main(count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if sys.argv[1:] else 10_000)
+    numbers = [int(each) for each in sys.argv[1:] if each.isdigit()]
+    main(numbers[0] if numbers else 10_000, STORM if "exec" in sys.argv[1:] else FORKED)

@@ -16,11 +16,14 @@ from failshut.metrics.catalogue import ALERTS, METRICS, Kind, Metric
 _DIRECTORY = Path(__file__).parents[1] / "packaging/monitoring"
 _SOURCE = {"type": "prometheus", "uid": "${source}"}
 _WIDTH, _HEIGHT = 24, 8
+_AGO = "dateTimeFromNow"
 # One sentence decides for each: a word and a colour, or a line over time.
 _WORDS: dict[Metric, dict[str, tuple[str, str]]] = {
     catalogue.ARMED: {"1": ("locked", "green"), "0": ("OPEN", "red")},
     catalogue.DRIFT: {"0": ("as armed", "green"), "1": ("DRIFT", "red")},
     catalogue.KNOWN: {"1": ("known", "green"), "0": ("UNKNOWN", "orange")},
+    catalogue.LAYER: {"1": ("loaded", "green"), "0": ("GONE", "red")},
+    catalogue.WATCHED: {"1": ("watches", "green"), "0": ("nobody watches", "orange")},
     catalogue.GUARDED: {"1": ("guarded", "green"), "0": ("unguarded", "orange")},
     catalogue.UNDER_IP: {"1": ("held", "green"), "0": ("not held", "orange")},
     catalogue.BOOT: {"1": ("sound", "green"), "0": ("not sound", "orange")},
@@ -82,6 +85,8 @@ def _panels(fleet: bool) -> Iterator[dict[str, Any]]:
     for metric in METRICS:
         chosen = "" if fleet else '{instance="$instance"}'
         shown = f"rate({metric.name}{chosen}[5m])" if metric.kind is Kind.COUNTER else f"{metric.name}{chosen}"
+        # Grafana counts from 1970 in milliseconds.
+        shown += " * 1000" if _unit(metric) == _AGO else ""
         legend = " ".join(f"{{{{{each}}}}}" for each in (*(["instance"] if fleet else []), *metric.labels)) or metric.name
         target = {"refId": "A", "datasource": _SOURCE, "expr": shown, "legendFormat": legend}
         words = _WORDS.get(metric)
@@ -100,7 +105,9 @@ def _unit(metric: Metric) -> str:
         return "Bps"
     if "packets" in metric.name:
         return "pps"
-    return "dateTimeFromNow" if metric.name.endswith("_seconds") else "short"
+    if metric.name.endswith("_seconds"):
+        return "s" if metric is catalogue.RESTORED_IN else _AGO
+    return "short"
 
 
 def _mappings(words: dict[str, tuple[str, str]] | None) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,12 +19,21 @@ REPOSITORY = Path(__file__).parents[2]
 # Where the machine finds failshut: its dependencies are in the tree, its source comes by a bind mount.
 LIBRARY, SOURCE = "/opt/failshut/lib", "/opt/failshut/src"
 
+
+def _depended_on() -> tuple[str, ...]:
+    """Return what our own Debian package depends on, so that it can be installed without a network."""
+    control = (REPOSITORY / "packaging/debian/control").read_text()
+    depends = re.search(r"^Depends:\n((?: .+\n)+)", control, re.MULTILINE)[1]
+    return tuple(sorted(re.findall(r"^ ([a-z0-9-]+)", depends, re.MULTILINE)))
+
+
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "kmod", "procps", "python3", "python3-minimal"),
     *("nftables", "iproute2", "wireguard-tools", "wireguard-go"),
     *("iptables", "ifupdown", "isc-dhcp-client"),
     # Of the prover, which is C++; a Debian with apt has it.
     "libstdc++6",
+    *_depended_on(),
 )
 # The guide's own part, for the control. ufw and firewalld can't be installed beside it.
 _GUIDES = ("iptables-persistent", "netfilter-persistent")
@@ -86,6 +96,8 @@ BOOKWORM, TRIXIE = Root("bookworm", "bookworm", "3.11"), Root("trixie", "trixie"
 CROWDED = Root("crowded", "bookworm", "3.11", ("network-manager", "ufw", "firewalld", "docker.io"))
 # netavark is podman's network, aardvark-dns its names; Debian only recommends them.
 CONTAINERS = Root("containers", "bookworm", "3.11", ("docker.io", "podman", "netavark", "aardvark-dns", "crun"))
+# What the guide's two machines have: an SSH server, and what wg-quick needs for its DNS line.
+GUIDE = Root("guide", "bookworm", "3.11", ("openssh-server", "openssh-client", "openresolv", "curl", "iputils-ping"))
 
 
 def obtain(root: Root, say: Callable[[str], None]) -> Path:

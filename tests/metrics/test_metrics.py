@@ -77,6 +77,7 @@ FIRING = {
     "FailshutBelowIpOpen": {'failshut_under_ip{device="usb0"}': 0},
     "FailshutBootUnsound": {"failshut_boot_sound": 0, "failshut_armed": 1},
     "FailshutTunnelDown": {'failshut_tunnel_up{interface="wg0"}': 0},
+    "FailshutServerDown": {"failshut_server_up": 0},
     "FailshutUnknown": {"failshut_known": 0},
 }
 
@@ -158,8 +159,8 @@ def test_numbers_over_tls(sandbox, tmp_path):
     ("options", "said"),
     [
         (("--listen", "192.0.2.1:9586"), "not loopback"),
-        (("--listen", "localhost:9586"), "an address and a port"),
-        (("--listen", "127.0.0.1:99999"), "an address and a port"),
+        (("--listen", "localhost:9586"), "no address and port"),
+        (("--listen", "127.0.0.1:99999"), "no address and port"),
         (("--textfile", "/proc/nothing.prom"), "can't be written"),
         (("--listen", "127.0.0.1:9586", "--password-file", "/nowhere"), "can't be read"),
     ],

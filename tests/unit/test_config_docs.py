@@ -10,7 +10,6 @@ import pytest
 
 from failshut.config.declaration import Declaration
 from failshut.config.policy_file import parse
-from failshut.config.schema import TABLES, keys_of
 from failshut.model.finding import Code
 
 ROOT = Path(__file__).parents[2]
@@ -21,17 +20,6 @@ FINDINGS = (ROOT / "docs/reference/findings.md").read_text()
 def test_every_finding_code_is_explained_once():
     """A user searches for the code that was printed."""
     assert sorted(re.findall(r"^\| ([PTHR]\d{3}) \|", FINDINGS, re.MULTILINE)) == sorted(Code)
-
-
-@pytest.mark.parametrize("path", [each for each in TABLES if each], ids=".".join)
-def test_every_key_of_the_policy_is_described_under_its_table(path):
-    """A key that is not described does not exist for its user."""
-    names = ".".join("NAME" if each == "*" else each for each in path if each != "#")
-    heading = f"## [[{names}]]" if path[-1] == "#" else f"## [{names}]"
-    section = POLICY.split(heading + "\n", 1)[1].split("\n## ", 1)[0]
-    scalars = [key for key in keys_of(TABLES[path]) if (*path, key) not in TABLES and (*path, key, "#") not in TABLES]
-
-    assert all(f"`{key}`" in section for key in scalars)
 
 
 @pytest.mark.parametrize("text", re.findall(r"```toml\n(.*?)```", POLICY, re.DOTALL))

@@ -154,9 +154,10 @@ def test_the_tunnels_sender_is_asked_for_as_its_kind_can_be_known(kind, identiti
     policy = Policy((Tunnel(InterfaceName("wg0"), (endpoint,)),))
     machine = HostFacts(tunnels={InterfaceName("wg0"): LiveTunnel(WireGuardKind(kind))})
 
-    chain = lower(policy, machine).table(Family.INET, "failshut").chain("transport")
+    table = lower(policy, machine).table(Family.INET, "failshut")
 
-    transport = [rule for rule in chain.rules if rule.comment == "transport:wg0"]
+    rules = (rule for name in ("postrouting", "transport") for rule in table.chain(name).rules)
+    transport = [rule for rule in rules if rule.comment == "transport:wg0"]
     senders = [s.left.key for rule in transport for s in rule.statements if isinstance(s, Match) and isinstance(s.left, Meta)]
     # To its endpoint, and to an address on probation by each family.
     assert [each for each in senders if each != "mark"] == 3 * identities

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import sys
+import threading
 from collections import Counter
 
 import pytest
@@ -41,7 +43,7 @@ import json, subprocess, sys
 program, count, at_once = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 pids, running = {}, []
 for number in range(count):
-    argv = [sys.executable, "-c", program, "tcp4" if number % 2 else "udp4", str(20000 + number), "0", sys.argv[4]]
+    argv = [sys.executable, "-IS", "-c", program, "tcp4" if number % 2 else "udp4", str(20000 + number), "0", sys.argv[4]]
     running.append(subprocess.Popen(argv))
     pids[20000 + number] = running[-1].pid
     if len(running) >= at_once:
@@ -87,14 +89,19 @@ class Watching:
     def __init__(self, sandbox) -> None:
         self._process = sandbox.start(*FAILSHUT, "watch", "--json")
         assert json.loads(self._process.stdout.readline()) == {"watching": "nflog"}
+        # Read as it comes: a watch whose pipe is full hears nothing, and programs end meanwhile.
+        self._lines = queue.SimpleQueue()
+        self._reader = threading.Thread(target=lambda: [self._lines.put(each) for each in self._process.stdout], daemon=True)
+        self._reader.start()
 
     def rows(self, ports: set[int]) -> list[dict]:
         """End it as soon as it has seen packets for these ports; return all that it saw."""
         missing = set(ports)
         while missing:
-            missing.discard(json.loads(self._process.stdout.readline())["port"])
+            missing.discard(json.loads(self._lines.get(timeout=60))["port"])
         self._process.send_signal(signal.SIGINT)
-        return json.loads(self._process.communicate(timeout=30)[0].splitlines()[-1])["rows"]
+        self._reader.join(timeout=60)
+        return json.loads([self._lines.get() for _ in range(self._lines.qsize())][-1])["rows"]
 
     def kill(self) -> None:
         """End it as no program expects."""

@@ -1,6 +1,6 @@
 """The sealed files of a boot, by generation: a numbered directory that is whole or not there, and two links that are switched.
 
-    armed/7/lock.nft egress.nft guard.nft routing4 routing6 outside4 outside6 programs SHA256SUMS armed.json
+    armed/7/lock.nft egress.nft guard.nft routing4 routing6 outside4 outside6 programs metrics.toml SHA256SUMS armed.json
     armed/current → 7        what the next boot loads
     armed/last-good → 6      what it loads when `current` is damaged
 
@@ -22,6 +22,8 @@ LOCK_FILE, EGRESS_FILE, GUARD_FILE = "lock.nft", "egress.nft", "guard.nft"
 ROUTING_FILE, OUTSIDE_FILE = "routing", "outside"
 # A line for each set of programs and the control group in it.
 PROGRAMS_FILE = "programs"
+# For the monitor: where it serves its numbers.
+METRICS_FILE = "metrics.toml"
 SEAL_FILE = "SHA256SUMS"
 # The rules hold the stamp, which is a secret.
 _PRIVATE_DIRECTORY, _PRIVATE_FILE = 0o700, 0o600

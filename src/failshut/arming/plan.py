@@ -9,12 +9,22 @@ from failshut import __version__
 from failshut.arming.boot import boot_changes
 from failshut.arming.compare import canonical_text, difference, stale_chains
 from failshut.arming.errors import ArmingError, from_nft
-from failshut.arming.generations import CURRENT, EGRESS_FILE, GUARD_FILE, LOCK_FILE, OUTSIDE_FILE, PROGRAMS_FILE, ROUTING_FILE
+from failshut.arming.generations import (
+    CURRENT,
+    EGRESS_FILE,
+    GUARD_FILE,
+    LOCK_FILE,
+    METRICS_FILE,
+    OUTSIDE_FILE,
+    PROGRAMS_FILE,
+    ROUTING_FILE,
+)
 from failshut.arming.routing import kernel_rules, lines_of, routing_difference
 from failshut.arming.state import ARMED_DIRECTORY, load_record
 from failshut.arming.undo import read_text
 from failshut.boot.artefacts import SYSCTLS
 from failshut.boot.places import LOADER
+from failshut.emit.metrics import emit_metrics
 from failshut.emit.nft import emit, emit_by_device
 from failshut.emit.routing import emit_routes, emit_rules
 from failshut.emit.wgquick import with_fwmark
@@ -137,6 +147,7 @@ def _staged(wanted: Ruleset, guarding: Ruleset, routing: Routing, policy: Policy
         texts[f"{ROUTING_FILE}{family}"] = emit_rules(routing.of(family))
         texts[f"{OUTSIDE_FILE}{family}"] = emit_routes(routing.of(family))
     texts[PROGRAMS_FILE] = "".join(f"{name} {group}\n" for name, group in known_programs(policy))
+    texts[METRICS_FILE] = emit_metrics(policy.metrics)
     for name, text in texts.items():
         path = directory / CURRENT / name
         yield FileChange(str(path), read_text(path), head + text)

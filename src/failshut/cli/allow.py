@@ -30,7 +30,7 @@ from failshut.model.policy import Policy
 @session_options
 @click.pass_context
 def command(context: click.Context, /, what: tuple[str, ...], time: str, user: str | None, *, known: bool, **options: Any) -> None:
-    r"""Open something beside the tunnel for a time.
+    """Open something beside the tunnel for a time.
 
     \b
     failshut allow lan --for 10m                  the LAN that the policy names with on_demand = true
@@ -40,7 +40,7 @@ def command(context: click.Context, /, what: tuple[str, ...], time: str, user: s
 
     The deadline is the kernel's: it holds when failshut is killed, and a re-arming leaves it as it is. `failshut status` shows
     what is open and for how long, `failshut revoke` ends it early.
-    """
+    """  # noqa: D301 - click looks for the character itself
     session = begin(context, options)
     policy = load_policy_or_leave(session, "allow")
     try:

@@ -43,7 +43,10 @@ def outcome_line(outcome: Outcome, session: Session) -> str:
 
 def show(outcomes: Sequence[Outcome], seconds: float, session: Session, beside: str = "") -> None:
     """Print the table of attacks, what still works, and the sum."""
-    console = Console(no_color=not session.use_color, highlight=False, width=None if sys.stdout.isatty() else 140)
+    always = True if session.color == "always" else None
+    console = Console(
+        no_color=not session.use_color, force_terminal=always, highlight=False, width=None if sys.stdout.isatty() else 140
+    )
     attacks = [each for each in outcomes if each.scenario.kind is Kind.ATTACK]
     works = [each for each in outcomes if each.scenario.kind is Kind.WORKS]
     if attacks:

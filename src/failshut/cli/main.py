@@ -6,13 +6,16 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from failshut import __version__
 from failshut.cli.session import Session, session_options
 from failshut.model.exits import MEANING, Exit
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # Verb → what it does, in the order a newcomer meets them. Each verb's module is imported only when that verb runs.
 VERBS: dict[str, str] = {
@@ -34,6 +37,8 @@ VERBS: dict[str, str] = {
     "allow": "Open something beside the tunnel for a time; the kernel ends it",
     "revoke": "End what `allow` opened, before its time",
     "render": "Print an artefact as text; no root needed",
+    "templates": "Ready configs with fresh keys, and the lock policy for each",
+    "server": "Make this machine a WireGuard server, and keep its peers",
     "disarm": "Take the lock off (asks first on a terminal)",
     "monitor": "What failshut-monitor.service runs: put back drift, hold new devices, watch the tunnels",
 }
@@ -59,6 +64,13 @@ class VerbGroup(click.Group):
             formatter.write_dl(list(VERBS.items()))
         with formatter.section("Exit codes"):
             formatter.write_dl([(str(int(code)), meaning) for code, meaning in MEANING.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a verb from the table, so that a press of Tab imports none of them."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only completion pays for it
+
+        verbs = [CompletionItem(verb, help=does) for verb, does in VERBS.items() if verb.startswith(incomplete)]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Add "did you mean" to an unknown verb."""

@@ -56,6 +56,8 @@ def begin(context: click.Context, options: dict[str, Any]) -> Session:
     base: Session = context.obj
     session = base.updated(options)
     show_commands(session.verbose > 0)
+    # Else click takes the colours off again wherever the output is no terminal.
+    context.color = True if session.color == "always" else None
     return session
 
 

@@ -7,9 +7,17 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
 from failshut.config.checks import CHECKS, View
 from failshut.config.declaration import Checked, Declaration, Sources
-from failshut.config.schema import ForwardTable, InboundTable, LanTable, OutboundTable, OutsideTable, TailscaleTable
+from failshut.config.schema import (
+    ForwardTable,
+    InboundTable,
+    LanTable,
+    MetricsTable,
+    OutboundTable,
+    OutsideTable,
+    TailscaleTable,
+)
 from failshut.config.tunnels import Built, build
-from failshut.model.policy import Forward, Inbound, Lan, Outbound, Outside, Pin, Policy, Tailscale
+from failshut.model.policy import Forward, Inbound, Lan, Metrics, Outbound, Outside, Pin, Policy, Tailscale
 from failshut.model.units import Prefix
 
 
@@ -42,6 +50,7 @@ def resolve(declaration: Declaration, sources: Sources) -> Checked:
         outside=_outside(document.outside) if document.outside else None,
         forward=_forward(document.forward),
         log=document.log.blocked,
+        metrics=_metrics(document.metrics) if document.metrics else None,
         backend=document.backend.use,
         pins=tuple(_pins(tunnels, sources)),
         resolvers=tuple(dict.fromkeys(document.endpoint.resolvers)),
@@ -108,3 +117,9 @@ def _outside(table: OutsideTable) -> Outside:
 
 def _forward(table: ForwardTable) -> Forward:
     return Forward(table.mode, _patterns(table.bridges), tuple(dict.fromkeys(table.clients)))
+
+
+def _metrics(table: MetricsTable) -> Metrics:
+    return Metrics(
+        tuple(dict.fromkeys(table.listen)), table.textfile, table.user, table.password_file, table.certificate, table.key
+    )

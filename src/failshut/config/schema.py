@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from failshut.config import values
+from failshut.config import listening, values
 from failshut.model.policy import (
     HTTPS,
     LOCAL_BRIDGES,
+    LOCAL_EXPORTER,
     TAILSCALED_PORT,
     BackendName,
     BlockedLog,
@@ -19,7 +20,18 @@ from failshut.model.policy import (
     Resolver,
     Service,
 )
-from failshut.model.units import Address, Endpoint, InterfaceAddress, InterfaceName, Mark, NamedEndpoint, Port, Prefix, Protocol
+from failshut.model.units import (
+    Address,
+    Endpoint,
+    InterfaceAddress,
+    InterfaceName,
+    Listen,
+    Mark,
+    NamedEndpoint,
+    Port,
+    Prefix,
+    Protocol,
+)
 
 
 def _said(reader: Any, **schema: Any) -> Any:
@@ -47,6 +59,9 @@ _SLICE = _said(values.slice_unit, type="string", examples=["failshut-outside.sli
 _MULTICAST = _said(
     values.multicast, anyOf=[{"type": "boolean"}, {"type": "array", "items": {"enum": [str(each) for each in MulticastName]}}]
 )
+_LISTEN = _said(listening.listen, type="string", examples=["127.0.0.1:9586", "unix:/run/failshut/metrics.socket"])
+_FILE = _said(listening.file, type="string", pattern="^/")
+_TEXTFILE = _said(listening.textfile, type="string", pattern="^/.*\\.prom$")
 _ON_DEMAND = "Only after `failshut allow NAME --for TIME`, and until the kernel ends it."
 _USER = _said(values.user, anyOf=[{"type": "string"}, {"type": "integer", "minimum": 0}])
 
@@ -189,6 +204,22 @@ class LogTable(Table):
     )
 
 
+class MetricsTable(Table):
+    """[metrics]: numbers for Prometheus, from the monitor."""
+
+    listen: list[Annotated[Listen, *_LISTEN]] = Field(
+        default=[LOCAL_EXPORTER],
+        description="Where they are served over HTTP: an address and a port, or unix: and a path. Empty: nowhere.",
+    )
+    textfile: Annotated[str | None, *_TEXTFILE] = Field(
+        default=None, description="A file that is kept up to date for node_exporter's textfile collector."
+    )
+    user: Annotated[str, *_TEXT] = Field(default="failshut", description="Who may ask, with a password.")
+    password_file: Annotated[str | None, *_FILE] = Field(default=None, description="Its first line is the password.")
+    certificate: Annotated[str | None, *_FILE] = Field(default=None, description="TLS, with this PEM chain.")
+    key: Annotated[str | None, *_FILE] = Field(default=None, description="The certificate's key, where it is apart.")
+
+
 class BackendTable(Table):
     """[backend]: which tool's rules enforce the policy."""
 
@@ -207,6 +238,7 @@ class Document(Table):
     endpoint: EndpointTable = Field(default_factory=EndpointTable)
     forward: ForwardTable = Field(default_factory=ForwardTable)
     log: LogTable = Field(default_factory=LogTable)
+    metrics: MetricsTable | None = None
     backend: BackendTable = Field(default_factory=BackendTable)
 
 
@@ -223,6 +255,7 @@ TABLES: dict[tuple[str, ...], type[Table]] = {
     ("endpoint",): EndpointTable,
     ("forward",): ForwardTable,
     ("log",): LogTable,
+    ("metrics",): MetricsTable,
     ("backend",): BackendTable,
 }
 

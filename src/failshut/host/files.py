@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -31,6 +33,42 @@ def write_atomically(path: Path, text: str, *, mode: int | None = None) -> None:
             temporary.unlink()
         raise
     sync_directory(path.parent)
+
+
+def write_new(path: Path, text: str, *, mode: int) -> None:
+    """Write a file that must not be there yet, whole or not at all. Raises FileExistsError, OSError."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # Unlike a rename, a link replaces nothing.
+        path.hardlink_to(temporary)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def write_new_tree(directory: Path, files: Mapping[str, str], *, mode: int) -> None:
+    """Write files below a directory that must not be there yet, all or none. Raises FileExistsError, OSError."""
+    if directory.exists() or directory.is_symlink():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(directory))
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    # For its owner alone, and so is what is in it.
+    beside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        for name, text in files.items():
+            path = beside / name
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            write_new(path, text, mode=mode)
+        beside.rename(directory)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    sync_directory(directory.parent)
 
 
 def _keep_identity(path: Path, descriptor: int, mode: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Whose a socket is: from its port to its inode by the kernel's socket diagnostics, from there to a process by /proc.
+"""Whose a packet is: by the call that sent it, else by its socket, from port to inode to the process that has it open.
 
 Source: linux/inet_diag.h, proc(5).
 """
@@ -18,6 +18,7 @@ from typing import Self
 from failshut.host.calls import Calls
 from failshut.host.netlink import NETLINK_SOCK_DIAG, NLM_F_DUMP, NetlinkError, ask, open_netlink
 from failshut.host.nflog import Logged
+from failshut.host.tracing import remembered_name
 from failshut.model.packet import ICMP, ICMPV6, TCP, UDP, UDPLITE, Packet
 
 _BY_FAMILY = 20
@@ -31,6 +32,8 @@ _PORTED = (TCP, UDP, UDPLITE)
 # Sockets whose process was found are remembered: a flood is of few of them.
 _REMEMBERED = 1024
 _PROC = Path("/proc")
+# What stands for the name of a process that was gone before it could be read.
+_GONE = "?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +62,39 @@ class Owners:
         self._calls.close()
 
     def of(self, logged: Sequence[Logged]) -> list[Process | None]:
-        """Return, for each refused packet, the process whose socket sent it.
+        """Return, for each refused packet, the process that sent it.
 
         None for the kernel's own packets, and for a process that is gone or out of sight. Many are asked for at once: looking
         through every process takes as long for one.
         """
-        inodes = [list(self._inodes(each.packet)) if each.uid is not None else [] for each in logged]
+        callers = [self._caller(each) for each in logged]
+        open_ = [each.uid is not None and caller is None for each, caller in zip(logged, callers, strict=True)]
+        inodes = [list(self._inodes(each.packet)) if is_open else [] for each, is_open in zip(logged, open_, strict=True)]
         wanted = {inode: each.uid or 0 for each, own in zip(logged, inodes, strict=True) for inode in own}
         self._learn({inode: uid for inode, uid in wanted.items() if inode not in self._known})
-        return [self._owner(each, own) for each, own in zip(logged, inodes, strict=True)]
+        return [caller or self._owner(own) for caller, own in zip(callers, inodes, strict=True)]
 
-    def _owner(self, logged: Logged, inodes: list[int]) -> Process | None:
+    def _caller(self, logged: Logged) -> Process | None:
+        """Return the process whose call it was, when only one process can have made it."""
+        if logged.uid is None:
+            return None
+        found: dict[int, Process] = {}
+        for call in self._calls.behind(logged.packet):
+            if not _is_elsewhere(call.thread):
+                process = _described(call.thread) or Process(call.thread, plain(remembered_name(call.thread)) or _GONE, "")
+                found[process.pid] = process
+        return found.popitem()[1] if len(found) == 1 else None
+
+    def _owner(self, inodes: list[int]) -> Process | None:
         for inode in inodes:
             if inode in self._known:
                 self._known.move_to_end(inode)
                 return self._known[inode]
-        if logged.uid is not None and logged.packet.protocol == TCP and (call := self._calls.behind(logged.packet)):
-            return _described(call.thread) or Process(call.thread, plain(call.name), "")
         return None
 
     def _learn(self, wanted: dict[int, int]) -> None:
         """Find who has these sockets open; an inode's number is not given again while anybody remembers it."""
-        for inode, pid in _holders(wanted, self._calls.refused() if wanted else []):
+        for inode, pid in _holders(wanted):
             if process := _described(pid):
                 self._known[inode] = process
         while len(self._known) > _REMEMBERED:
@@ -139,13 +153,13 @@ def _listed(tables: tuple[str, ...]) -> Iterator[int]:
     yield from sorted(set(found) - {0}, reverse=True)
 
 
-def _holders(wanted: dict[int, int], likely: list[int]) -> Iterator[tuple[int, int]]:
-    """Yield which process has which of the sockets open, given each socket's user and the threads that are looked at first.
+def _holders(wanted: dict[int, int]) -> Iterator[tuple[int, int]]:
+    """Yield which process has which of the sockets open, given each socket's user.
 
-    Then come the users' own processes, and of those the newest: what sends for the first time has mostly just started.
+    The users' own processes come first, and of those the newest: what sends for the first time has mostly just started.
     """
     missing = {f"socket:[{inode}]": inode for inode in wanted}
-    for pid in _in_turn(set(wanted.values()), likely):
+    for pid in _in_turn(set(wanted.values())):
         if not missing:
             return
         for link in _links(pid):
@@ -153,8 +167,7 @@ def _holders(wanted: dict[int, int], likely: list[int]) -> Iterator[tuple[int, i
                 yield inode, pid
 
 
-def _in_turn(users: set[int], likely: list[int]) -> Iterator[int]:
-    yield from likely
+def _in_turn(users: set[int]) -> Iterator[int]:
     every = sorted((int(each) for each in os.listdir(_PROC) if each.isdigit()), reverse=True)  # noqa: PTH208 - half the time
     yield from sorted(every, key=lambda pid: _user(pid) not in users)
 
@@ -172,6 +185,13 @@ def _links(pid: int) -> Iterator[str]:
         for each in os.listdir(directory):  # noqa: PTH208 - half the time
             with contextlib.suppress(OSError):
                 yield os.readlink(f"{directory}/{each}")  # noqa: PTH115 - half the time
+
+
+def _is_elsewhere(thread: int) -> bool:
+    """Whether a thread runs in another network than ours; of one that is gone nobody knows."""
+    with contextlib.suppress(OSError):
+        return os.stat(f"/proc/{thread}/ns/net").st_ino != os.stat("/proc/self/ns/net").st_ino  # noqa: PTH116 - half the time
+    return False
 
 
 def _described(pid: int) -> Process | None:

@@ -43,14 +43,18 @@ def show_commands(verbose: bool) -> None:
     _verbose = verbose
 
 
-def run(argv: Sequence[str], *, stdin: str | None = None, timeout: float = 30.0, own_group: bool = False) -> Result:
+def run(
+    argv: Sequence[str], *, stdin: str | None = None, timeout: float = 30.0, own_group: bool = False, secret: bool = False
+) -> Result:
     """Run `argv` and return what it answered; never raises for a program that fails, is missing or hangs.
 
-    With `own_group`, Ctrl-C on the terminal reaches neither the program nor what it leaves behind.
-    `timeout` is in seconds. /usr/sbin and /sbin are searched too: a plain user's PATH on Debian lacks them, and nft is there.
+    What is `secret` on its standard input is not printed by -v. With `own_group`, Ctrl-C on the terminal reaches neither the
+    program nor what it leaves behind. `timeout` is in seconds. /usr/sbin and /sbin are searched too: a plain user's PATH on
+    Debian lacks them, and nft is there.
     """
     if _verbose:
-        given = " <<'EOF'\n" + stdin.rstrip("\n") + "\nEOF" if stdin is not None else ""
+        shown = "(a secret)" if secret else (stdin or "").rstrip("\n")
+        given = f" <<'EOF'\n{shown}\nEOF" if stdin is not None else ""
         sys.stderr.write(f"+ {shlex.join(argv)}{given}\n")
     environment = {**os.environ, "LC_ALL": "C", "PATH": os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"}
     try:

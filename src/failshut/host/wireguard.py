@@ -9,6 +9,8 @@ from failshut.host.run import Result, run
 from failshut.model.units import Mark
 
 _INTERFACE_FIELDS = 5
+# base64 of 32 bytes.
+_KEY_LENGTH = 44
 # WireGuard gives a session up after so many seconds without a handshake (REJECT_AFTER_TIME, whitepaper 6.1).
 SESSION_LASTS = 180
 
@@ -100,3 +102,26 @@ def fwmark_of(interface: str) -> Mark | None:
 def set_fwmark(interface: str, mark: Mark | None) -> Result:
     """Give a running tunnel its mark, or take it off with None."""
     return run(["wg", "set", interface, "fwmark", str(mark) if mark else "off"])
+
+
+class NoKeysError(Exception):
+    """wg made no key: it is missing, or failed."""
+
+
+def fresh_keys() -> tuple[str, str, str]:
+    """Return a new private key, its public key, and a key for a peer and its server to share. Raises `NoKeysError`."""
+    private = _key("genkey")
+    return private, _key("pubkey", stdin=private), _key("genpsk")
+
+
+def public_key(private: str) -> str:
+    """Return the public key of a private one. Raises `NoKeysError`."""
+    return _key("pubkey", stdin=private)
+
+
+def _key(word: str, stdin: str | None = None) -> str:
+    result = run(["wg", word], stdin=stdin, secret=True)
+    key = result.out.strip()
+    if not result.ok or len(key) != _KEY_LENGTH:
+        raise NoKeysError(result.complaint if not result.ok else f"wg {word} gave no key")
+    return key

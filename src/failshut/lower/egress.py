@@ -64,7 +64,7 @@ def egress_table(policy: Policy, facts: HostFacts) -> Table | None:
     held = (*facts.underlay, *running)
     if not facts.egress or not held:
         return None
-    devices = tuple(_device_chain(device) for device in held)
+    devices = tuple(_device_chain(device, facts) for device in held)
     admit = Chain("admit", tuple(_admit(policy, facts)))
     return Table(Family.NETDEV, NAME, (admit, *devices), counters=(COUNTER,))
 
@@ -88,13 +88,14 @@ def chain_name(device: InterfaceName) -> str:
     return f"egress-{plain}"
 
 
-def _device_chain(device: InterfaceName) -> Chain:
+def _device_chain(device: InterfaceName, facts: HostFacts) -> Chain:
     base = Base(ChainType.FILTER, Hook.EGRESS, 0, Verdict.DROP, device)
-    return Chain(chain_name(device), (rule("admit", Jump("admit")), rule("shut", Verdict.DROP)), base)
+    # Read before the jump: all that the choke point allowed ends here.
+    stamped = rule("stamped", is_(META_MARK, facts.stamp), Verdict.ACCEPT)
+    return Chain(chain_name(device), (stamped, rule("admit", Jump("admit")), rule("shut", Verdict.DROP)), base)
 
 
 def _admit(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
-    yield rule("stamped", is_(META_MARK, facts.stamp), Verdict.ACCEPT)
     own = [each for each in tunnel_addresses(policy, facts) if isinstance(each, IPv4Address)]
     if own:
         yield rule("tunnel-address", is_(Payload("arp", "saddr ip"), any_of(own)), Verdict.DROP)

@@ -43,9 +43,9 @@ def guard(policy: Policy, facts: HostFacts) -> Ruleset:
     postrouting = Chain(
         "postrouting",
         (
-            LOOPBACK_OUT,
-            rule("tunnel", is_(OIFNAME, tunnels), Verdict.ACCEPT),
             stamped,
+            rule("tunnel", is_(OIFNAME, tunnels), Verdict.ACCEPT),
+            LOOPBACK_OUT,
             *to_bridge_rules(policy, facts),
             rule("shut", Verdict.DROP),
         ),

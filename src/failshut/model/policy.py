@@ -8,8 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import IPv4Address
 
-from failshut.model.units import Address, Endpoint, InterfaceAddress, InterfaceName, Mark, NamedEndpoint, Port, Prefix, Protocol
+from failshut.model.units import (
+    Address,
+    Endpoint,
+    InterfaceAddress,
+    InterfaceName,
+    Listen,
+    Mark,
+    NamedEndpoint,
+    Port,
+    Prefix,
+    Protocol,
+)
 
 # What wg-quick(8) takes for its routing table and fwmark when the config sets none: 51820.
 DEFAULT_FWMARK = Mark(0xCA6C)
@@ -217,9 +229,28 @@ class Tailscale:
     servers: tuple[Prefix, ...] = ()
 
 
+# The port that WireGuard's exporters have in Prometheus' list of ports.
+LOCAL_EXPORTER = Listen(IPv4Address("127.0.0.1"), 9586)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Where the monitor serves its numbers, and who may ask; `textfile` is a file that it keeps for node_exporter.
+
+    `password_file`'s first line is asked for, of `user`; `certificate` and `key` are PEM files.
+    """
+
+    listen: tuple[Listen, ...] = ()
+    textfile: str | None = None
+    user: str = "failshut"
+    password_file: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Everything the lock enforces."""
+    """Everything the lock enforces, and what the monitor serves."""
 
     tunnels: tuple[Tunnel, ...]
     dhcp: bool = True
@@ -238,6 +269,8 @@ class Policy:
     resolvers: tuple[Resolver, ...] = ()
     # The addresses of every endpoint's name, but not of those in /etc/hosts: these are the user's own pins.
     pins: tuple[Pin, ...] = ()
+    # No rule comes of it, so that it is no part of what the lock is.
+    metrics: Metrics | None = field(default=None, repr=False)
     # Where it was read from, for messages only: two policies that say the same are equal.
     path: str = field(default="", compare=False)
 

@@ -93,6 +93,25 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Listen:
+    """Where something listens: at an address and a port, 0 for any free one, or, with a `path`, at a socket in the file system."""
+
+    address: Address | None = None
+    port: int = 0
+    path: str = ""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether nobody but this machine reaches it."""
+        return self.address is None or self.address.is_loopback
+
+    def __str__(self) -> str:
+        if self.address is None:
+            return f"unix:{self.path}"
+        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class NamedEndpoint:
     """An endpoint whose host is still a name; the resolver turns it into one `Endpoint` per address."""
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from failshut.arming.generations import CURRENT, EGRESS_FILE, LAST_GOOD, LOCK_FILE, is_sealed
+from failshut.arming.generations import CURRENT, EGRESS_FILE, LAST_GOOD, LOCK_FILE, METRICS_FILE, is_sealed
 from failshut.arming.state import ARMED_DIRECTORY, PENDING_LINK, Record, load_record
+from failshut.config.listening import parse_metrics
+from failshut.model.policy import Metrics
 from failshut.monitor.listings import Table, table_of
 
 
@@ -20,6 +22,8 @@ class Armed:
     lock: str
     egress: str
     listed: Mapping[Table, str]
+    # Where the numbers are served; None: nowhere.
+    metrics: Metrics | None = None
 
     @property
     def not_underlay(self) -> tuple[str, ...]:
@@ -40,10 +44,19 @@ def load_armed(directory: Path = ARMED_DIRECTORY, pending: Path = PENDING_LINK) 
             record = load_record(each) if is_sealed(each) else None
             if record:
                 lock, egress = ((each / name).read_text(encoding="utf-8") for name in (LOCK_FILE, EGRESS_FILE))
-                return Armed(each, record, lock, egress, {table_of(text): text for text in record.listing})
+                listed = {table_of(text): text for text in record.listing}
+                return Armed(each, record, lock, egress, listed, _metrics(each))
         except (OSError, ValueError):
             continue
     return None
+
+
+def _metrics(generation: Path) -> Metrics | None:
+    """Return where the numbers are served. A generation of an earlier version says nothing of it."""
+    try:
+        return parse_metrics((generation / METRICS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _candidates(directory: Path, pending: Path) -> Iterator[Path]:

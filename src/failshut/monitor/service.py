@@ -13,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from failshut.host.notify import notify, watchdog_seconds
+from failshut.model.policy import Metrics
 from failshut.monitor.desktop import Desktop
+from failshut.monitor.exporter import Exporter
 from failshut.monitor.health import ANXIOUS, CALM, Health, step
 from failshut.monitor.keeper import Keeper
 from failshut.monitor.notices import Limit, Notice, notice_of, with_held
@@ -25,6 +27,8 @@ from failshut.monitor.tunnels import Clock, Looker
 _MOST_EVENTS = 100
 # In seconds: how often everything is judged as `status` does, and how often a tunnel that stays down is refreshed.
 _WHOLE_LOOK, _REFRESH_AGAIN = 600.0, 300.0
+# How often the text file is written: half as often as the tunnels are looked at, for what it costs.
+_EXPORT_AGAIN = 59.0
 _REFRESHED = (Reason.NO_HANDSHAKE, Reason.BLOCKED)
 
 
@@ -48,17 +52,20 @@ class Monitor:
     # A tunnel's device came, went or changed.
     _nudge: asyncio.Event = field(default_factory=asyncio.Event)
     _refreshed: float = -_REFRESH_AGAIN
+    _exported: float = float("-inf")
     # Apart: a slow desktop or resolver must not keep the lock waiting.
     _keeping: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "keep"))
     _looking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "look"))
     _errands: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "errand"))
     _outlets: Outlets = field(init=False)
     _keeper: Keeper = field(init=False)
+    _exporter: Exporter = field(init=False)
     _looker: Looker = field(default_factory=Looker)
     _clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
         self._outlets = Outlets(self.places)
+        self._exporter = Exporter(self._looking)
         self._keeper = Keeper(self.places, self.tell, self._publish, self._nudge.set, self._keeping, self._errands)
 
     async def run(self) -> None:
@@ -78,6 +85,7 @@ class Monitor:
             finally:
                 for each in work:
                     each.cancel()
+                self._exporter.close()
                 for pool in (self._keeping, self._looking, self._errands):
                     pool.shutdown(wait=False, cancel_futures=True)
 
@@ -149,6 +157,7 @@ class Monitor:
             restored_ms=keeper.restored_ms,
             troubles=tuple(each for each in self._troubles.values() if each),
         )
+        self._exporter.state = self.state
         self._in_trouble("status", self._outlets.publish(self.state))
 
     def _in_trouble(self, what: str, complaint: str) -> None:
@@ -201,8 +210,15 @@ class Monitor:
         self._health = {name: step(before.get(name, Health(Tunnel(name, since=now))), look, now) for name, look in looks.items()}
         for name, health in self._health.items():
             self._tell_change(before[name].tunnel.carries if name in before else Carries.UNKNOWN, health.tunnel)
+        await self._export(armed.metrics if armed else None)
         self._publish()
         self._refresh()
+
+    async def _export(self, settings: Metrics | None) -> None:
+        self._in_trouble("metrics", "; ".join(self._exporter.keep(settings)))
+        if time.monotonic() - self._exported >= _EXPORT_AGAIN:
+            self._exported = time.monotonic()
+            self._in_trouble("textfile", await self._exporter.write())
 
     def _tell_change(self, before: Carries, tunnel: Tunnel) -> None:
         if tunnel.carries is before:

@@ -11,6 +11,7 @@ from failshut.config.checks.lan import (
     lan_is_narrow,
     lan_is_somewhere,
 )
+from failshut.config.checks.metrics import numbers_are_protected
 from failshut.config.checks.outside import forwarding_is_between_others, outside_is_narrow, outside_is_not_the_lan
 from failshut.config.checks.services import (
     control_groups_exist,
@@ -45,6 +46,7 @@ CHECKS: tuple[Callable[[View], Iterator[Finding]], ...] = (
     outside_is_not_the_lan,
     forwarding_is_between_others,
     tailscale_is_apart,
+    numbers_are_protected,
 )
 
 __all__ = ["CHECKS", "View", "is_local"]

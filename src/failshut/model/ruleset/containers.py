@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, TypeVar
 
 from failshut.model.ruleset.statements import Jump, Limit, Quota, Statement
@@ -174,8 +175,8 @@ def _sorted(table: Table) -> Table:
     return replace(
         table,
         chains=_by_name(replace(chain, rules=tuple(_in_order(rule) for rule in chain.rules)) for chain in table.chains),
-        sets=_by_name(replace(each, elements=each.elements and _by_repr(each.elements)) for each in table.sets),
-        maps=_by_name(replace(each, elements=each.elements and _by_repr(each.elements)) for each in table.maps),
+        sets=_by_name(replace(each, elements=each.elements and _in_one_order(each.elements)) for each in table.sets),
+        maps=_by_name(replace(each, elements=each.elements and _in_one_order(each.elements)) for each in table.maps),
         flowtables=_by_name(replace(each, devices=tuple(sorted(each.devices))) for each in table.flowtables),
         objects=tuple(sorted(table.objects, key=lambda each: (each.kind, each.name))),
         counters=tuple(sorted(table.counters)),
@@ -186,8 +187,25 @@ def _by_name(named: Any) -> tuple[Any, ...]:
     return tuple(sorted(named, key=lambda each: each.name))
 
 
-def _by_repr(elements: tuple[_T, ...]) -> tuple[_T, ...]:
-    return tuple(sorted(elements, key=repr))
+def _in_one_order(elements: tuple[_T, ...]) -> tuple[_T, ...]:
+    return tuple(sorted(elements, key=_place))
+
+
+def _place(element: object) -> tuple[int, int, int, str]:
+    """Return where an element stands among others. A number is a number, whether it was read or is a mark or a port.
+
+    Addresses are compared as numbers: to write down each of 100,000 takes longer than the kernel needs to load them.
+    """
+    match element:
+        case int():
+            return 0, element, 0, ""
+        case IPv4Network() | IPv6Network():
+            return element.version, int(element.network_address), element.prefixlen, ""
+        case IPv4Address() | IPv6Address():
+            return element.version, int(element), element.max_prefixlen, ""
+        case (key, _):
+            return _place(key)
+    return 7, 0, 0, repr(element)
 
 
 def _in_order(rule: Rule) -> Rule:
@@ -197,9 +215,9 @@ def _in_order(rule: Rule) -> Rule:
 def _sorted_within(value: _T) -> _T:
     """Return the same statement or expression with every anonymous set and map in it sorted."""
     if isinstance(value, AnySet):
-        return replace(value, elements=_by_repr(value.elements))
+        return replace(value, elements=_in_one_order(value.elements))
     if isinstance(value, AnyMap):
-        return replace(value, elements=_by_repr(value.elements))
+        return replace(value, elements=_in_one_order(value.elements))
     if not is_dataclass(value) or isinstance(value, type):
         return value
     changed = {each.name: getattr(value, each.name) for each in fields(value)}

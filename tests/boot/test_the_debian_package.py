@@ -1,0 +1,155 @@
+"""The package's whole life on a clean Debian: installed, armed, upgraded under a flood, removed, purged."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from boot.living import UNARMED, judged, status, use
+from boot.machine import DISK, Address
+from boot.packages import bring, dpkg, newer, package, snapshot, wheel_house
+from boot.router import POLICY
+from boot.wire import BETWEEN
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+by_dhcp = pytest.mark.parametrize("machine", [Address.DHCP], indirect=True, ids=["dhcp"])
+REMOVED = "removed"
+# A key that no version of the policy has.
+_OTHER_SCHEMA = POLICY.replace("[allow]\n", "[allow]\nkey_of_another_version = true\n")
+
+
+@by_dhcp
+def test_a_package_leaks_nothing_while_armed_and_leaves_nothing_behind(machine, tmp_path):
+    """What the removed lock lets out, with the tunnel down, is the control of everything before it."""
+    phase = machine.router.wire.phase
+    built = package()
+    first, second = bring(machine, built), bring(machine, newer(built, tmp_path))
+    machine.remove("/usr/local/bin/failshut")
+    with phase(UNARMED):
+        machine.boot()
+        before = snapshot(machine)
+        installed = must(dpkg(machine, "--install", first))
+        assert "installed and not armed" in installed.out
+        assert status(machine)["state"] == "disarmed"
+        arming_without_nft_is_refused(machine)
+        use(machine)
+        must(machine.run("failshut", "arm"))
+    with phase("reboot"):
+        assert machine.reboot() == "running", machine.journal()
+        use(machine)
+    must(machine.run("systemctl", "stop", "wg-quick@wg0"))
+    armed = lock(machine)
+    with phase("upgraded"):
+        upgraded = must(dpkg(machine, "--install", second))
+        assert "armed holds" in upgraded.out
+        assert "+newer" in machine.run("failshut", "--version").out
+        must(machine.run("systemctl", "is-active", "failshut-monitor"))
+        machine.hear_noise()
+        assert lock(machine) == armed
+    with phase("upgraded with a policy of another schema"):
+        upgrading_with_another_schema_says_so(machine, second)
+        assert lock(machine) == armed
+    with phase("not removed, because /etc can't be written"):
+        removing_from_a_read_only_etc_is_refused(machine)
+        machine.hear_noise()
+        assert lock(machine) == armed
+    with phase(REMOVED):
+        must(dpkg(machine, "--remove", "failshut"))
+        machine.hear_noise()
+    must(machine.run("test", "-e", "/etc/failshut/failshut.toml"))
+    must(dpkg(machine, "--purge", "failshut"))
+
+    assert_that_only_the_unlocked_leaked(machine)
+    # The policy was there before the package; what purges it takes it along.
+    assert [each for each in before if "/etc/failshut" not in each] == snapshot(machine)
+
+
+@by_dhcp
+@pytest.mark.skipif("FAILSHUT_TEST_PIPX" not in os.environ, reason="set FAILSHUT_TEST_PIPX=1: takes a minute")
+def test_what_pipx_installed_arms_and_leaves_nothing_behind(machine, tmp_path):
+    """As `pipx install --global failshut` lays it out, from a directory of wheels: the machine has no way to PyPI."""
+    phase = machine.router.wire.phase
+    machine.room.do("cp", "-r", str(wheel_house(tmp_path, machine)), f"{DISK}/opt/wheels")
+    machine.remove("/usr/local/bin/failshut")
+    with phase(UNARMED):
+        machine.boot()
+        before = snapshot(machine)
+        must(machine.run("sh", "-ec", PIPX, timeout=300))
+        use(machine)
+        must(machine.run("failshut", "arm"))
+    with phase("reboot"):
+        assert machine.reboot() == "running", machine.journal()
+        must(machine.run("systemctl", "is-active", "failshut-monitor"))
+        use(machine)
+        must(machine.run("systemctl", "stop", "wg-quick@wg0"))
+        machine.hear_noise()
+    with phase(REMOVED):
+        must(machine.run("failshut", "disarm", "--yes"))
+        machine.hear_noise()
+    must(machine.run("sh", "-ec", "rm -r /opt/pipx /usr/local/bin/failshut /var/lib/failshut 2>/dev/null || true"))
+
+    assert_that_only_the_unlocked_leaked(machine)
+    assert before == snapshot(machine)
+
+
+# What pipx does, step by step; a Debian without the network has no pip in a new virtual environment.
+PIPX = """
+python3 -m venv --without-pip /opt/pipx/venvs/failshut
+/opt/pipx/venvs/failshut/bin/python /opt/wheels/pip.whl/pip install --quiet --no-index --find-links /opt/wheels failshut
+ln -s /opt/pipx/venvs/failshut/bin/failshut /usr/local/bin/failshut
+"""
+
+
+def test_lintian_has_nothing_to_say_of_the_package():
+    if shutil.which("lintian") is None:
+        pytest.skip("needs lintian: run `make test`")
+    said = subprocess.run(
+        ("lintian", "--allow-root", "--fail-on=error,warning", str(package())), capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stdout
+
+
+def arming_without_nft_is_refused(machine) -> None:
+    must(machine.run("mv", "/usr/sbin/nft", "/usr/sbin/nft-away"))
+    refused = machine.run("failshut", "arm")
+    must(machine.run("mv", "/usr/sbin/nft-away", "/usr/sbin/nft"))
+    assert not refused.ok
+    assert "nft is not installed" in refused.err
+    assert status(machine)["state"] == "disarmed"
+
+
+def upgrading_with_another_schema_says_so(machine, built: str) -> None:
+    machine.write("/etc/failshut/failshut.toml", _OTHER_SCHEMA)
+    upgraded = must(dpkg(machine, "--install", built))
+    machine.write("/etc/failshut/failshut.toml", POLICY)
+    assert "key_of_another_version" in upgraded.out + upgraded.err
+    assert "The lock is unchanged" in upgraded.out
+
+
+def removing_from_a_read_only_etc_is_refused(machine) -> None:
+    must(machine.run("sh", "-c", "mount --bind /etc /etc && mount -o remount,bind,ro /etc"))
+    refused = dpkg(machine, "--remove", "failshut")
+    must(machine.run("umount", "/etc"))
+    assert not refused.ok
+    assert "the lock is still on, so the package stays" in refused.err
+
+
+def assert_that_only_the_unlocked_leaked(machine) -> None:
+    """End the capture; it must have seen the leaks before the lock, and after it with the tunnel down."""
+    report = judged(machine)
+    assert set(report.by_phase) <= {UNARMED, REMOVED, BETWEEN}, report
+    assert {"udp", "icmp", "raw", "packet"} <= set(report.by_phase[REMOVED]), report
+
+
+def lock(machine) -> str:
+    """Return the rules in the kernel, without what they count."""
+    return must(machine.run("sh", "-c", "nft -s list chain inet failshut postrouting; nft -s list chain inet failshut output")).out
+
+
+def must(result):
+    """Return the result of what must succeed."""
+    assert result.ok, f"{result.out}\n{result.err}"
+    return result

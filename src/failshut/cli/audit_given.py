@@ -141,4 +141,4 @@ def _complaints(ran: Ran, file: str) -> tuple[Finding, ...]:
         message = f"the script did not come to a good end: {end}{f', and said: {said}' if said else ''}"
         severity = Severity.ERROR
     help_ = "it has no network here, and a copy of /etc; what it could not do is not in the rules"
-    return (Finding(Code.RULES_COMMAND, message, Place(file), help_, severity),) if said or ran.status != 0 else ()
+    return (Finding(Code.RULES_SCRIPT, message, Place(file), help_, severity),) if said or ran.status != 0 else ()

@@ -87,6 +87,20 @@ class TestFields:
         )
 
 
+    def test_a_header_that_a_packet_lacks_says_nothing_of_it(self):
+        """What ufw refuses first, IPv6 with a routing header of type 0, is not what a program sends."""
+        found = answers(shut("rt type 0 drop\nct state established accept"))
+
+        assert (found["established6"], found["new-flow6"]) == (Answer.LEAK, Answer.PROVED)
+
+    @pytest.mark.parametrize("rule", ["rt type 0 accept", "rt type != 0 accept", "dst nexthdr tcp accept"])
+    def test_a_program_may_put_it_there(self, rule):
+        """The control: what asks for a header lets packets out that have it, of IPv6 only."""
+        found = answers(shut(rule))
+
+        assert (found["new-flow4"], found["new-flow6"]) == (Answer.PROVED, Answer.LEAK)
+
+
 class TestSenders:
     """Who sends: an ordinary program has neither a mark on its socket nor a control group that rules name."""
 

@@ -27,6 +27,7 @@ from failshut.model.ruleset import (
     UnknownMatch,
     Verdict,
 )
+from failshut.read.meaning import XT_IS_SILENT
 from failshut.read.nft_json.expressions import elements, mappings
 from failshut.read.nft_json.statements import limit_of, quota_of, statement
 from failshut.read.nft_text import read_rule
@@ -166,7 +167,7 @@ def _read_rule(reader: _Reader, entry: Entry) -> None:
         found.append(statement(each, draft.table.family))
         if isinstance(found[-1], Unknown | UnknownMatch):
             assumed = "it may do anything" if isinstance(found[-1], Unknown) else "it may match or not"
-            why = ": nft does not print what it says; give what iptables-save prints, too" if found[-1].text.startswith("xt ") else ""
+            why = f": {XT_IS_SILENT}" if found[-1].text.startswith("xt ") else ""
             reader.assume(entry, found[-1].text, assumed + why)
     if body["chain"] not in draft.chains:
         raise KeyError(body["chain"])

@@ -54,14 +54,14 @@ FIRST = FieldIn("first", 1, (1,))
 OPENING = both(NEWLY, FIRST)
 ORDINARY_FIELDS = ("mark", "ct mark", "cgroup")
 # Who may give its socket a mark or an address of others is no ordinary program.
-_SOCKETS = ("mark", "transparent")
+SOCKET_FIELDS = ("socket mark 0", "socket transparent 0")
 
 
 def ordinary(world: World) -> Predicate:
     """Return that nothing tells the sender from any other program: no mark, no group, no control group that rules may name."""
     plain = (FieldIn(name, 32, (0,)) for name in ORDINARY_FIELDS)
     groups = (FieldIn(f"socket cgroupv2 {level}", 256, (0,)) for level in world.levels)
-    sockets = (FieldIn(f"socket {name} 0", 32, (0,)) for name in _SOCKETS)
+    sockets = (FieldIn(name, 32, (0,)) for name in SOCKET_FIELDS)
     users = (FieldIn(each, 32, (world.uid,)) for each in ("skuid", "skgid"))
     return both(*plain, *groups, *sockets, FieldIn("socket", 1, (1,)), *users)
 

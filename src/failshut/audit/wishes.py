@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 from failshut.audit.predicate import DeviceIs, FieldIn, Is, Not, Predicate, When, either, equals
-from failshut.audit.properties import DNS, state
+from failshut.audit.properties import DNS, SOCKET_FIELDS, state
 from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, TCP, UDP, UNTRACKED
 from failshut.audit.world import DADDR, OIF, SADDR, World, same_protocol, to_any
 from failshut.model.ruleset import Match, Op, Payload, Range
@@ -32,6 +32,7 @@ def wishes(world: World, family: int) -> tuple[Predicate, ...]:
             *(equals(OIF, each, When.START) for each in world.underlay[:1]),
             FieldIn("later fragment", 1, (0,)),
             DeviceIs("via", ("",)),
+            *(FieldIn(each, 32, (0,)) for each in SOCKET_FIELDS),
             FieldIn("mark", 32, (0,)),
             FieldIn("ct mark", 32, (0,)),
             FieldIn("socket", 1, (1,)),
@@ -49,6 +50,9 @@ def wishes(world: World, family: int) -> tuple[Predicate, ...]:
             Is(Match(Payload("tcp", "dport"), 443)),
             FieldIn("icmp type", 8, (8 if family == 4 else 128,)),
             equals(DADDR[family], ip_address(host)),
+            # Nobody has translated it, if it may be so.
+            equals(DADDR[family], ip_address(host), When.START),
+            Is(Match(Payload("tcp", "dport"), 443), When.START),
             Not(to_any(_NOBODY[family], family)),
             equals(DADDR[family], ip_address(neighbour)),
             *(equals(DADDR[family], each) for each in groups),

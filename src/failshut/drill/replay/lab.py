@@ -61,15 +61,18 @@ class Lab:
             if complaint := self.rules.load(self.net.machine):
                 raise RulesGoneError(complaint)
 
-    def send(self, candidate: Candidate, token: bytes, *, locked: bool) -> Sent:
-        """Bring about the packet's situation and send it, until it is seen or was tried often enough."""
+    def send(self, candidate: Candidate, token: bytes, *, locked: bool, before: bool = False) -> Sent:
+        """Bring about the packet's situation and send it, until it is seen or was tried often enough.
+
+        With `before`, its connection is opened before the rules are loaded.
+        """
         opened: Opened | None = None
         try:
             self.table.empty()
             self.net.setting(_base(candidate, self.net, locked=locked), candidate.family or 4)
             if not locked:
                 self._track(candidate)
-            opened = self._open(candidate, locked=locked) if needs_connection(candidate) else Opened("")
+            opened = self._open(candidate, locked=locked, before=before) if needs_connection(candidate) else Opened("")
             if opened is None:
                 return Sent(failure=f"its connection can't be {STATE_NAMES.get(candidate.state, 'opened')}")
             self._finish(candidate, locked=locked)
@@ -125,13 +128,13 @@ class Lab:
             return sender.say(opened.sock, token, times)
         return sender.send_packet(net.machine, candidate, made, times)
 
-    def _open(self, candidate: Candidate, *, locked: bool) -> Opened | None:
+    def _open(self, candidate: Candidate, *, locked: bool, before: bool) -> Opened | None:
         """Open the packet's connection: under the rules, else before they are loaded, else by an entry in the table."""
         way = "" if candidate.is_reply else "through the tunnel"
-        for before in (False, True) if locked else (False,):
-            opened = self._by_packets(candidate, before=before, way=way)
+        for earlier in (before, True) if locked else (False,):
+            opened = self._by_packets(candidate, before=earlier, way=way)
             if opened is not None:
-                when = " before the rules were loaded" if before else ""
+                when = " before the rules were loaded" if earlier else ""
                 then = ", and the tunnel's route was lost" if way else ""
                 opened.how = f"its connection was opened {way or 'from outside'}{when}{then}"
                 return opened

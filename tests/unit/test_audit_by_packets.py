@@ -86,7 +86,6 @@ class TestFields:
             is Answer.PROVED
         )
 
-
     def test_a_header_that_a_packet_lacks_says_nothing_of_it(self):
         """What ufw refuses first, IPv6 with a routing header of type 0, is not what a program sends."""
         found = answers(shut("rt type 0 drop\nct state established accept"))
@@ -136,6 +135,24 @@ class TestTranslation:
         )
 
         assert answers(rules)["new-flow4"] is Answer.PROVED
+
+    LOOKUPS = "chain n { type nat hook output priority -100\nudp dport 53 dnat ip to 10.8.0.1\ntcp dport 53 redirect to :5353\n}\n"
+
+    def test_a_known_connection_goes_where_a_rule_may_have_sent_it(self):
+        """That lookups are sent into the tunnel takes no upload out of it: it is not routed anew (nf_nat_ipv4_local_fn)."""
+        found = answers(shut("", self.LOOKUPS))
+
+        assert {each: found[each] for each in ("established4", "established6", "new-flow4")} == dict.fromkeys(
+            ("established4", "established6", "new-flow4"), Answer.PROVED
+        )
+
+    @pytest.mark.parametrize("target", ["198.51.100.7", "198.51.100.0/24", "ip daddr map { 192.0.2.1 : 198.51.100.7 }"])
+    def test_a_connection_that_was_sent_past_the_tunnel_goes_on_there(self, target):
+        """The control: to lo by its first route, then to where its rule says, and the filter has seen lo."""
+        found = answers(shut("", f"chain n {{ type nat hook output priority -100\ntcp dport 80 dnat ip to {target}\n}}\n"))
+
+        assert found["established4"] is not Answer.PROVED
+        assert found["established6"] is Answer.PROVED
 
     def test_a_translation_to_ipv4_leaves_ipv6_alone(self):
         """`dnat ip to` in a table of both families is for one of them."""

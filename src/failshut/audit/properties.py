@@ -349,6 +349,7 @@ PROPERTIES: tuple[Property, ...] = (
 # What a proof over rules can't speak of; said with every one.
 ASSUMPTIONS: tuple[str, ...] = (
     "nobody with CAP_NET_ADMIN or root changes the rules, the routes or the tunnel",
+    "no rule that is gone has translated a connection that still stands",
     "AF_XDP sockets, tc and eBPF programs and offloaded flows pass no hook that a rule hangs on",
     "bridged guests, macvlan children and containers with a device of their own do not come through this machine's hooks",
     "nothing left before the rules were loaded, nor while another ruleset was being replaced by this one",

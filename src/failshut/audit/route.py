@@ -202,14 +202,3 @@ def map_elements(table: Table, source: object) -> tuple[tuple[object, object], .
 def device_listed(devices: str, name: str) -> bool:
     """Whether a netdev base chain hangs on this device."""
     return name in devices.split(",")
-
-
-def translates(route_stops: tuple[Stop, ...], kinds: frozenset[str]) -> bool:
-    """Whether a nat chain among these may translate in one of these ways: then packets of known connections may be translated."""
-    return any(
-        isinstance(each, Nat) and each.kind.value in kinds
-        for stop in route_stops
-        if stop.is_nat
-        for rule in reachable(stop.table, stop.chain)
-        for each in rule.statements
-    )

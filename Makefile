@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP_DONE := $(VENV)/.setup-done
 TESTS_READY := $(VENV)/.tests-ready
+RELEASE_READY := $(VENV)/.release-ready
 JOBS ?= 3
 
 .PHONY: help setup drill test lint scenarios reference docs deb release sbom bench clean
@@ -47,6 +48,16 @@ docs: $(TESTS_READY)  ## Build the site and the manual pages in build/docs
 
 deb: $(TESTS_READY)  ## Build the Debian package in dist/
 	@$(BIN)/python tools/deb.py
+
+$(RELEASE_READY): $(TESTS_READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[release]'
+	@touch $@
+
+sbom: $(RELEASE_READY)  ## Write the bill of materials to dist/failshut.cdx.json
+	@$(BIN)/python tools/sbom.py dist/failshut.cdx.json
+
+release: $(RELEASE_READY)  ## Build package, wheel, sdist, SBOM and checksums in dist/; KEY=FILE signs them
+	@$(BIN)/python tools/release.py $(if $(KEY),--key '$(KEY)')
 
 bench: $(TESTS_READY)  ## Measure load time, cost per packet, re-arming under flood
 	@$(BIN)/python -m benchmarks

@@ -176,7 +176,7 @@ class Moving(Connected):
         seen: set[tuple[str, str, int]] = set()
         self.server("sh", "-c", ":>/run/said")
         process = self.at_server("sh", "-c", "exec tcpdump -nn -q --immediate-mode -l -Q in -i cable 'ip or ip6' 2>/run/said")
-        assert until(lambda: "listening" in self.server("cat", "/run/said"), within=20)
+        assert until(lambda: "listening" in self.server("cat", "/run/said"), within=20), self.server("cat", "/run/said")
         try:
             yield seen
         finally:

@@ -112,7 +112,7 @@ class Sandbox:
 
     def run(self, *argv: str, stdin: str | None = None, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run a program inside; its output is text."""
-        return subprocess.run(self._inside(argv, env), input=stdin, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(self._inside(argv, env), input=stdin, capture_output=True, text=True, timeout=180, check=False)
 
     def start(self, *argv: str) -> subprocess.Popen[str]:
         """Start a program inside and leave it running."""

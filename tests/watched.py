@@ -90,13 +90,13 @@ class Watched(Connected):
         except ValueError:
             return {}
 
-    def await_status(self, *, within: float = 30, **wanted: object) -> dict:
+    def await_status(self, *, within: float = 90, **wanted: object) -> dict:
         """Wait until the status file says so."""
         if not until(lambda: wanted.items() <= self.state().items(), within=within, step=0.05):
             raise AssertionError(f"{wanted} is not in {self.state()}")
         return self.state()
 
-    def await_tunnel(self, state: str, reason: str = "", *, within: float = 60) -> None:
+    def await_tunnel(self, state: str, reason: str = "", *, within: float = 90) -> None:
         """Wait until the tunnel is in this state for this reason."""
 
         def is_so() -> bool:
@@ -107,7 +107,7 @@ class Watched(Connected):
 
     def await_held(self, device: str) -> None:
         """Wait until the monitor says that a device has the layer under IP."""
-        assert until(lambda: device in self.state().get("under_ip", ()), within=30, step=0.02), self.state()
+        assert until(lambda: device in self.state().get("under_ip", ()), within=90, step=0.02), self.state()
 
     def events(self, kind: str = "") -> list[dict]:
         """Return the recorded events, of one kind or all."""
@@ -116,7 +116,7 @@ class Watched(Connected):
 
     def await_event(self, kind: str, number: int = 1) -> dict:
         """Wait until so many events of a kind are recorded; return the last."""
-        assert until(lambda: len(self.events(kind)) >= number, within=30, step=0.05), self.events()
+        assert until(lambda: len(self.events(kind)) >= number, within=90, step=0.05), self.events()
         return self.events(kind)[-1]
 
     def frames_out(self, device: str) -> int:

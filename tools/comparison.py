@@ -1,6 +1,6 @@
 """Write the README's table of measured attacks: the drill's own run, beside rules that people use.
 
-`python tools/comparison.py`, as root; two minutes. The rules are in docs/comparison; anyone's own go with `failshut drill --beside`.
+`python tools/comparison.py`, as root; two minutes. The rules are in docs/comparison; yours: `failshut drill --beside`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def drill(name: str) -> dict[str, dict]:
 def leaked(scenario: dict) -> int | str:
     """Return how much leaked under the other rules, or that the run proves nothing."""
     beside = scenario["beside"]
-    return "–" if beside["reason"] else beside["leaked"]
+    return "void" if beside["reason"] else beside["leaked"]
 
 
 if __name__ == "__main__":

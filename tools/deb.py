@@ -45,7 +45,7 @@ def build(output: Path, version: str) -> Path:
         tree = Path(room, f"failshut-{version}")
         _copy(tree)
         _write_changelog(tree / "debian/changelog", version)
-        _fetch(tree / "debian/prepared/vendor")
+        download(tree / "debian/prepared/vendor", "--require-hashes", f"--requirement={DEBIAN / 'vendor.txt'}")
         _write_manuals(tree / "docs", tree / "debian/prepared/man")
         _run("dpkg-buildpackage", "--build=binary", "--unsigned-changes", "--unsigned-buildinfo", cwd=tree)
         output.mkdir(parents=True, exist_ok=True)
@@ -75,13 +75,13 @@ def _write_changelog(path: Path, version: str) -> None:
     )
 
 
-def _fetch(target: Path) -> None:
-    """Download the wheels of vendor.txt, each by its checksum."""
+def download(target: Path, *what: str) -> None:
+    """Download wheels for every Python that the package works with; `what` is as pip takes it."""
     for python in PYTHONS:
         _run(
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"),
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
             *("--only-binary=:all:", "--implementation=cp", f"--python-version={python}", f"--platform={PLATFORM}"),
-            *(f"--dest={target}", f"--requirement={DEBIAN / 'vendor.txt'}"),
+            *(f"--dest={target}", *what),
         )
 
 

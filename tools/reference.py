@@ -52,21 +52,35 @@ _PATHS = """\
 
 def commands_page() -> str:
     """Return docs/reference/commands.md: each verb with its usage, its help and its options."""
-    context = click.Context(root, info_name="failshut")
     everywhere = _shared_options()
     parts = [_HEAD, _prose(root.help), f"{_EVERYWHERE}\n", _options(everywhere)]
-    for verb in VERBS:
-        command = root.get_command(context, verb)
-        usage = command.get_usage(click.Context(command, info_name=verb, parent=context)).removeprefix("Usage: ")
-        parts += [f"## failshut {verb}\n", f"```\n{' '.join(usage.split())}\n```\n", _prose(command.help)]
-        names = {option.name for option in everywhere}
+    names = {option.name for option in everywhere}
+    for path, command in commands():
+        usage = command.get_usage(_context(path)).removeprefix("Usage: ")
+        parts += [f"## failshut {' '.join(path)}\n", f"```\n{' '.join(usage.split())}\n```\n", _prose(command.help)]
         parts.append(_options([each for each in command.params if isinstance(each, click.Option) and each.name not in names]))
-    parts += [
-        "## Exit status\n",
-        _table("code", "meaning", ((f"{int(code)}", meaning) for code, meaning in MEANING.items())),
-        _PATHS,
-    ]
+    codes = ((f"{int(code)}", meaning) for code, meaning in MEANING.items())
+    parts += ["## Exit status\n", _table("code", "meaning", codes), _PATHS]
     return "\n".join(part for part in parts if part)
+
+
+def commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield every command with the words that call it: a verb, then the verb's own commands."""
+    for verb in VERBS:
+        command = root.get_command(click.Context(root), verb)
+        yield (verb,), command
+        if isinstance(command, click.Group):
+            yield from (((verb, name), each) for name, each in command.commands.items())
+
+
+def _context(path: tuple[str, ...]) -> click.Context:
+    """Return the context in which a command says its usage."""
+    context = click.Context(root, info_name="failshut")
+    command: click.Command = root
+    for word in path:
+        command = command.get_command(context, word) if isinstance(command, click.Group) else command
+        context = click.Context(command, info_name=word, parent=context)
+    return context
 
 
 def schema_text() -> str:

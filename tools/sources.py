@@ -29,12 +29,24 @@ def tracked(*below: str) -> list[Path]:
     return sorted(Path(each) for each in set(listed.split("\0")) if each and (REPOSITORY / each).is_file())
 
 
+def is_changed() -> bool:
+    """Whether the checkout differs from its last commit."""
+    return bool(_git("status", "--porcelain"))
+
+
 def digest(files: list[Path]) -> str:
     """Return a hash of the files' names and contents."""
     whole = hashlib.sha256()
     for file in files:
         whole.update(f"{file}\0{hashlib.sha256((REPOSITORY / file).read_bytes()).hexdigest()}\n".encode())
     return whole.hexdigest()[:16]
+
+
+def depended_on() -> tuple[str, ...]:
+    """Return the Debian packages that ours depends on."""
+    control = (REPOSITORY / "packaging/debian/control").read_text(encoding="utf-8")
+    listed = re.search(r"^Depends:\n((?: .+\n)+)", control, re.MULTILINE)[1]
+    return tuple(sorted(set(re.findall(r"^ ([a-z0-9-]+)", listed, re.MULTILINE))))
 
 
 def _git(*words: str) -> str:

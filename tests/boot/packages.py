@@ -57,7 +57,7 @@ def newer(built: Path, directory: Path) -> Path:
 
 
 def bring(machine: Machine, built: Path) -> str:
-    """Put a package on the machine's disk; return its path there."""
+    """Put a file on the machine's disk; return its path there."""
     machine.room.do("cp", str(built), f"{DISK}/opt/{built.name}")
     return f"/opt/{built.name}"
 

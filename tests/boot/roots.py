@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,17 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import sources
+
 REPOSITORY = Path(__file__).parents[2]
 # Where the machine finds failshut: its dependencies are in the tree, its source comes by a bind mount.
 LIBRARY, SOURCE = "/opt/failshut/lib", "/opt/failshut/src"
-
-
-def _depended_on() -> tuple[str, ...]:
-    """Return what our own Debian package depends on, so that it can be installed without a network."""
-    control = (REPOSITORY / "packaging/debian/control").read_text()
-    depends = re.search(r"^Depends:\n((?: .+\n)+)", control, re.MULTILINE)[1]
-    return tuple(sorted(re.findall(r"^ ([a-z0-9-]+)", depends, re.MULTILINE)))
-
 
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "kmod", "procps", "python3", "python3-minimal"),
@@ -33,7 +26,8 @@ PACKAGES = (
     *("iptables", "ifupdown", "isc-dhcp-client"),
     # Of the prover, which is C++; a Debian with apt has it.
     "libstdc++6",
-    *_depended_on(),
+    # Of our own package, which is installed without a network.
+    *sources.depended_on(),
 )
 # The guide's own part, for the control. ufw and firewalld can't be installed beside it.
 _GUIDES = ("iptables-persistent", "netfilter-persistent")

@@ -11,6 +11,7 @@ import pytest
 from boot.living import UNARMED, judged, status, use
 from boot.machine import DISK, Address
 from boot.packages import bring, dpkg, newer, package, snapshot, wheel_house
+from boot.roots import REPOSITORY
 from boot.router import POLICY
 from boot.wire import BETWEEN
 
@@ -27,6 +28,7 @@ def test_a_package_leaks_nothing_while_armed_and_leaves_nothing_behind(machine, 
     phase = machine.router.wire.phase
     built = package()
     first, second = bring(machine, built), bring(machine, newer(built, tmp_path))
+    autopkgtest = bring(machine, REPOSITORY / "packaging/debian/tests/installed")
     machine.remove("/usr/local/bin/failshut")
     with phase(UNARMED):
         machine.boot()
@@ -34,6 +36,7 @@ def test_a_package_leaks_nothing_while_armed_and_leaves_nothing_behind(machine, 
         installed = must(dpkg(machine, "--install", first))
         assert "installed and not armed" in installed.out
         assert status(machine)["state"] == "disarmed"
+        must(machine.run("sh", autopkgtest))
         arming_without_nft_is_refused(machine)
         use(machine)
         must(machine.run("failshut", "arm"))

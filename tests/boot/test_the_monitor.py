@@ -15,6 +15,13 @@ from boot.roots import BOOKWORM
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 TIMES = 15
+TEXTFILE = "/var/lib/prometheus/node-exporter/failshut.prom"
+METRICS = f"""
+[metrics]
+textfile = "{TEXTFILE}"
+"""
+_ASK = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9586').read().decode())"
+_SCRAPE = f'python3 -c "{_ASK}" | grep -q "^failshut_armed 1.0"'
 # systemd itself would refuse so many starts.
 _RESTART = "for each in $(seq %d); do systemctl reset-failed nftables; systemctl restart nftables || exit; done"
 _FLUSH = "for each in $(seq %d); do nft flush ruleset; sleep 0.02; done"
@@ -85,10 +92,14 @@ def test_the_sandboxed_monitor_holds_a_new_device_looks_for_the_server_and_tells
     machine.write("/usr/local/lib/notification_daemon.py", Path(notification_daemon.__file__).read_text())
     assert machine.run("sh", "-ec", _SESSION).ok
     assert machine.eventually("grep", "-q", "ready", "/run/user/1000/said"), machine.journal()
+    assert machine.run("mkdir", "-p", str(Path(TEXTFILE).parent)).ok
+    machine.write("/etc/failshut/failshut.toml", machine.read("/etc/failshut/failshut.toml") + METRICS)
     armed = machine.run("failshut", "arm")
     assert armed.ok, armed.complaint
     assert watches(machine), machine.journal()
     assert status(machine)["monitor"]
+
+    assert machine.eventually("sh", "-c", f"{_SCRAPE} && grep -q '^failshut_armed 1.0' {TEXTFILE}"), machine.journal()
 
     assert machine.run("sh", "-ec", "ip link add usb0 type veth peer name far; ip link set far up; ip link set usb0 up").ok
     assert machine.eventually("nft", "list", "chain", "netdev", "failshut", "egress-usb0"), machine.journal()

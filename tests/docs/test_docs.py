@@ -10,7 +10,7 @@ import click
 import pytest
 import reference
 
-from failshut.cli.main import VERBS, root
+from failshut.cli.main import VERBS
 from failshut.config.schema import TABLES, keys_of
 
 REPOSITORY = Path(__file__).parents[2]
@@ -44,13 +44,15 @@ def commands(text: str) -> Iterator[list[str]]:
             yield line.split()
 
 
-def options_of(verb: str) -> set[str]:
-    command = root.get_command(click.Context(root), verb)
-    given = (each for each in command.params if isinstance(each, click.Option))
+COMMANDS = dict(reference.commands())
+
+
+def options_of(path: tuple[str, ...]) -> set[str]:
+    given = (each for each in COMMANDS[path].params if isinstance(each, click.Option))
     return {name for option in given for name in (*option.opts, *option.secondary_opts)} | {"-h", "--help"}
 
 
-EVERY_OPTION = {option for verb in VERBS for option in options_of(verb)} | {"--version"}
+EVERY_OPTION = {option for path in COMMANDS for option in options_of(path)} | {"--version"}
 
 
 def wrong_in(text: str) -> list[str]:
@@ -62,7 +64,9 @@ def wrong_in(text: str) -> list[str]:
             # `failshut COMMAND --help`, and the name in a sentence.
             known = EVERY_OPTION if verb is None or not verb.islower() or not verb.isalpha() else set()
         else:
-            known = options_of(verb)
+            rest = words[words.index(verb) + 1 :]
+            own = next(((verb, each) for each in rest if (verb, each) in COMMANDS), (verb,))
+            known = options_of((verb,)) | options_of(own)
         wrong += [f"failshut {' '.join(words)}: {each}" for each in _OPTION.findall(" ".join(words)) if each not in known]
         if not known:
             wrong.append(f"failshut {' '.join(words)}")

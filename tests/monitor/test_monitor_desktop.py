@@ -15,6 +15,7 @@ from failshut.drill.network.wait import until
 from failshut.monitor.desktop import Desktop, sessions
 from failshut.monitor.notices import Notice
 
+popen = subprocess.Popen
 DOWN = Notice("tunnel wg0", "Locked: the tunnel is down", "wg0 <b>is</b> down & locked", 2)
 
 
@@ -69,6 +70,46 @@ def test_a_machine_without_sessions_shows_nothing(tmp_path):
 
     assert list(sessions(tmp_path)) == []
     assert Desktop(tmp_path).show(DOWN) == ""
+
+
+# Shows two notices without the right to end another user's program, as the unit has it; prints what went wrong.
+UNPRIVILEGED = """
+import subprocess, sys
+from pathlib import Path
+from failshut.monitor import desktop
+from failshut.monitor.notices import Notice
+def silent(session):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen(["sleep", "9"], user=session.uid, group=session.gid, extra_groups=[], **pipes)
+desktop._child = silent
+screens = desktop.Desktop(Path(sys.argv[1]), patience=0.5)
+print([screens.show(Notice("a", "b", "c")) for _ in range(2)])
+"""
+
+
+def test_a_session_that_never_answers_keeps_nobody_waiting(tmp_path):
+    """What runs as the user may hang, or be stopped by him: it is not waited for, and no second one is started for him."""
+    if os.geteuid():
+        pytest.skip("needs root: it speaks to another user's session")
+    (tmp_path / "1000").mkdir()
+    os.chown(tmp_path / "1000", 1000, 1000)
+    argv = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill", sys.executable, "-c", UNPRIVILEGED, str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.stdout == "['the session of user 1000 does not answer', 'the session of user 1000 has not taken the last one']\n", (
+        done
+    )
+
+
+def test_what_a_session_says_is_cut_and_holds_nothing_that_a_terminal_obeys(tmp_path, monkeypatch):
+    """What runs as the user says whatever the user likes."""
+    (tmp_path / str(os.geteuid())).mkdir()
+    loud = ["sh", "-c", "printf 'no\033[2J'; yes | tr -d '\\n'"]
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **options: popen(loud, **options))
+    complaint = Desktop(tmp_path, patience=2.0).show(DOWN)
+
+    assert complaint.startswith("no?[2Jyyy")
+    assert len(complaint) <= 200
 
 
 def test_a_bus_that_somebody_else_has_put_there_is_not_spoken_to(run_user):

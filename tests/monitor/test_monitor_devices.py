@@ -94,8 +94,8 @@ def test_a_guest_plugged_into_a_bridge_is_let_go(watched):
     watched.await_held("guest0")
     assert watched.frames_out("guest0") == 0
     watched.must("ip", "link", "set", "guest0", "master", "br-guests")
-    assert until(lambda: "guest0" not in watched.state()["under_ip"], within=30, step=0.02)
-    assert until(lambda: "guest0" not in watched.must("nft", "list", "table", "netdev", "failshut"), within=30, step=0.02)
+    assert until(lambda: "guest0" not in watched.state()["under_ip"], within=90, step=0.02)
+    assert until(lambda: "guest0" not in watched.must("nft", "list", "table", "netdev", "failshut"), within=90, step=0.02)
 
     assert watched.frames_out("guest0") == FRAMES
     watched.must("nft", "flush", "ruleset")

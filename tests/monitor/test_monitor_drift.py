@@ -86,7 +86,7 @@ def test_a_storm_of_flushes_leaves_the_lock_whole(watched):
     armed = watched.chain()
     watched.must("sh", "-c", "for each in $(seq 100); do nft flush ruleset; done")
 
-    assert until(lambda: watched.chain() == armed, within=30)
+    assert until(lambda: watched.chain() == armed, within=90)
     watched.await_status(lock="armed")
     assert watched.failshut("status").returncode == 0
     # Said a few times, recorded each time; all in less memory than it may have.

@@ -17,11 +17,11 @@ def test_where_run_is_full_the_lock_is_put_back_all_the_same(lab):
     before = lab.chain()
     monitor = lab.start(*FAILSHUT, "monitor")
     try:
-        assert until(lambda: "nft --interactive" in lab.must("ps", "-A", "-o", "args"), within=30)
+        assert until(lambda: "nft --interactive" in lab.must("ps", "-A", "-o", "args"), within=90)
         lab.must("nft", "insert rule inet failshut postrouting accept")
-        assert until(lambda: lab.chain() == before, within=30)
+        assert until(lambda: lab.chain() == before, within=90)
         lab.must("nft", "flush", "ruleset")
-        assert until(lambda: lab.chain() == before, within=30)
+        assert until(lambda: lab.chain() == before, within=90)
         assert monitor.poll() is None
     finally:
         monitor.terminate()
@@ -33,11 +33,11 @@ def test_what_cannot_be_written_is_said_once(lab):
     lab.must("sh", "-c", f"rm -rf {RUN} && mkdir {RUN} && mount -t tmpfs -o ro none {RUN}")
     try:
         lab.start_monitor()
-        assert until(lambda: "nft --interactive" in lab.must("ps", "-A", "-o", "args"), within=30)
+        assert until(lambda: "nft --interactive" in lab.must("ps", "-A", "-o", "args"), within=90)
         for _ in range(3):
             before = lab.chain()
             lab.must("nft", "insert rule inet failshut postrouting accept")
-            assert until(lambda chain=before: lab.chain() == chain, within=30)
+            assert until(lambda chain=before: lab.chain() == chain, within=90)
         said = lab.leave_unwatched()
     finally:
         lab.must("umount", RUN)

@@ -52,6 +52,30 @@ for each in running:
     each.wait()
 print(json.dumps(pids))
 """
+# Sends from a port of its own so many times, with a new look-up of the way for each.
+FROM_PORT = """
+import os, socket, sys, time
+print(os.getpid(), flush=True)
+for _ in range(int(sys.argv[1])):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind(("", 5555))
+        try:
+            sender.sendto(b"x", ("198.51.100.9", 4000))
+        except OSError:
+            pass
+    time.sleep(0.01)
+"""
+ELSEWHERE = "ip link set lo up; ip link add eth0 type dummy; ip link set eth0 up; ip route add default dev eth0;"
+# As a kernel without nfnetlink_log answers.
+DEAF = """
+import errno, os
+import failshut.watch.feed as feed
+def deaf(group):
+    raise OSError(errno.EPROTONOSUPPORT, os.strerror(errno.EPROTONOSUPPORT))
+feed.Listener = deaf
+from failshut.cli.main import main
+main()
+"""
 # A resolver on loopback that has one answer.
 RESOLVER = """
 import socket
@@ -131,11 +155,11 @@ def test_each_sender_is_named_with_its_user_and_where_to(sandbox):
     assert not [each for each in seen if each[0] == "192.168.50.1"]
 
 
-def test_many_programs_at_once_are_told_apart(sandbox):
-    """Hundreds, twenty at a time: nearly all are found, and no packet is put down to another program."""
+def test_many_short_lived_programs_at_once_are_told_apart(sandbox):
+    """Hundreds, twenty at a time, of 20 ms: nearly all are found, and no packet is put down to another program."""
     armed(sandbox, LOGGED)
     watching = Watching(sandbox)
-    done = sandbox.run(sys.executable, "-c", STORM, SENDER, str(PROGRAMS), str(AT_ONCE), "1")
+    done = sandbox.run(sys.executable, "-c", STORM, SENDER, str(PROGRAMS), str(AT_ONCE), "0.02")
     pids = {int(port): pid for port, pid in json.loads(done.stdout.splitlines()[-1]).items()}
     rows = [each for each in watching.rows(set(pids)) if each["port"] in pids]
 
@@ -144,6 +168,36 @@ def test_many_programs_at_once_are_told_apart(sandbox):
     assert len({each["port"] for each in rows}) == PROGRAMS
     assert verdicts[False] == 0
     assert verdicts[True] >= PROGRAMS * 0.99, verdicts
+
+
+def test_a_program_of_another_network_is_not_taken_for_ours(sandbox):
+    """A container may send from the same port to the same place at the same time; nor is it named for what ours sent."""
+    armed(sandbox, LOGGED)
+    watching = Watching(sandbox)
+    elsewhere = sandbox.start(
+        "unshare", "--net", "sh", "-c", f'{ELSEWHERE} exec "$@"', "sh", sys.executable, "-c", FROM_PORT, "9999"
+    )
+    assert elsewhere.stdout.readline() != ""
+    ours = sandbox.start(sys.executable, "-c", FROM_PORT, "5")
+    pid = int(ours.stdout.readline())
+    ours.wait()
+
+    rows = [each for each in watching.rows({4000}) if each["port"] == 4000]
+
+    assert {(each["pid"], each["packets"]) for each in rows} == {(pid, 5)}
+    elsewhere.kill()
+    elsewhere.wait()
+
+
+def test_a_kernel_whose_log_can_not_be_heard_has_counters(sandbox):
+    """Without NFLOG's part of the kernel: what is lacking is said, and the counts are shown."""
+    armed(sandbox, LOGGED)
+    sandbox.run(sys.executable, "-c", SENDER, "udp4", "4000", "1000", "0")
+    done = sandbox.run(sys.executable, "-c", DEAF, "watch", "--for", "1s", "--json")
+    (row,) = (each for each in json.loads(done.stdout.splitlines()[-1])["rows"] if each["port"] == 4000)
+
+    assert (row["uid"], row["packets"]) == (1000, 1)
+    assert "log can't be heard: Protocol not supported" in done.stderr
 
 
 def test_a_destination_is_shown_by_the_name_that_it_was_asked_under(sandbox):

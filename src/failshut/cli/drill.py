@@ -47,8 +47,12 @@ LEAD_SECONDS = 0.5
 @click.option("--list", "list_only", is_flag=True, help="List the scenarios and run nothing.")
 @click.option("--example", is_flag=True, help="Rehearse the bundled example policy.")
 @click.option("--no-control", is_flag=True, help="Skip the runs without the lock; faster, and proves less.")
-@click.option("--window", type=click.FloatRange(0.2, 60), default=WINDOW_SECONDS, help="Seconds of traffic after an attack.")
-@click.option("-j", "--jobs", type=click.IntRange(1, 64), default=DEFAULT_WORKERS, help="How many labs at the same time.")
+@click.option(
+    "--window", type=click.FloatRange(0.2, 60), metavar="SECONDS", default=WINDOW_SECONDS, help="Traffic after an attack."
+)
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, 64), metavar="N", default=DEFAULT_WORKERS, help="How many labs at the same time."
+)
 @click.option("--beside", multiple=True, metavar="FILE", help="Try each attack under these rules too. Repeatable.")
 @click.option("--report", metavar="FILE.html", help="Also write a page to look at: the lab, a timeline for each attack.")
 @session_options
@@ -186,4 +190,5 @@ class Progress:
             self._bar.console.print(Text.from_ansi(line), soft_wrap=True)
             self._bar.advance(self._task)
         else:
-            click.echo(line)
+            # From a thread, which has no context of click's.
+            click.echo(line, color=self._session.forces_color)

@@ -43,10 +43,8 @@ def outcome_line(outcome: Outcome, session: Session) -> str:
 
 def show(outcomes: Sequence[Outcome], seconds: float, session: Session, beside: str = "") -> None:
     """Print the table of attacks, what still works, and the sum."""
-    always = True if session.color == "always" else None
-    console = Console(
-        no_color=not session.use_color, force_terminal=always, highlight=False, width=None if sys.stdout.isatty() else 140
-    )
+    width = None if sys.stdout.isatty() else 140
+    console = Console(no_color=not session.use_color, force_terminal=session.forces_color, highlight=False, width=width)
     attacks = [each for each in outcomes if each.scenario.kind is Kind.ATTACK]
     works = [each for each in outcomes if each.scenario.kind is Kind.WORKS]
     if attacks:

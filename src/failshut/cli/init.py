@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
 from typing import NoReturn
 
@@ -123,6 +124,7 @@ def _draft(adopted: Adopted, answers: Answers) -> tuple[Draft, tuple[str, ...]]:
         lan=lan.offer,
         ssh=ssh,
         tailscale=beside,
+        schema=_schema(),
     )
     notes = list(lan.left_out)
     if answers.lan and lan.offer is None:
@@ -138,6 +140,12 @@ def _draft(adopted: Adopted, answers: Answers) -> tuple[Draft, tuple[str, ...]]:
         tailscale_accepted=beside is not None and answers.accepts(answers.tailscale, _tailscale_question(beside)),
     )
     return accepted, tuple(notes)
+
+
+def _schema() -> str:
+    """Return where the policy's schema lies on this machine, for editors (taplo)."""
+    path = Path(str(files("failshut.config").joinpath("policy.schema.json"))).resolve()
+    return path.as_uri() if path.exists() else ""
 
 
 def _lan_question(offer: LanOffer) -> str:

@@ -21,7 +21,8 @@ def command(context: click.Context, /, every: float, **options: Any) -> None:
     """Watch over an armed lock until it is stopped; failshut-monitor.service runs this.
 
     What another program changes in the lock is put back and recorded with who did it; a device that comes later gets the layer
-    under IP; the tunnels' health is watched and said. The lock depends on none of it.
+    under IP; the tunnels' health, and what is refused for the first time, is watched and said; Prometheus' numbers are served where
+    the policy says so ([metrics]). The lock depends on none of it.
     """
     begin(context, options)
     try:

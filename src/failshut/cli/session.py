@@ -40,6 +40,11 @@ class Session:
             return self.color == "always"
         return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
+    @property
+    def forces_color(self) -> bool | None:
+        """True where colour was asked for, whatever the output is; None leaves it to the output."""
+        return True if self.color == "always" else None
+
     def print_json(self, payload: Any) -> None:
         """Write one JSON document to standard output."""
         text = json.dumps(payload, indent=2, sort_keys=True, default=str)
@@ -57,7 +62,7 @@ def begin(context: click.Context, options: dict[str, Any]) -> Session:
     session = base.updated(options)
     show_commands(session.verbose > 0)
     # Else click takes the colours off again wherever the output is no terminal.
-    context.color = True if session.color == "always" else None
+    context.color = session.forces_color
     return session
 
 

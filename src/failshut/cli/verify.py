@@ -43,7 +43,9 @@ _INTERRUPTED = 130
 
 @click.command("verify")
 @click.option("--after-boot", is_flag=True, help="Change nothing: was the lock on before the network, in this boot?")
-@click.option("--window", type=click.FloatRange(0.2, 60), default=WINDOW_SECONDS, help="Seconds that each test watches [3].")
+@click.option(
+    "--window", type=click.FloatRange(0.2, 60), metavar="SECONDS", default=WINDOW_SECONDS, help="How long each test watches [3]."
+)
 @click.option("--upload", "uploads", multiple=True, metavar="ADDRESS:PORT", help="Also upload there by TCP, through the tunnel.")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
 @session_options

@@ -68,7 +68,7 @@ def _lasting(text: str | None) -> float:
 
 def _show(feed: Feed, until: float, session: Session) -> None:
     if feed.source is Source.COUNTED:
-        click.echo(f"failshut: showing counters, by user; {_HOW}", err=True)
+        click.echo(f"failshut: showing counters, by user; {feed.unheard or _HOW}", err=True)
     with suppress(KeyboardInterrupt):
         if sys.stdout.isatty() and not session.json:
             _table(feed, until, session)

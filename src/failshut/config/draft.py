@@ -59,6 +59,8 @@ class Draft:
     ssh_accepted: bool = False
     tailscale: TailscaleOffer | None = None
     tailscale_accepted: bool = False
+    # Where an editor finds what may be written here, as a URL; "" where it is not said.
+    schema: str = ""
 
 
 def write(draft: Draft) -> str:
@@ -68,6 +70,7 @@ def write(draft: Draft) -> str:
 
 def _head(draft: Draft) -> list[str]:
     return [
+        *([f"#:schema {draft.schema}"] if draft.schema else []),
         "# What may leave this machine. Whatever is not named here is refused.",
         f"# Written by `failshut init` on {draft.date}. `failshut check` shows every mistake in it at once,",
         "# `failshut plan` what arming it would change, and `failshut drill` rehearses it without touching this machine.",

@@ -39,7 +39,7 @@ class Answers:
     """Hears every answer that passes this machine's devices, loopback among them."""
 
     def __init__(self) -> None:
-        """Open the tap. Raises OSError without CAP_NET_RAW."""
+        """Open the tap. Raises OSError without CAP_NET_RAW, or in a kernel without packet sockets."""
         # Of every device, and without the link's header, whatever the link is.
         self._tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(_ETH_P_ALL))
         try:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from failshut.host.tracing import Event, Instance, sweep
-from failshut.model.packet import TCP, UDP, UDPLITE, Packet
+from failshut.host.tracing import Instance, sweep
+from failshut.model.packet import TCP, Packet
 
 _NAME = "failshut-watch-"
 _LOOKUP4, _LOOKUP6, _STATE = "fib/fib_table_lookup", "fib6/fib6_table_lookup", "sock/inet_sock_set_state"
@@ -35,7 +36,9 @@ _INTERRUPTED = 0x08 | 0x10
 # A packet is refused within microseconds of its call, and heard of within seconds; what is older belongs to another packet.
 _RECENT = 5.0
 # In bytes: other programs' calls are kept too, and nobody knows how many there are.
-_MOST = 1 << 20
+_MOST = 4 << 20
+# So many pages before the one with the latest call are looked through for another's.
+_BESIDE = 8
 # How often, and how long in seconds, to wait for the port of a connect() while several programs ask for one place.
 _TRIES, _WAIT = 5, 0.002
 
@@ -52,14 +55,16 @@ class Call:
 class Calls:
     """The latest calls of every program. Without a trace file system it knows of none."""
 
-    def __init__(self) -> None:
-        """Begin to trace; what a killed watch left behind goes."""
+    def __init__(self, aside: Iterable[str] = ()) -> None:
+        """Begin to trace; what a killed watch left behind goes. What leaves by the devices `aside` is not asked for."""
         self._pages: deque[tuple[float, bytes]] = deque()
         self._size = 0
         self._instance: Instance | None = None
         sweep(_NAME)
         with contextlib.suppress(OSError):
-            self._instance = Instance(f"{_NAME}{os.getpid()}", _FILTERS)
+            away = "".join(f' && name != "{each}"' for each in ("lo", *aside))
+            filters = {name: text + away if name != _STATE else text for name, text in _FILTERS.items()}
+            self._instance = Instance(f"{_NAME}{os.getpid()}", filters)
 
     def __enter__(self) -> Self:
         return self
@@ -78,27 +83,33 @@ class Calls:
         found: list[Call] = []
         for _ in range(_TRIES if packet.protocol == TCP else 1):
             self._read()
-            there = list(self._bound_for(packet))
-            own = [each for each in there if each.port == packet.source_port]
             # UDP's calls have the packet's own port, all of them.
-            found = own if own or packet.protocol in (UDP, UDPLITE) else there
-            if own or len({each.thread for each in found}) < 2:
+            found = list(self._bound_for(packet, packet.source_port or 0))
+            if packet.protocol == TCP and not found:
+                found = list(self._bound_for(packet, 0))
+            if len({each.thread for each in found}) < 2 or found[0].port:
                 break
             # A refused connection's port is said a moment later.
             time.sleep(_WAIT)
         return list({each.thread: each for each in found}.values())
 
-    def _bound_for(self, packet: Packet) -> Iterator[Call]:
+    def _bound_for(self, packet: Packet, port: int) -> Iterator[Call]:
+        """Yield the calls for a packet's place from a port, 0 for none, the latest first and those that came with it."""
         if self._instance is None or packet.target is None:
             return
-        wanted, since = packet.target.packed, time.monotonic() - _RECENT
         kinds = [
             (event, event.fields[field], event.fields[_PROTOCOLS[name]])
             for name, field in _TARGETS[packet.target.version].items()
             if (event := self._instance.events.get(name))
         ]
-        for _, page in self._pages:
-            if wanted not in page:
+        # Of all that is in a record the two ports, which stand together, are the rarest.
+        wanted, ports = packet.target.packed, struct.pack("=HH", port, packet.target_port or 0)
+        since, left = time.monotonic() - _RECENT, len(self._pages)
+        for _, page in reversed(self._pages):
+            left -= 1
+            if left < 0:
+                return
+            if ports not in page or wanted not in page:
                 continue
             for at, record in self._instance.records(page):
                 for event, target, protocol in kinds:
@@ -108,9 +119,11 @@ class Calls:
                         and target.of(record) == wanted
                         and protocol.number(record) == packet.protocol
                         and event.fields["dport"].number(record) == (packet.target_port or 0)
+                        and event.fields["sport"].number(record) == port
                         and not event.fields["common_flags"].number(record) & _INTERRUPTED
                     ):
-                        yield _call(event, record, at)
+                        left = min(left, _BESIDE)
+                        yield Call(event.fields["common_pid"].number(record), port, at)
 
     def _read(self) -> None:
         if self._instance is None:
@@ -125,7 +138,3 @@ class Calls:
 
 def _kind(record: bytes) -> int:
     return int.from_bytes(record[:2], sys.byteorder)
-
-
-def _call(event: Event, record: bytes, at: float) -> Call:
-    return Call(event.fields["common_pid"].number(record), event.fields["sport"].number(record), at)

@@ -9,17 +9,19 @@ import contextlib
 import os
 import socket
 import struct
+import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from failshut.host.calls import Calls
 from failshut.host.netlink import NETLINK_SOCK_DIAG, NLM_F_DUMP, NetlinkError, ask, open_netlink
 from failshut.host.nflog import Logged
 from failshut.host.tracing import remembered_name
 from failshut.model.packet import ICMP, ICMPV6, TCP, UDP, UDPLITE, Packet
+from failshut.read.visible import plain
 
 _BY_FAMILY = 20
 _NO_COOKIE = b"\xff" * 8
@@ -31,9 +33,16 @@ _AT_UID = 4 + 48 + 12
 _PORTED = (TCP, UDP, UDPLITE)
 # Sockets whose process was found are remembered: a flood is of few of them.
 _REMEMBERED = 1024
+# What was found is asked for again after so many seconds.
+_AGAIN = 1.0
 _PROC = Path("/proc")
 # What stands for the name of a process that was gone before it could be read.
 _GONE = "?"
+
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+_Flow = tuple[int | None, str, int | None, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +57,23 @@ class Process:
 class Owners:
     """Finds the processes behind packets; one for each watch, for what it remembers."""
 
-    def __init__(self) -> None:
-        """Open the diagnostics. Raises OSError where the kernel has none."""
-        self._channel = open_netlink(NETLINK_SOCK_DIAG)
-        self._calls = Calls()
+    def __init__(self, aside: Iterable[str] = ()) -> None:
+        """Open the diagnostics; a kernel without them names only what was seen to call. Nothing is refused on devices `aside`."""
+        self._channel: socket.socket | None = None
+        with contextlib.suppress(OSError):
+            self._channel = open_netlink(NETLINK_SOCK_DIAG)
+        self._calls = Calls(aside)
         self._known: OrderedDict[int, Process] = OrderedDict()
+        # By protocol, address and port that a packet came from, and by thread: whose it was, and when that was found.
+        self._flows: OrderedDict[_Flow, tuple[Process, float]] = OrderedDict()
+        self._threads: OrderedDict[int, tuple[Process, float]] = OrderedDict()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._channel.close()
+        if self._channel:
+            self._channel.close()
         self._calls.close()
 
     def of(self, logged: Sequence[Logged]) -> list[Process | None]:
@@ -67,12 +82,24 @@ class Owners:
         None for the kernel's own packets, and for a process that is gone or out of sight. Many are asked for at once: looking
         through every process takes as long for one.
         """
-        callers = [self._caller(each) for each in logged]
+        callers = [self._of_flow(each) or self._caller(each) for each in logged]
         open_ = [each.uid is not None and caller is None for each, caller in zip(logged, callers, strict=True)]
         inodes = [list(self._inodes(each.packet)) if is_open else [] for each, is_open in zip(logged, open_, strict=True)]
         wanted = {inode: each.uid or 0 for each, own in zip(logged, inodes, strict=True) for inode in own}
         self._learn({inode: uid for inode, uid in wanted.items() if inode not in self._known})
-        return [caller or self._owner(own) for caller, own in zip(callers, inodes, strict=True)]
+        found = [caller or self._owner(own) for caller, own in zip(callers, inodes, strict=True)]
+        for each, process in zip(logged, found, strict=True):
+            if process and each.packet.source_port is not None and _flow(each) not in self._flows:
+                _keep(self._flows, _flow(each), (process, time.monotonic()))
+        return found
+
+    def _of_flow(self, logged: Logged) -> Process | None:
+        """Return who sent from there a moment ago and is still alive: a flood is of few flows."""
+        process, at = self._flows.get(_flow(logged), (None, 0.0))
+        if process and time.monotonic() - at < _AGAIN and _user(process.pid) is not None:
+            return process
+        self._flows.pop(_flow(logged), None)
+        return None
 
     def _caller(self, logged: Logged) -> Process | None:
         """Return the process whose call it was, when only one process can have made it."""
@@ -80,10 +107,20 @@ class Owners:
             return None
         found: dict[int, Process] = {}
         for call in self._calls.behind(logged.packet):
-            if not _is_elsewhere(call.thread):
-                process = _described(call.thread) or Process(call.thread, plain(remembered_name(call.thread)) or _GONE, "")
+            if process := self._of_thread(call.thread):
                 found[process.pid] = process
         return found.popitem()[1] if len(found) == 1 else None
+
+    def _of_thread(self, thread: int) -> Process | None:
+        """Return a thread's process, as far as it can be known; None for one in another network."""
+        process, at = self._threads.get(thread, (None, 0.0))
+        if process and time.monotonic() - at < _AGAIN:
+            return process
+        if _is_elsewhere(thread):
+            return None
+        process = _described(thread) or Process(thread, plain(remembered_name(thread)) or _GONE, "")
+        _keep(self._threads, thread, (process, time.monotonic()))
+        return process
 
     def _owner(self, inodes: list[int]) -> Process | None:
         for inode in inodes:
@@ -94,11 +131,10 @@ class Owners:
 
     def _learn(self, wanted: dict[int, int]) -> None:
         """Find who has these sockets open; an inode's number is not given again while anybody remembers it."""
-        for inode, pid in _holders(wanted):
+        # Without a question nobody need be looked through.
+        for inode, pid in _holders(wanted) if wanted else ():
             if process := _described(pid):
-                self._known[inode] = process
-        while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+                _keep(self._known, inode, process)
 
     def _inodes(self, packet: Packet) -> Iterator[int]:
         """Yield the inodes of the sockets that may have sent a packet, the likeliest first."""
@@ -121,12 +157,27 @@ class Owners:
             yield from self._ask(family, protocol, struct.pack("!HH", port, 0) + bytes(36) + _NO_COOKIE, NLM_F_DUMP)
 
     def _ask(self, family: int, protocol: int, ends: bytes, flags: int) -> Iterator[int]:
+        if self._channel is None:
+            return
         request = _REQUEST.pack(family, protocol, 0, 0, _EVERY_STATE) + ends
         for answer in list(ask(self._channel, _BY_FAMILY, flags, request)):
             if len(answer) >= _AT_UID + _UID_AND_INODE.size:
                 _, inode = _UID_AND_INODE.unpack_from(answer, _AT_UID)
                 if inode:
                     yield inode
+
+
+def _flow(logged: Logged) -> _Flow:
+    packet = logged.packet
+    return packet.protocol, str(packet.source), packet.source_port, logged.uid
+
+
+def _keep(known: OrderedDict[_Key, _Value], key: _Key, value: _Value) -> None:
+    """Put an entry last; the oldest go."""
+    known.pop(key, None)
+    known[key] = value
+    while len(known) > _REMEMBERED:
+        known.popitem(last=False)
 
 
 def _ends(packet: Packet, family: int) -> bytes:
@@ -205,8 +256,3 @@ def _described(pid: int) -> Process | None:
         return None
     group = next((line[3:] for line in groups.splitlines() if line.startswith("0::")), "")
     return Process(process, plain(name), plain(group))
-
-
-def plain(text: str) -> str:
-    """Return text without what a terminal would obey: a program chooses its own name."""
-    return "".join(each if each.isprintable() else "?" for each in text)

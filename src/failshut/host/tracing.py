@@ -25,8 +25,9 @@ _TYPE_BITS, _DELTA_BITS, _TIME_BITS = 5, 27, 59
 # What a page's length is said in; the bits above tell of lost events.
 _LENGTH_BITS = 0xFFFFF
 _LARGEST = 1 << 16
-# So many pages of a processor are read at once: a flood must not keep us.
-_PAGES = 64
+# In KiB: the kernel's room for what is not read yet, of all processors, and of one at least. What does not fit is lost, the oldest
+# first: a second of a flood.
+_ROOM, _ROOM_OF_ONE = 32 << 10, 1 << 10
 
 
 class _Kind(IntEnum):
@@ -69,11 +70,16 @@ class Instance:
         """Trace these events (`system/event`), each with its filter. Raises OSError without a trace file system."""
         self._home = ROOT / "instances" / name
         self._pipes: list[int] = []
+        self._most = 0
         self.events: dict[str, Event] = {}
         self._home.mkdir()
         try:
             # Seconds as `time.monotonic` counts them.
             (self._home / "trace_clock").write_text("mono", encoding="ascii")
+            room = max(_ROOM // (os.cpu_count() or 1), _ROOM_OF_ONE)
+            (self._home / "buffer_size_kb").write_text(str(room), encoding="ascii")
+            # Not more than that at once: who writes faster than we read must not keep us.
+            self._most = room // 4
             self._page = _fields(ROOT / "events/header_page")
             for event, wanted in filters.items():
                 with contextlib.suppress(FileNotFoundError):
@@ -102,7 +108,7 @@ class Instance:
         """Yield the pages that there are, each as long as what stands on it; `records` reads them."""
         for pipe in self._pipes:
             with contextlib.suppress(OSError):
-                for _ in range(_PAGES):
+                for _ in range(self._most):
                     page = os.read(pipe, _LARGEST)
                     if not page:
                         break

@@ -5,19 +5,24 @@ A bus lets nobody in but its user, not even root. What runs as the user is this 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from failshut.monitor.notices import Notice
+from failshut.read.visible import plain
 
 _RUN_USER = Path("/run/user")
 _PATIENCE = 5.0
+_MOST_SAID, _MOST_SHOWN = 4096, 200
 _APPLICATION, _ICON = "failshut", "network-vpn"
 
 
@@ -32,20 +37,48 @@ class Session:
 
 @dataclass(slots=True)
 class Desktop:
-    """The sessions' notices: which number each slot has in each session, so that a newer notice takes an older one's place."""
+    """The sessions' notices: which number each slot has in each session, so that a newer notice takes an older one's place.
+
+    What runs as the user is in the user's hands: it may hang, which we may not end without CAP_KILL, and say whatever it likes.
+    """
 
     run_user: Path = _RUN_USER
+    patience: float = _PATIENCE
     _numbers: dict[tuple[int, str], int] = field(default_factory=dict)
+    # Those that did not end in time, by user.
+    _hanging: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def show(self, notice: Notice) -> str:
-        """Show it in every session; return what went wrong, the last of it, or nothing."""
+        """Show it in every session that it concerns; return what went wrong, the last of it, or nothing."""
         trouble = ""
         for session in sessions(self.run_user):
-            before = self._numbers.get((session.uid, notice.slot), 0)
-            number, complaint = _show(session, notice, before)
+            if notice.uid not in (None, session.uid):
+                continue
+            number, complaint = self._show(session, notice)
             self._numbers[session.uid, notice.slot] = number
             trouble = complaint or trouble
         return trouble
+
+    def _show(self, session: Session, notice: Notice) -> tuple[int, str]:
+        """Return the notice's number, 0 where it could not be shown, and why not."""
+        hanging = self._hanging.pop(session.uid, None)
+        if hanging and hanging.poll() is None:
+            self._hanging[session.uid] = hanging
+            return 0, f"the session of user {session.uid} has not taken the last one"
+        before = self._numbers.get((session.uid, notice.slot), 0)
+        try:
+            child = _child(session)
+        except (OSError, subprocess.SubprocessError) as error:
+            return 0, str(error)
+        said = _asked(child, json.dumps({"notice": asdict(notice), "before": before}).encode(), self.patience)
+        if child.poll() is None:
+            with contextlib.suppress(OSError):
+                child.kill()
+            if said is None:
+                self._hanging[session.uid] = child
+                return 0, f"the session of user {session.uid} does not answer"
+        words = (said or b"").decode(errors="replace").strip()
+        return (int(words), "") if words.isdecimal() else (0, plain(words.rpartition("\n")[2])[:_MOST_SHOWN])
 
 
 def sessions(run_user: Path = _RUN_USER) -> Iterator[Session]:
@@ -59,26 +92,40 @@ def sessions(run_user: Path = _RUN_USER) -> Iterator[Session]:
             continue
 
 
-def _show(session: Session, notice: Notice, before: int) -> tuple[int, str]:
-    """Return the notice's number, 0 where it could not be shown, and why not."""
+def _child(session: Session) -> subprocess.Popen[bytes]:
     is_other = session.uid != os.geteuid()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "failshut.monitor.desktop", str(session.bus)],
-            input=json.dumps({"notice": asdict(notice), "before": before}),
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            check=False,
-            cwd="/",
-            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)},
-            user=session.uid if is_other else None,
-            group=session.gid if is_other else None,
-            extra_groups=[] if is_other else None,
-        )
-        return int(done.stdout or 0), done.stderr.strip().rpartition("\n")[2]
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        return 0, str(error)
+    return subprocess.Popen(
+        [sys.executable, "-m", "failshut.monitor.desktop", str(session.bus)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        bufsize=0,
+        cwd="/",
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)},
+        user=session.uid if is_other else None,
+        group=session.gid if is_other else None,
+        extra_groups=[] if is_other else None,
+    )
+
+
+def _asked(child: subprocess.Popen[bytes], question: bytes, patience: float) -> bytes | None:
+    """Tell a child something and return what it says until it ends, the beginning of it; None when it has not ended in time."""
+    until, said = time.monotonic() + patience, b""
+    with contextlib.suppress(OSError), contextlib.ExitStack() as streams:
+        for stream in (child.stdin, child.stdout):
+            if stream:
+                streams.callback(stream.close)
+        if child.stdin and child.stdout:
+            child.stdin.write(question)
+            child.stdin.close()
+            while len(said) < _MOST_SAID and select.select([child.stdout], [], [], max(until - time.monotonic(), 0))[0]:
+                if not (more := os.read(child.stdout.fileno(), _MOST_SAID)):
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        child.wait(max(until - time.monotonic(), 0))
+                    return said
+                said += more
+    # Who says more than that is told no more of, and writes to nobody.
+    return said if len(said) >= _MOST_SAID else None
 
 
 def main() -> None:

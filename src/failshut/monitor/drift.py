@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from failshut.host.doorbells import Change, Transaction
+from failshut.read.visible import plain
 
 # The number of the first PID namespace (linux/proc_ns.h): the kernel counts processes there.
 _FIRST_NAMESPACE = "pid:[4026531836]"
@@ -27,7 +28,7 @@ class Drift:
 
 def describe(transaction: Transaction, proc: Path = Path("/proc")) -> dict[str, str]:
     """Return what is known of who made it: `process`, `pid`, and `command` and `uid` when it is still there."""
-    known = {"process": transaction.name or "unknown", "pid": str(transaction.pid)}
+    known = {"process": plain(transaction.name) or "unknown", "pid": str(transaction.pid)}
     home = proc / str(transaction.pid)
     try:
         if str((proc / "self/ns/pid").readlink()) != _FIRST_NAMESPACE:
@@ -38,7 +39,7 @@ def describe(transaction: Transaction, proc: Path = Path("/proc")) -> dict[str, 
         uid = next(line.split()[1] for line in (home / "status").read_text().splitlines() if line.startswith("Uid:"))
     except (OSError, StopIteration):
         return known
-    return {**known, "command": command[:_MOST_SHOWN], "uid": uid}
+    return {**known, "command": plain(command[:_MOST_SHOWN]), "uid": uid}
 
 
 def uneven(changes: Mapping[Change, int], table: str) -> dict[Change, int]:

@@ -10,6 +10,8 @@ from failshut.monitor.state import Event, Kind
 # At most so many of a kind in so many seconds; what is more is counted, and said with the next.
 MOST, WITHIN = 3, 60.0
 _NORMAL, _CRITICAL = 1, 2
+# Smaller numbers are services' (login.defs(5), UID_MIN).
+_FIRST_PERSON = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,8 @@ class Notice:
     title: str
     body: str
     urgency: int = _NORMAL
+    # Whose sessions show it; None: everybody's.
+    uid: int | None = None
 
 
 @dataclass(slots=True)
@@ -55,6 +59,10 @@ def notice_of(event: Event) -> Notice | None:
             return Notice(f"tunnel {name}", "The tunnel is back", event.message)
         case Kind.DRIFT:
             return Notice("lock", "The lock was changed, and put back", event.message, _CRITICAL)
+        case Kind.REFUSED:
+            # Where one user wanted to go is no other's business; a service's is everybody's who sits here.
+            uid = int(event.fields.get("uid", "0"))
+            return Notice(f"refused {uid}", "Something new was refused", event.message, uid=uid if uid >= _FIRST_PERSON else None)
         case Kind.TROUBLE:
             return Notice("monitor", "failshut needs attention", event.message)
         case _:

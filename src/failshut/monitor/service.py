@@ -21,6 +21,7 @@ from failshut.monitor.keeper import Keeper
 from failshut.monitor.notices import Limit, Notice, notice_of, with_held
 from failshut.monitor.outlets import Outlets
 from failshut.monitor.places import Places
+from failshut.monitor.refused import Refused, by_user, described
 from failshut.monitor.state import Carries, Event, Kind, Lock, Reason, State, Tunnel
 from failshut.monitor.tunnels import Clock, Looker
 
@@ -57,10 +58,12 @@ class Monitor:
     _keeping: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "keep"))
     _looking: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "look"))
     _errands: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "errand"))
+    _telling: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "tell"))
     _outlets: Outlets = field(init=False)
     _keeper: Keeper = field(init=False)
     _exporter: Exporter = field(init=False)
     _looker: Looker = field(default_factory=Looker)
+    _refused: Refused = field(default_factory=Refused)
     _clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
@@ -86,7 +89,7 @@ class Monitor:
                 for each in work:
                     each.cancel()
                 self._exporter.close()
-                for pool in (self._keeping, self._looking, self._errands):
+                for pool in (self._keeping, self._looking, self._errands, self._telling):
                     pool.shutdown(wait=False, cancel_futures=True)
 
     def tell(self, kind: Kind, message: str, fields: dict[str, str]) -> None:
@@ -114,7 +117,7 @@ class Monitor:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._in_trouble, "desktop", complaint and f"no notice on the desktop: {complaint}")
 
-        self._errands.submit(show)
+        self._telling.submit(show)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -210,6 +213,10 @@ class Monitor:
         self._health = {name: step(before.get(name, Health(Tunnel(name, since=now))), look, now) for name, look in looks.items()}
         for name, health in self._health.items():
             self._tell_change(before[name].tunnel.carries if name in before else Carries.UNKNOWN, health.tunnel)
+        if names:
+            for uid, new in by_user(await loop.run_in_executor(self._looking, self._refused.fresh)).items():
+                fields = {"uid": str(uid), "destination": new[0].destination, "port": str(new[0].port), "number": str(len(new))}
+                self.tell(Kind.REFUSED, await loop.run_in_executor(self._looking, described, uid, new), fields)
         await self._export(armed.metrics if armed else None)
         self._publish()
         self._refresh()

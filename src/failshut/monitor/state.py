@@ -46,6 +46,7 @@ class Kind(StrEnum):
     DEVICE = "device"
     TUNNEL_DOWN = "tunnel-down"
     TUNNEL_UP = "tunnel-up"
+    REFUSED = "refused"
     REFRESH = "refresh"
     CLOCK = "clock"
     TROUBLE = "trouble"

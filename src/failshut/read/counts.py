@@ -9,7 +9,7 @@ from typing import Any
 
 from failshut.model.units import PROTOCOL_NAMES
 
-_LOCAL_SETS = ("blocked4", "blocked6")
+LOCAL_SETS = ("blocked4", "blocked6")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def counts(json_texts: tuple[str, ...]) -> Counts:
 
 
 def _lines(entry: dict[str, Any]) -> Iterator[Blocked]:
-    if entry["name"] not in _LOCAL_SETS:
+    if entry["name"] not in LOCAL_SETS:
         return
     for element in entry.get("elem", ()):
         body = element.get("elem", {})

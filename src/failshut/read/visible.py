@@ -1,4 +1,4 @@
-"""A text with nothing in it that a terminal would obey: a comment of somebody else's ruleset is shown to whoever audits it."""
+"""A text with nothing in it that a terminal would obey: a comment in somebody's ruleset, the name that a program gave itself."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ _PICTURES |= {code: 0xE000 + (code & 0xFF) for code in (*range(0x80, 0xA0), *_TU
 def visible(text: str) -> str:
     """Return the text with control characters, and those that turn the direction of writing, made visible."""
     return text.translate(_PICTURES)
+
+
+def plain(text: str) -> str:
+    """Return the text on one line, with a question mark for whatever can't be printed: a program chooses its own name."""
+    return "".join(each if each.isprintable() else "?" for each in text)

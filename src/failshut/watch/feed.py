@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import time
@@ -11,6 +12,8 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Self
 
+from failshut.arming.generations import CURRENT
+from failshut.arming.state import ARMED_DIRECTORY, load_record
 from failshut.host import nft
 from failshut.host.answers import Answers
 from failshut.host.nflog import Listener, Logged
@@ -49,16 +52,29 @@ class Feed:
         self._open = contextlib.ExitStack()
         listing = nft.listing()
         self.is_armed = bool(listing.tables)
+        # Why the counters are shown although the lock logs.
+        self.unheard = ""
         self.source = Source.LOGGED if any(f"group {NFLOG_GROUP}" in each for each in listing.texts) else Source.COUNTED
         if self.source is Source.LOGGED:
-            # A program may be gone before its turn comes; without the privilege it is gone more often.
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, 0, _URGENT)
-            self._log = self._open.enter_context(Listener(NFLOG_GROUP))
-            self._owners = self._open.enter_context(Owners())
-            self._answers = self._open.enter_context(Answers())
-        else:
+            self._listen()
+        if self.source is Source.COUNTED:
             self._compare(listing, time.time())
+
+    def _listen(self) -> None:
+        """Listen to the kernel's log. Raises OSError when somebody else does; a kernel that has none has counters."""
+        # A program may be gone before its turn comes; without the privilege it is gone more often.
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, _URGENT)
+        try:
+            self._log = self._open.enter_context(Listener(NFLOG_GROUP))
+        except OSError as error:
+            if error.errno in (errno.EBUSY, errno.EPERM, errno.EACCES):
+                raise
+            self.unheard = f"this kernel's log can't be heard: {error.strerror}"
+            self.source = Source.COUNTED
+            return
+        self._owners = self._open.enter_context(Owners(_tunnels()))
+        self._answers = self._open.enter_context(Answers())
 
     def __enter__(self) -> Self:
         return self
@@ -138,3 +154,12 @@ class Feed:
             if grown:
                 yield each, grown
         self._counted = {key: each.packets for key, each in now.items()}
+
+
+def _tunnels() -> tuple[str, ...]:
+    """Return the armed tunnels: what goes into them is not refused, and most of what a machine sends."""
+    try:
+        record = load_record(ARMED_DIRECTORY / CURRENT)
+    except (OSError, ValueError):
+        record = None
+    return record.tunnels if record else ()

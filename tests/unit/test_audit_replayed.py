@@ -134,19 +134,44 @@ def test_iptables_own_tables_are_left_out_of_nfts_listing():
     assert [(each.command[0], each.text) for each in rules.sources] == [("nft", TABLE), ("iptables-nft-restore", HOLED)]
 
 
-def test_a_table_that_is_listed_and_saved_is_one():
-    """Whoever gives every listing of a machine gives iptables' tables twice; nft's other tables, and foreign chains, are kept."""
-    listing = "table ip filter {\n\tchain OUTPUT {\n\t\txt match set accept\n\t}\n}\n" + TABLE
-    other = listing.replace("chain OUTPUT", "chain mine")
-    read = [together([read_ruleset(HOLED.encode(), "v4"), read_ruleset(each.encode(), "nft")]).ruleset for each in (listing, other)]
-    rules = [of_files([("v4", HOLED.encode()), ("nft", each.encode())]).sources[0].text for each in (listing, other)]
+LISTED = """table ip filter {
+\tchain OUTPUT {
+\t\ttype filter hook output priority filter; policy drop;
+\t\toifname "wg0" counter packets 0 bytes 0 accept
+\t\ttcp dport 443 counter packets 0 bytes 0 accept
+\t\tmeta l4proto tcp xt match tcp counter packets 0 bytes 0 accept
+\t}
+}
+"""
 
-    assert [[(str(table.family), table.name) for table in each.tables] for each in read] == [
-        [("ip", "filter"), ("inet", "mine")],
-        [("ip", "filter"), ("ip", "filter"), ("inet", "mine")],
-    ]
-    assert read[0].tables[0].engine is not Engine.NFT
-    assert rules == [TABLE, other]
+
+@pytest.mark.parametrize(
+    ("listing", "engine"),
+    [
+        (LISTED, Engine.IPTABLES_NFT),
+        # What iptables-save says nothing of: a lookup in a set, a rule.
+        (LISTED.replace('"wg0"', "{ eth0, wg0 } ip daddr 192.0.2.1"), Engine.NFT),
+        (LISTED.replace("tcp dport 443", "tcp dport vmap { 443 : accept } "), Engine.NFT),
+        (LISTED.replace("\t}\n}", "\t\tdrop\n\t}\n}"), Engine.NFT),
+    ],
+)
+def test_a_table_that_is_listed_and_saved_is_one(listing, engine):
+    """Of iptables' own, the save says more; of nft's own, a save leaves out what it does not know without a word."""
+    files = [("v4", HOLED.encode()), ("nft", (listing + TABLE).encode())]
+    ruleset = together([read_ruleset(text, name) for name, text in files]).ruleset
+    loaded = [(each.command[0], each.text) for each in of_files(files).sources]
+
+    assert [table.engine for table in ruleset.tables if table.name == "filter"] == [engine]
+    assert loaded == (
+        [("nft", TABLE), ("iptables-restore", HOLED)] if engine is Engine.IPTABLES_NFT else [("nft", listing + TABLE)]
+    )
+
+
+def test_a_chain_that_only_nft_lists_is_kept():
+    """It is another table's, or of another moment."""
+    files = [("v4", HOLED.encode()), ("nft", LISTED.replace("chain OUTPUT", "chain mine").encode())]
+
+    assert len(together([read_ruleset(text, name) for name, text in files]).ruleset.tables) == 2
 
 
 def test_what_is_heard_in_the_lab_is_ip():

@@ -154,6 +154,13 @@ class TestTranslation:
         assert found["established4"] is not Answer.PROVED
         assert found["established6"] is Answer.PROVED
 
+    def test_nothing_is_translated_where_no_rule_translates(self):
+        """`ct status dnat accept`, as firewalld and OpenWrt have it, is for forwarded ports; with one, it lets packets out."""
+        forwarded = "chain p { type nat hook prerouting priority -100\ntcp dport 80 dnat ip to 10.8.0.1\n}\n"
+
+        assert answers(shut("ct status dnat accept"))["new-flow4"] is Answer.PROVED
+        assert answers(shut("ct status dnat accept", forwarded))["new-flow4"] is Answer.LEAK
+
     def test_a_translation_to_ipv4_leaves_ipv6_alone(self):
         """`dnat ip to` in a table of both families is for one of them."""
         nat = "chain n { type nat hook output priority -100\nudp dport 53 dnat ip to 10.8.0.1\nudp dport 53 redirect to :99\n}\n"
@@ -299,6 +306,12 @@ class TestKinds:
         found = answers(shut("fib daddr type { local, broadcast, multicast } accept"))
 
         assert (found["new-flow4"], found["new-flow6"], found["lan4"]) == (Answer.PROVED, Answer.PROVED, Answer.LEAK)
+
+    def test_no_address_of_the_internet_is_of_a_link(self):
+        """A broadcast or an anycast address is one of a link's own."""
+        found = answers(shut("fib daddr type { broadcast, anycast } accept"))
+
+        assert (found["new-flow4"], found["new-flow6"], found["lan6"]) == (Answer.PROVED, Answer.PROVED, Answer.LEAK)
 
     def test_what_leaves_has_no_kind_of_frame_yet(self):
         """`meta pkttype multicast` is of what comes in: a group's packet that goes out is none."""

@@ -106,6 +106,7 @@ def evaluate(route: Route, packet: Packet, oracle: Oracle = lambda _: True) -> F
         now["nfproto"] = 0
     run = _Run(packet, oracle, now)
     run.now["oifname first"] = packet.get("oifname", "")
+    run.now["ct status"] = int(packet.get("ct status", 0)) & ~route.never
     rerouted = False
     for hook, stops in route.hooks:
         _enter(run, route.way, hook, rerouted)

@@ -51,6 +51,8 @@ def encode(route: Route, names: tuple[str, ...]) -> Encoding:
     space = Space(route.family, names)
     chains = Chains(space)
     travel = _Travel(route, chains, Env())
+    if route.never:
+        _write(travel, "ct status", travel.read("ct status", 32) & (0xFFFFFFFF ^ route.never))
     for hook, stops in route.hooks:
         _enter(travel, hook)
         _hook(travel, hook, stops)

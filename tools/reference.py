@@ -65,12 +65,16 @@ def commands_page() -> str:
 
 
 def commands() -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Yield every command with the words that call it: a verb, then the verb's own commands."""
+    """Yield every command with the words that call it: a verb, then the verb's own commands, and those in them."""
     for verb in VERBS:
-        command = root.get_command(click.Context(root), verb)
-        yield (verb,), command
-        if isinstance(command, click.Group):
-            yield from (((verb, name), each) for name, each in command.commands.items())
+        yield from _within((verb,), root.get_command(click.Context(root), verb))
+
+
+def _within(path: tuple[str, ...], command: click.Command) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    context = click.Context(command)
+    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+        yield from _within((*path, name), command.get_command(context, name))
 
 
 def _context(path: tuple[str, ...]) -> click.Context:

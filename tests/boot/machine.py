@@ -18,7 +18,6 @@ from failshut.drill.network.netns import SetUpError
 from failshut.drill.network.wait import until
 from failshut.host.run import Result, run
 
-DISK = "/run/machine/root"
 # Nothing of the tester's own session comes along: it may be one over SSH.
 _LOGIN = ("env", "-i", "HOME=/root", "LC_ALL=C.UTF-8", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 # What has no namespace is not the machine's: the clock, the kernel's modules, the power switch.
@@ -27,12 +26,12 @@ BOOT_DEADLINE, STOP_DEADLINE = 90, 60
 # What nspawn exits with when the machine asked for a reboot and nspawn is not the one to decide (systemd's EXIT_FORCE_RESTART).
 REBOOTED = 133
 
-_DISK = f"""
+_DISK = """
 set -e
-mkdir /run/machine
-mount -t tmpfs none /run/machine
-mkdir /run/machine/upper /run/machine/work {DISK}
-mount -t overlay overlay -o "lowerdir=$1,upperdir=/run/machine/upper,workdir=/run/machine/work" {DISK}
+mkdir "/run/$2"
+mount -t tmpfs none "/run/$2"
+mkdir "/run/$2/upper" "/run/$2/work" "/run/$2/root"
+mount -t overlay overlay -o "lowerdir=$1,upperdir=/run/$2/upper,workdir=/run/$2/work" "/run/$2/root"
 """
 
 # As early as a unit can: no dependencies, no order, the first to get its turn. Nothing stops it at the end, and systemd's last
@@ -91,16 +90,25 @@ route add default via {ROUTER6}
 class Machine:
     """A machine that is off. Its disk lives as long as the block, so that a reboot finds what was written before it."""
 
+    name = "machine"
+    static = _STATIC
+
     def __init__(self, room: Room, router: Router, tree: Path, address: Address) -> None:
         self.room, self.router, self.address = room, router, address
+        self.disk = f"/run/{self.name}/root"
         self._tree = tree
         self._boots = 0
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader = 0
 
     def __enter__(self) -> Self:
-        self.room.do("sh", "-c", _DISK, "sh", str(self._tree))
-        self.write("/etc/hostname", "machine\n")
+        self.room.do("sh", "-c", _DISK, "sh", str(self._tree), self.name)
+        self.write("/etc/hostname", f"{self.name}\n")
+        self.furnish()
+        return self
+
+    def furnish(self) -> None:
+        """Put on the disk what the machine shall have when it boots."""
         path, text = _NETWORK[self.address]
         self.write(f"/etc/{path}", text)
         self.write("/etc/wireguard/wg0.conf", self.router.config)
@@ -113,7 +121,6 @@ class Machine:
             self.systemctl_offline("mask", "systemd-networkd-wait-online")
         else:
             self.router.serve_addresses()
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._nspawn:
@@ -122,13 +129,13 @@ class Machine:
     def boot(self) -> str:
         """Switch on and wait until systemd has done what it would; return its word for that, "running" at best."""
         self._boots += 1
-        machine = self.room.namespace(f"machine-{self._boots}")
+        machine = self.room.namespace(f"{self.name}-{self._boots}")
         self.router.plug(machine)
         machine.batch("link set lo up")
         if self.address is Address.STATIC:
-            machine.batch(_STATIC)
+            machine.batch(self.static)
         self._nspawn = self.room.start(
-            *("systemd-nspawn", "--quiet", "--boot", f"--directory={DISK}", "--machine=machine", "--settings=no"),
+            *("systemd-nspawn", "--quiet", "--boot", f"--directory={self.disk}", f"--machine={self.name}", "--settings=no"),
             *(f"--network-namespace-path=/run/netns/{machine.name}", "--register=no", "--keep-unit", "--link-journal=no"),
             *("--capability=CAP_NET_ADMIN", "--bind=/dev/net/tun", "--resolv-conf=off", "--timezone=off"),
             # For a container in the machine.
@@ -136,7 +143,7 @@ class Machine:
             f"--bind-ro={REPOSITORY}/src:{SOURCE}",
             # The machine's cgroups are what systemd expects, whatever those around it are; /proc/sys/net may be written.
             env={"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"},
-            log=self.room.path / "run/console",
+            log=self.room.path / f"run/{self.name}-console",
         )
         if not until(self._is_up, within=BOOT_DEADLINE, step=0.05):
             raise SetUpError(f"the machine did not boot:\n{self.console()}")
@@ -185,11 +192,11 @@ class Machine:
 
     def read(self, path: str) -> str:
         """Return a file's text from the disk; empty when it is not there."""
-        return self.room.run("chroot", DISK, "cat", path).out
+        return self.room.run("chroot", self.disk, "cat", path).out
 
     def systemctl_offline(self, *argv: str) -> None:
         """Enable, disable or mask units on the disk."""
-        self.room.do("systemctl", "--quiet", f"--root={DISK}", *argv)
+        self.room.do("systemctl", "--quiet", f"--root={self.disk}", *argv)
 
     def noise(self) -> dict[str, tuple[int, int]]:
         """Return, by kind, how often the noise tried to send since the boot and how often the kernel took it."""
@@ -204,15 +211,15 @@ class Machine:
 
     def journal(self) -> str:
         """Return the journal of every boot so far, whether the machine is on or off."""
-        return self.room.run("journalctl", f"--directory={DISK}/var/log/journal", "--no-pager", "--output=short-monotonic").out
+        return self.room.run("journalctl", f"--directory={self.disk}/var/log/journal", "--no-pager", "--output=short-monotonic").out
 
     def console(self) -> str:
         """Return what the machine and nspawn printed, the end of it."""
-        return (self.room.path / "run/console").read_text(errors="replace")[-4000:]
+        return (self.room.path / f"run/{self.name}-console").read_text(errors="replace")[-4000:]
 
     def _on_disk(self, *argv: str, stdin: str | None = None) -> None:
         """Run a program of the disk's on the disk, whose links then lead nowhere else."""
-        self.room.do("chroot", DISK, *argv, stdin=stdin)
+        self.room.do("chroot", self.disk, *argv, stdin=stdin)
 
     def _is_up(self) -> bool:
         """Whether systemd answers in the machine; finds its first process on the way."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import deb
 import pytest
 
-from boot.machine import DISK, Machine
+from boot.machine import Machine
 from boot.roots import REPOSITORY
 from failshut.host.run import Result
 
@@ -58,7 +58,7 @@ def newer(built: Path, directory: Path) -> Path:
 
 def bring(machine: Machine, built: Path) -> str:
     """Put a file on the machine's disk; return its path there."""
-    machine.room.do("cp", str(built), f"{DISK}/opt/{built.name}")
+    machine.room.do("cp", str(built), f"{machine.disk}/opt/{built.name}")
     return f"/opt/{built.name}"
 
 
@@ -96,7 +96,7 @@ def _must(*argv: str) -> None:
 def wheel_house(directory: Path, machine: Machine) -> Path:
     """Return a directory with our wheel, what it needs on the machine's Python, and pip itself as pip.whl."""
     asked = "import sys; print('%d.%d' % sys.version_info[:2])"
-    python = machine.room.do("chroot", DISK, "python3", "-c", asked).strip()
+    python = machine.room.do("chroot", machine.disk, "python3", "-c", asked).strip()
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
     _must(*pip, "wheel", "--no-deps", f"--wheel-dir={directory}", str(REPOSITORY))
     (ours,) = directory.glob("failshut-*.whl")

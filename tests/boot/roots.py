@@ -91,7 +91,9 @@ CROWDED = Root("crowded", "bookworm", "3.11", ("network-manager", "ufw", "firewa
 # netavark is podman's network, aardvark-dns its names; Debian only recommends them.
 CONTAINERS = Root("containers", "bookworm", "3.11", ("docker.io", "podman", "netavark", "aardvark-dns", "crun"))
 # What the guide's two machines have: an SSH server, and what wg-quick needs for its DNS line.
-GUIDE = Root("guide", "bookworm", "3.11", ("openssh-server", "openssh-client", "openresolv", "curl", "iputils-ping"))
+GUIDE = Root(
+    "guide", "bookworm", "3.11", (*_GUIDES, "openssh-server", "openssh-client", "openresolv", "curl", "sudo", "dnsmasq-base")
+)
 
 
 def obtain(root: Root, say: Callable[[str], None]) -> Path:

@@ -30,8 +30,8 @@ from failshut.config import policy_file, resolve
 from failshut.config.declaration import Sources
 from failshut.drill.judge import Case
 from failshut.drill.network.netns import Namespace, SetUpError, must
-from failshut.drill.network.tunnel import Keys
 from failshut.drill.network.wait import until
+from failshut.drill.network.wireguard import Keys
 from failshut.host.run import Result
 from failshut.model.policy import Policy
 

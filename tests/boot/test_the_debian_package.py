@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from boot.living import UNARMED, judged, status, use
-from boot.machine import DISK, Address
+from boot.machine import Address
 from boot.packages import bring, dpkg, newer, package, snapshot, wheel_house
 from boot.roots import REPOSITORY
 from boot.router import POLICY
@@ -75,7 +75,7 @@ def test_a_package_leaks_nothing_while_armed_and_leaves_nothing_behind(machine, 
 def test_what_pipx_installed_arms_and_leaves_nothing_behind(machine, tmp_path):
     """As `pipx install --global failshut` lays it out, from a directory of wheels: the machine has no way to PyPI."""
     phase = machine.router.wire.phase
-    machine.room.do("cp", "-r", str(wheel_house(tmp_path, machine)), f"{DISK}/opt/wheels")
+    machine.room.do("cp", "-r", str(wheel_house(tmp_path, machine)), f"{machine.disk}/opt/wheels")
     machine.remove("/usr/local/bin/failshut")
     with phase(UNARMED):
         machine.boot()

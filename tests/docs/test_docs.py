@@ -65,8 +65,11 @@ def wrong_in(text: str) -> list[str]:
             known = EVERY_OPTION if verb is None or not verb.islower() or not verb.isalpha() else set()
         else:
             rest = words[words.index(verb) + 1 :]
-            own = next(((verb, each) for each in rest if (verb, each) in COMMANDS), (verb,))
-            known = options_of((verb,)) | options_of(own)
+            known = set()
+            path = (verb,)
+            for each in (*rest, ""):
+                known |= options_of(path)
+                path = (*path, each) if (*path, each) in COMMANDS else path
         wrong += [f"failshut {' '.join(words)}: {each}" for each in _OPTION.findall(" ".join(words)) if each not in known]
         if not known:
             wrong.append(f"failshut {' '.join(words)}")

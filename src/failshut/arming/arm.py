@@ -14,7 +14,7 @@ from pathlib import Path
 from failshut import __version__
 from failshut.arming import pending
 from failshut.arming.boot import install, missing_directories, seals, tidy
-from failshut.arming.compare import canonical_text, guarded_devices
+from failshut.arming.compare import guarded_devices
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed, pointed, publish, stage
 from failshut.arming.kernel import kernel_listing, load, text_beside
@@ -75,6 +75,7 @@ def arm(
     report: Report,
     confirm_within: int = 0,
     undecided_is_fine: bool = False,
+    inputs: tuple[tuple[str, str], ...] = (),
     directory: Path = ARMED_DIRECTORY,
 ) -> Record:
     """Carry out `plan`, made from the kernel's state `before`. Returns the record of what is armed now. Raises `ArmingError`.
@@ -101,7 +102,11 @@ def arm(
         _set_sysctls(plan.sysctls, undo)
         write(plan.configs, undo)
         report("loading the lock in one transaction, and reading it back")
-        record = replace(_record(policy, plan, load(plan, before, undo), directory), audit="proved" if proved else "undecided")
+        record = replace(
+            _record(policy, plan, load(plan, before, undo), directory),
+            audit="proved" if proved else "undecided",
+            inputs=inputs if proved else (),
+        )
         _let_programs_out(policy, report)
         if plan.routes is not None:
             report("putting the routing on")
@@ -205,7 +210,7 @@ def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) ->
         marks |= {each.interface: each for each in earlier.marks}
         sysctls |= {each.path: each for each in earlier.sysctls}
     return Record(
-        canonical=canonical_text(plan.wanted),
+        canonical=plan.canonical,
         listing=loaded.texts,
         policy=str(Path(policy.path).absolute()),
         armed_at=int(time.time()),
@@ -221,6 +226,7 @@ def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) ->
         sysctls=tuple(sysctls.values()),
         boot=tuple(seals(plan.boot).items()),
         routing=lines_of(plan.routes) if plan.routes else (),
+        notes=plan.notes,
         pins=tuple(replace(each, since=each.since or int(time.time())) for each in policy.pins),
         digest=digest_of(_as_written(policy, plan)),
         directories=tuple(dict.fromkeys((*(earlier.directories if earlier else ()), *missing))),

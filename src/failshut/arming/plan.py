@@ -54,11 +54,13 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Ruleset, directory: Path
     with_systemd = systemd.is_running()
     routing = lower_routing(policy, facts)
     rules = kernel_rules()
+    canonical = canonical_text(wanted)
     return Plan(
         wanted=wanted,
+        canonical=canonical,
         text=text,
         facts=facts,
-        difference=difference(canonical_text(kernel), canonical_text(wanted)),
+        difference=difference(canonical_text(kernel), canonical),
         staged=tuple(_staged(wanted, guard(policy, facts), routing, policy, directory)),
         configs=tuple(_configs(policy, facts)),
         marks=tuple(_marks(policy, facts)),

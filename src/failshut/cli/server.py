@@ -47,16 +47,16 @@ def command(context: click.Context, /, **options: Any) -> None:
 def _typed(reader: Callable[[str], Any]) -> Any:
     """Return a click callback that reads an option's text, or several texts, into a value; a mistake is wrong usage."""
 
-    def read(_: click.Context, option: click.Parameter, text: str | tuple[str, ...] | None) -> Any:
+    def read(context: click.Context, option: click.Parameter, text: str | tuple[str, ...] | None) -> Any:
         if text is None or text == ():
             return None
         whole = text if isinstance(text, str) else ",".join(text)
         try:
             if any(not each.isprintable() for each in whole):
-                raise click.UsageError(f"{option.opts[0]}: a control character can't stand here.")
+                raise click.UsageError(f"{option.get_error_hint(context)}: a control character can't stand here.")
             return () if whole == "none" else reader(whole)
         except Mistake as mistake:
-            raise click.UsageError(f"{option.opts[0]}: {mistake.message}; {mistake.help}") from mistake
+            raise click.UsageError(f"{option.get_error_hint(context)}: {mistake.message}; {mistake.help}") from mistake
 
     return read
 
@@ -116,7 +116,7 @@ def _conclude(plan: Plan, session: Session, *, dry_run: bool) -> None:
                 "endpoint": str(plan.server.settings.endpoint),
                 "addresses": [str(each) for each in plan.server.addresses],
                 "port": int(plan.server.port),
-                "ssh": [int(each) for each in plan.server.settings.ssh],
+                "ssh": [int(each) for each in plan.server.settings.ssh or ()],
                 "files": [each.path for each in plan.files if each.is_change],
                 "sysctls": {each.path.replace("/", "."): each.after for each in plan.sysctls},
                 "notes": list(plan.notes),
@@ -129,7 +129,7 @@ def _conclude(plan: Plan, session: Session, *, dry_run: bool) -> None:
         click.echo(session.style(f"note: {note}", fg="yellow"), err=True)
     if not dry_run:
         word = session.style("ok", fg="green", bold=True)
-        ports = ", ".join(str(int(each)) for each in plan.server.settings.ssh)
+        ports = ", ".join(str(int(each)) for each in plan.server.settings.ssh or ())
         kept = f"; SSH stays open at {ports}" if ports else ""
         click.echo(f"{word}: this machine is the server {plan.server.settings.endpoint}{kept}. Next: failshut server add-peer NAME")
 

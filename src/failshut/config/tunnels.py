@@ -104,7 +104,8 @@ def _build(name: InterfaceName, table: TunnelTable, declaration: Declaration, so
             *_other_name(built, declaration),
             *_lookups(built, built.config, sources),
             *_own_firewall(built.config),
-            *_not_full(built.config),
+            # One that carries another tunnel alone leads to that one's server alone.
+            *(() if any(each.through == name for each in declaration.document.tunnel.values()) else _not_full(built.config)),
         ]
     return built
 

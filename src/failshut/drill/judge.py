@@ -177,7 +177,8 @@ def _transport(packet: Packet, device: str, case: Case) -> str | None:
     if not _is_own(packet, device, case) or packet.is_fragment:
         return None
     for tunnel in case.policy.tunnels:
-        for endpoint in tunnel.endpoints:
+        # What goes through another tunnel tells its server who we are when it is seen here.
+        for endpoint in tunnel.endpoints if tunnel.through is None else ():
             there = (endpoint.address, int(endpoint.port), endpoint.protocol.number)
             if (packet.target, packet.target_port, packet.protocol) != there:
                 continue

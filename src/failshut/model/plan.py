@@ -48,7 +48,8 @@ class SysctlChange:
 class Plan:
     """From the kernel's state to the wanted one.
 
-    `text` is the transaction, byte for byte what is loaded, made for the machine of `facts`; `difference` a unified diff of the
+    `canonical` is the wanted rules' one text, whatever tool lists them; `text` the transaction, byte for byte what is loaded, made
+    for the machine of `facts`; `difference` a unified diff of the
     rules, empty when the kernel holds them already. `routing` is one of the routing rules, and `routes` what they shall be; None
     where `ip` can't set them. `staged` are the sealed files that a boot loads, `boot` the loader and the units that load them.
     `under_ip` says whether this kernel takes the layer under IP, `with_systemd` whether systemd is there to load the lock at boot;
@@ -56,6 +57,7 @@ class Plan:
     """
 
     wanted: Ruleset
+    canonical: str
     text: str
     facts: HostFacts
     difference: tuple[str, ...]

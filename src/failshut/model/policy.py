@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address
 
+from failshut.model.pin import Pin
 from failshut.model.units import (
     Address,
     Endpoint,
@@ -83,18 +84,6 @@ class Tunnel:
     through: InterfaceName | None = None
     # Those of the endpoints that were written by name, wherever that was: `failshut refresh` asks for their addresses again.
     names: tuple[NamedEndpoint, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """What the host name of an endpoint stands for until a handshake has proven something else.
-
-    `since` is when that became so, in seconds since 1970; 0 for what was looked up just now.
-    """
-
-    host: str
-    addresses: tuple[Address, ...]
-    since: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def carry_out(plan: Plan, report: Report, undo: contextlib.ExitStack) -> None:
     _load(plan, report, undo)
     if with_systemd:
         _units(report, undo)
-    _bring_up(plan.server, report, undo, with_systemd=with_systemd)
+    _bring_up(report, undo, with_systemd=with_systemd)
     _read_back(plan.server)
 
 
@@ -94,9 +94,9 @@ def _units(report: Report, undo: contextlib.ExitStack) -> None:
         _must(systemd.start(UNIT), f"{UNIT} does not start")
 
 
-def _bring_up(server: Server, report: Report, undo: contextlib.ExitStack, *, with_systemd: bool) -> None:
+def _bring_up(report: Report, undo: contextlib.ExitStack, *, with_systemd: bool) -> None:
     if INTERFACE in running_tunnels():
-        _settle(server)
+        _settle()
         return
     report(f"bringing {INTERFACE} up")
     if with_systemd:
@@ -108,10 +108,13 @@ def _bring_up(server: Server, report: Report, undo: contextlib.ExitStack, *, wit
         _must(run(["wg-quick", "up", INTERFACE]), f"{INTERFACE} does not come up")
 
 
-def _settle(server: Server) -> None:
-    """Have a running tunnel listen at the config's port, without touching any peer."""
-    if running_tunnels()[INTERFACE].listen_port != server.port:
-        _must(run(["wg", "set", INTERFACE, "listen-port", str(int(server.port))]), "the port can't be changed")
+def _settle() -> None:
+    """Have a running tunnel be as its config says; a peer that is in both notices nothing."""
+    stripped = run(["wg-quick", "strip", INTERFACE])
+    _must(stripped, f"{CONFIG} is not taken by wg-quick")
+    _must(
+        run(["wg", "syncconf", INTERFACE, "/dev/stdin"], stdin=stripped.out, secret=True), f"{INTERFACE} does not take its config"
+    )
 
 
 def _read_back(server: Server) -> None:

@@ -32,8 +32,8 @@ def services(text: str) -> tuple[Service, ...]:
 
 
 def ports(text: str) -> tuple[Port, ...]:
-    """Return ports such as `22, 2222`."""
-    return tuple(answers.port(each) for each in answers.words(text))
+    """Return ports such as `22, 2222`, or none of them for `none`."""
+    return () if text == "none" else tuple(answers.port(each) for each in answers.words(text))
 
 
 def yes(text: str) -> bool:
@@ -155,7 +155,7 @@ def words(settings: Settings) -> dict[str, str]:
     said = {
         "endpoint": str(settings.endpoint),
         "dns": ", ".join(map(str, settings.dns)),
-        "ssh": ", ".join(str(int(each)) for each in settings.ssh),
+        "ssh": "" if settings.ssh is None else ", ".join(str(int(each)) for each in settings.ssh) or "none",
         "open": ", ".join(map(str, settings.opened)),
         "reach": ", ".join(map(str, settings.reach)),
         "serve": ", ".join(map(str, settings.serve)),

@@ -20,6 +20,8 @@ from failshut.model.units import Address, Port, Prefix, Protocol
 from failshut.server.firewall import NAME, PRIVATE
 from failshut.server.places import INTERFACE
 
+# Whether IPv6 is switched off: then no device takes an address of it.
+NO_IPV6 = "net/ipv6/conf/all/disable_ipv6"
 _SSH_SERVERS = ("sshd", "dropbear", "sshd-session")
 _SSH_SOCKETS = ("ssh.socket", "sshd.socket")
 _PROCESS = re.compile(r'"((?:[^"\\]|\\.)*)",pid=')
@@ -77,14 +79,14 @@ def gather() -> Facts:
         best = min(routes, key=lambda each: each.get("metric", 0), default=None)
         uplinks[family] = str(best["dev"]) if best else None
         advertised += [str(each["dev"]) for each in routes if each.get("protocol") == "ra"]
-    forwarding = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
+    asked = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", NO_IPV6)
     return Facts(
         uplinks=uplinks,
         addresses=tuple(_addresses(uplinks)),
         networks=tuple(_networks()),
         ssh=_ssh_ports(),
         listeners=tuple(_listeners()),
-        sysctls={each: read_sysctl(each) for each in (*forwarding, *(f"net/ipv6/conf/{each}/accept_ra" for each in advertised))},
+        sysctls={each: read_sysctl(each) for each in (*asked, *(f"net/ipv6/conf/{each}/accept_ra" for each in advertised))},
         advertised=tuple(dict.fromkeys(advertised)),
         missing=tuple(each for each in ("nft", "wg", "wg-quick", "ip") if not _is_there(each)),
         with_systemd=systemd.is_running(),

@@ -33,12 +33,13 @@ class Settings:
 
     Peers reach the Internet (`internet`), of private networks those in `reach`, of this machine the services in `serve`, and each
     other only with `talk`. From outside `opened` are reached, and SSH on the ports `ssh`; nothing else but the tunnel's own port.
+    `ssh` is empty when there is no SSH server, and None where nobody has said or looked yet: a config that a template made.
     `others`: what is forwarded between other interfaces (containers) is left to whoever forwards it, not dropped.
     """
 
     endpoint: Endpoint | NamedEndpoint
     dns: tuple[Address, ...] = ()
-    ssh: tuple[Port, ...] = ()
+    ssh: tuple[Port, ...] | None = None
     opened: tuple[Service, ...] = ()
     reach: tuple[Prefix, ...] = ()
     serve: tuple[Service, ...] = ()

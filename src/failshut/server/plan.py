@@ -19,7 +19,7 @@ from failshut.model.policy import Service
 from failshut.model.units import Address, Endpoint, InterfaceAddress, NamedEndpoint, Port, Prefix, Protocol
 from failshut.server import config
 from failshut.server.errors import ServerError
-from failshut.server.facts import Facts
+from failshut.server.facts import NO_IPV6, Facts
 from failshut.server.firewall import firewall
 from failshut.server.model import Server, Settings
 from failshut.server.places import CONFIG, INTERFACE, RECORD, RULES, SYSCTLS, UNIT, UNIT_PATH
@@ -87,7 +87,7 @@ def make_plan(asked: Asked, facts: Facts, private: str, public: str, chance: byt
     _check(facts)
     before = existing()
     server = _changed(before, asked, facts) if before else _fresh(asked, facts, private, chance)
-    if not server.settings.ssh and asked.ssh is None:
+    if server.settings.ssh is None:
         remedy = "--ssh-port NUMBER keeps one open, --no-ssh says that there is none: without it, the firewall shuts you out"
         raise ServerError("no SSH server was found to listen on this machine", remedy)
     text = read_text(CONFIG)
@@ -114,9 +114,10 @@ def _check(facts: Facts) -> None:
 
 
 def _fresh(asked: Asked, facts: Facts, private: str, chance: bytes) -> Server:
-    if any(each.service == _udp(asked.port or PORT) for each in facts.listeners):
-        raise ServerError(f"UDP port {int(asked.port or PORT)} is taken by another program", "--port names another")
     endpoint = asked.endpoint or _own_endpoint(facts, asked.port or PORT)
+    port = asked.port or endpoint.port
+    if any(each.service == _udp(port) for each in facts.listeners):
+        raise ServerError(f"UDP port {int(port)} is taken by another program", "--port names another")
     network = asked.network or next((each for each in _NETWORKS if not _known(each, facts)), None)
     if network is None or (asked.network and (there := _known(asked.network, facts))):
         where = f"{asked.network} is" if asked.network else "every network that would be taken is"
@@ -127,11 +128,11 @@ def _fresh(asked: Asked, facts: Facts, private: str, chance: bytes) -> Server:
     settings = Settings(
         endpoint=endpoint,
         dns=config.READERS["dns"][1](_DNS),
-        ssh=facts.ssh,
+        ssh=facts.ssh or None,
         # Containers, perhaps: whoever forwards already goes on.
         others=(facts.sysctls or {}).get(_IPV4) == "1",
     )
-    return Server(INTERFACE, tuple(addresses), asked.port or endpoint.port, private, _said(settings, asked))
+    return Server(INTERFACE, tuple(addresses), port, private, _said(settings, asked))
 
 
 def _own_endpoint(facts: Facts, port: Port) -> Endpoint:
@@ -149,8 +150,11 @@ def _changed(before: Server, asked: Asked, facts: Facts) -> Server:
             remedy = "`failshut server remove`, then init again: every peer needs a new config"
             raise ServerError(f"the peers' network is {networks.get(wanted.version)}, and they have it in their configs", remedy)
     settings = before.settings
-    # A config that a template made knows nothing of this machine.
-    settings = replace(settings, ssh=settings.ssh or facts.ssh)
+    if settings.ssh is None:
+        settings = replace(settings, ssh=facts.ssh or None)
+    elif settings.ssh:
+        # An SSH server that has moved is not shut out; where it was stays open until it is said otherwise.
+        settings = replace(settings, ssh=tuple(sorted({*settings.ssh, *facts.ssh})))
     return replace(before, port=asked.port or before.port, settings=_said(settings, asked))
 
 
@@ -165,7 +169,8 @@ def _known(network: Prefix, facts: Facts) -> Prefix | None:
 
 
 def _speaks_ipv6(facts: Facts) -> bool:
-    return (facts.sysctls or {}).get(_IPV6) is not None
+    now = facts.sysctls or {}
+    return now.get(_IPV6) is not None and now.get(NO_IPV6) != "1"
 
 
 def _udp(port: Port) -> Service:
@@ -209,7 +214,7 @@ def _file(path: Path, text: str, mode: int) -> FileChange:
 
 
 def _notes(server: Server, facts: Facts) -> Iterator[str]:
-    kept = {Service(Protocol.TCP, each, each) for each in server.settings.ssh} | {_udp(server.port)} | _CLIENTS
+    kept = {Service(Protocol.TCP, each, each) for each in server.settings.ssh or ()} | {_udp(server.port)} | _CLIENTS
     lost = [
         each
         for each in facts.listeners

@@ -75,6 +75,8 @@ class Plan:
     resolver6: IPv6Address
     internet4: IPv4Network
     internet6: IPv6Network
+    # The tunnel that carries this one's transport, in a double hop.
+    outer: Tunnel | None = None
 
     @property
     def cable(self) -> Cable:
@@ -149,7 +151,7 @@ def _cables(policy: Policy, facts: HostFacts) -> tuple[Cable, ...]:
 
 def make_plan(policy: Policy, facts: HostFacts, *, most_cables: int = 3) -> Plan:
     """Return the lab for a policy on a machine with these devices. Raises PlanError where none can be built."""
-    tunnel = next((each for each in policy.tunnels if any(e.protocol is Protocol.UDP for e in each.endpoints)), None)
+    tunnel = next((each for each in policy.open_tunnels if any(e.protocol is Protocol.UDP for e in each.endpoints)), None)
     if tunnel is None:
         raise PlanError("no tunnel of the policy has a UDP endpoint: the drill's server speaks WireGuard only")
     if not facts.underlay:
@@ -174,7 +176,15 @@ def make_plan(policy: Policy, facts: HostFacts, *, most_cables: int = 3) -> Plan
         resolver6=IPv6Address(home[1][53]),
         internet4=_as4(_free(INTERNET4, taken)),
         internet6=_as6(_free(INTERNET6, taken)),
+        outer=_outer(policy, tunnel),
     )
+
+
+def _outer(policy: Policy, inner: Tunnel) -> Tunnel | None:
+    outer = next((each for each in policy.tunnels if each.interface == inner.through), None)
+    if outer and (outer.through or not any(each.protocol is Protocol.UDP for each in outer.endpoints)):
+        raise PlanError(f"the drill has no server for {outer.interface}: it builds two hops at most, both of WireGuard")
+    return outer
 
 
 def _is_placeable(prefix: Prefix) -> bool:

@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from failshut.drill.network.netns import Namespace, must
+from failshut.drill.network.netns import Namespace
+from failshut.drill.network.outer import OuterTunnel, start_outer
 from failshut.drill.network.plan import Plan
 from failshut.drill.network.topology import Hosts
-from failshut.host.run import run
+from failshut.drill.network.wireguard import CONFIGS, Keys, create_device, fresh_keys
 from failshut.model.units import Endpoint
 
 SERVER_DEVICE = "drillwg"
-CONFIGS = Path("/run/failshut-drill")
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """A WireGuard key pair, base64, of this lab only."""
-
-    private: str
-    public: str
-
-
-def fresh_keys() -> Keys:
-    """Return a new key pair by wg(8)."""
-    private = must(run(("wg", "genkey"))).strip()
-    return Keys(private, must(run(("wg", "pubkey"), stdin=private)).strip())
 
 
 @dataclass(slots=True)
@@ -40,6 +27,7 @@ class LabTunnel:
     client_keys: Keys
     server_keys: Keys
     endpoint: Endpoint
+    outer: OuterTunnel | None = None
 
     @property
     def device(self) -> str:
@@ -52,8 +40,9 @@ class LabTunnel:
         return CONFIGS / f"{self.device}.conf"
 
     def up(self) -> None:
-        """Bring the tunnel up as the user does."""
-        self.hosts.client.do("wg-quick", "up", str(self.config))
+        """Bring the tunnel up as the user does, and before it the one that carries it, which stays."""
+        with self.outer.beneath() if self.outer else nullcontext():
+            self.hosts.client.do("wg-quick", "up", str(self.config))
 
     def down(self) -> None:
         """Take the tunnel down as the user does."""
@@ -84,13 +73,9 @@ def start_tunnel(plan: Plan, hosts: Hosts) -> LabTunnel:
     tunnel = LabTunnel(plan, hosts, fresh_keys(), fresh_keys(), plan.endpoints[0])
     tunnel.write()
     _start_server(tunnel, hosts.server)
+    if plan.outer:
+        tunnel.outer = start_outer(plan.outer, plan.endpoints, hosts.client, hosts.server)
     return tunnel
-
-
-def create_device(host: Namespace, name: str) -> None:
-    """Make a WireGuard device: the kernel's if it has one, else wireguard-go."""
-    if not host.run("ip", "link", "add", name, "type", "wireguard").ok:
-        host.do("wireguard-go", name)
 
 
 def _start_server(tunnel: LabTunnel, server: Namespace) -> None:

@@ -25,8 +25,8 @@ from failshut.drill.attacker import craft
 from failshut.drill.network import topology
 from failshut.drill.network.capture import ETH_P_ALL
 from failshut.drill.network.netns import Namespace, SetUpError, must
-from failshut.drill.network.tunnel import create_device, fresh_keys
 from failshut.drill.network.wait import pace, until
+from failshut.drill.network.wireguard import create_device, fresh_keys
 from failshut.host.run import run
 from failshut.model.units import Address
 

@@ -7,8 +7,8 @@ import signal
 
 from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.network.netns import SetUpError
-from failshut.drill.network.tunnel import CONFIGS
 from failshut.drill.network.wait import until
+from failshut.drill.network.wireguard import CONFIGS
 from failshut.drill.scenario import Kind, Need, Scenario
 from failshut.drill.scenarios.guide import keep_carrying
 from failshut.drill.scenarios.routing import new_flows

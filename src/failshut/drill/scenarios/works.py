@@ -15,8 +15,9 @@ from failshut.drill.judge import LACP_GROUP, STP_GROUP
 from failshut.drill.lab import Lab, NotHereError, echoes
 from failshut.drill.network import traffic
 from failshut.drill.network.topology import default_routes
-from failshut.drill.network.tunnel import SERVER_DEVICE, fresh_keys
+from failshut.drill.network.tunnel import SERVER_DEVICE
 from failshut.drill.network.wait import pace, until
+from failshut.drill.network.wireguard import fresh_keys
 from failshut.drill.network.world import echo
 from failshut.drill.scenario import Kind, Need, Scenario
 from failshut.drill.scenarios.flows import flush_conntrack

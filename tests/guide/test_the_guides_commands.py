@@ -1,0 +1,113 @@
+"""The guide's commands, in their order, on machines that really boot; and what the pages promise, in packets."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from boot import roots
+from boot.machine import Machine
+from failshut.drill.network.wait import until
+from guide.machines import HOME4, SITE4, VPS4, Guide, seen
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+
+PAGES = Path(__file__).parents[2] / "docs/guide"
+# The second page is of the laptop of the first.
+ORDER = ("kill-switch.md", "from-your-rules.md")
+_FENCE = re.compile(r"^```(?P<language>\w+)(?: (?P<words>[^\n]*))?\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
+_POLICY = "/etc/failshut/failshut.toml"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: `sh laptop`, `sh laptop exits 12`, `toml laptop` (goes at the end of the policy), `sh skip WHY`."""
+
+    page: str
+    language: str
+    words: tuple[str, ...]
+    text: str
+
+    @property
+    def where(self) -> str:
+        """The machine it is for, or `skip`."""
+        return self.words[0] if self.words else ""
+
+    @property
+    def code(self) -> int:
+        """What it exits with."""
+        return int(self.words[2]) if self.words[1:2] == ("exits",) else 0
+
+
+def blocks() -> Iterator[Block]:
+    """Yield every block of the guide, in order."""
+    for page in ORDER:
+        for found in _FENCE.finditer((PAGES / page).read_text()):
+            yield Block(page, found["language"], tuple((found["words"] or "").split()), found["text"])
+
+
+def test_every_block_of_every_page_is_run_or_says_why_not():
+    """A block for no machine would be run by nobody."""
+    assert {each.name for each in PAGES.glob("*.md")} == set(ORDER)
+    assert {each.where for each in blocks()} <= {"laptop", "vps", "skip"}
+    assert {each.language for each in blocks()} == {"sh", "toml"}
+    assert all(len(each.words) > 1 for each in blocks() if each.where == "skip")
+
+
+def test_the_guide(tree_of):
+    """From a bare VPS to a locked laptop, through a reboot of both, and back."""
+    with Guide(tree_of(roots.GUIDE)) as guide:
+        let_in(guide)
+        assert guide.fetch() == HOME4, "the control: before, the site sees the laptop itself"
+        watching = guide.internet.watch()
+        guide.fetch()
+        assert [each for each in seen(watching) if each.target == SITE4], "the control: nothing was seen to leave"
+        armed = False
+        for block in blocks():
+            if block.where == "skip":
+                warnings.warn(f"NOT RUN: {block.page}: {' '.join(block.words[1:])}: {block.text.strip()}", stacklevel=1)
+                continue
+            run(guide, block)
+            if "failshut arm" in block.text and not armed:
+                armed = True
+                holds(guide)
+
+
+def let_in(guide: Guide) -> None:
+    """Let the laptop's root log in to the VPS by key, as the guide takes for granted."""
+    made = guide.laptop.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519")
+    assert made.ok, made.complaint
+    guide.laptop.write("/root/.ssh/config", "StrictHostKeyChecking accept-new\n")
+    guide.vps.write("/root/.ssh/authorized_keys", guide.laptop.read("/root/.ssh/id_ed25519.pub"))
+
+
+def run(guide: Guide, block: Block) -> None:
+    """Run a block on its machine, in root's home."""
+    machine: Machine = getattr(guide, block.where)
+    if block.language == "toml":
+        machine.write(_POLICY, f"{machine.read(_POLICY)}\n{block.text}")
+    elif block.text.strip() == "sudo systemctl reboot":
+        assert machine.reboot() == "running", machine.journal()
+    else:
+        done = machine.run("bash", "-euo", "pipefail", "-c", f"cd\n{block.text}", timeout=300)
+        assert done.code == block.code, f"{block.page}:\n{block.text}\n{done.out}\n{done.err}\n{machine.journal()[-3000:]}"
+
+
+def holds(guide: Guide) -> None:
+    """The site sees the server; without the tunnel nothing leaves; the server answers by SSH, and after a reboot as before."""
+    assert until(lambda: guide.fetch() == VPS4, within=60, step=0.2)
+    assert guide.laptop.run("systemctl", "stop", "wg-quick@wg0").ok
+    watching = guide.internet.watch()
+    assert guide.laptop.run("curl", "--silent", "--max-time", "3", f"http://{SITE4}/").code != 0
+    assert guide.laptop.run("curl", "--silent", "--max-time", "3", "http://www.example.net/").code != 0
+    assert [each for each in seen(watching) if each.protocol in ("tcp", "udp")] == []
+    assert guide.laptop.run("systemctl", "start", "wg-quick@wg0").ok
+    assert guide.vps.reboot() == "running", guide.vps.journal()
+    assert until(lambda: guide.fetch() == VPS4, within=90, step=0.5), guide.vps.journal()[-3000:]
+    banner = "import socket; s = socket.create_connection(('203.0.113.10', 22), 10); print(s.recv(4).decode())"
+    assert guide.internet.namespace.do("python3", "-c", banner).strip() == "SSH-"

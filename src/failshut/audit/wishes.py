@@ -15,6 +15,7 @@ _NOBODY = {
     4: tuple(ip_network(each) for each in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")),
     6: tuple(ip_network(each) for each in ("::/127", "ff00::/8", "fe80::/10")),
 }
+SYN, ACK = 0x02, 0x10
 # IEEE 802's EtherType for local experiments.
 _EXPERIMENTAL = 0x88B5
 
@@ -63,6 +64,9 @@ def wishes(world: World, family: int) -> tuple[Predicate, ...]:
             Is(Match(Payload("th", "sport"), Range(1024, 65535))),
             Is(Match(Payload("th", "dport"), 0, Op.NE)),
             FieldIn("hop limit", 8, (64,)),
+            # None that is out of the ordinary: conntrack calls many of them invalid.
+            FieldIn("tcp flags", 8, (0,)),
+            FieldIn("tcp flags", 8, (SYN, ACK)),
             *([same_protocol()] if family == 6 else []),
         )
         if family

@@ -14,7 +14,7 @@ from pathlib import Path
 from failshut import __version__
 from failshut.arming import pending
 from failshut.arming.backends import Listing
-from failshut.arming.boot import install, missing_directories, seals, tidy
+from failshut.arming.boot import Boots, install, missing_directories, seals, tidy
 from failshut.arming.compare import guarded_devices
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed, pointed, publish, stage
@@ -121,7 +121,8 @@ def arm(
             route(staged)
         generation = _keep(staged, copies, record, undo)
         if not confirm_within:
-            install(directory, generation.name, report, undo, with_systemd=plan.with_systemd, backend=plan.backend)
+            boots = Boots(plan.with_systemd, plan.initramfs, plan.backend)
+            install(directory, generation.name, report, undo, boots)
         else:
             pending.take_over(generation, undo)
         undo.pop_all()
@@ -138,7 +139,8 @@ def confirm(report: Report, directory: Path = ARMED_DIRECTORY) -> Record:
     if record is None or not is_sealed(generation):
         raise ArmingError(f"{generation} is damaged", help="wait until it is undone, then arm again")
     with contextlib.ExitStack() as undo:
-        install(directory, generation.name, report, undo, with_systemd=record.with_systemd, backend=BackendName(record.backend))
+        boots = Boots(record.with_systemd, record.in_initramfs, BackendName(record.backend))
+        install(directory, generation.name, report, undo, boots)
         _must_hold(record)
         undo.pop_all()
     pending.forget()
@@ -228,6 +230,7 @@ def _record(policy: Policy, plan: Plan, loaded: Listing, directory: Path) -> Rec
         guarded=guarded_devices(plan.wanted),
         under_ip=plan.under_ip,
         with_systemd=plan.with_systemd,
+        in_initramfs=plan.initramfs,
         configs=tuple(configs.values()),
         marks=tuple(marks.values()),
         sysctls=tuple(sysctls.values()),

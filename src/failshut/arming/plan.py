@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from failshut import __version__
+from failshut.arming import initramfs
 from failshut.arming.backends import Listing, backend, must_be_the_same
-from failshut.arming.boot import boot_changes
+from failshut.arming.boot import Boots, boot_changes
 from failshut.arming.compare import canonical_text, difference
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, METRICS_FILE, OUTSIDE_FILE, PROGRAMS_FILE, ROUTING_FILE
@@ -44,6 +45,12 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Listing, directory: Path
     with_systemd = systemd.is_running()
     routing = lower_routing(policy, facts)
     rules = kernel_rules()
+    boots = Boots(with_systemd, policy.initramfs, policy.backend)
+    early = boots.early
+    if early:
+        initramfs.must_be_possible()
+    staged = tuple(_staged(tool.staged(policy, facts, wanted), routing, policy, directory))
+    boot = boot_changes(boots)
     canonical = canonical_text(wanted)
     return Plan(
         wanted=wanted,
@@ -51,10 +58,10 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Listing, directory: Path
         text=compiled.text,
         facts=facts,
         difference=difference(canonical_text(kernel.ruleset()), canonical),
-        staged=tuple(_staged(tool.staged(policy, facts, wanted), routing, policy, directory)),
+        staged=staged,
         configs=tuple(_configs(policy, facts)),
         marks=tuple(_marks(policy, facts)),
-        boot=boot_changes(with_systemd=with_systemd, backend=policy.backend),
+        boot=boot,
         sysctls=tuple(_sysctls()),
         routing=routing_difference(rules, lines_of(routing)) if rules is not None else (),
         routes=routing if rules is not None else None,
@@ -62,7 +69,9 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Listing, directory: Path
         under_ip=compiled.under_ip,
         backend=policy.backend,
         shared=tool.shared(policy, wanted),
-        notes=(*compiled.notes, *_notes(policy, facts), *_unrouted(rules), *_left_out(facts, directory)),
+        initramfs=early,
+        rebuilds_initramfs=initramfs.is_outdated(early, (*staged, *boot)),
+        notes=(*compiled.notes, *_notes(policy, facts), *_unrouted(rules), *_left_out(facts, directory), *initramfs.notes(policy)),
     )
 
 

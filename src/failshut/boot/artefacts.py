@@ -8,6 +8,8 @@ from importlib.resources import files
 from failshut.boot.places import (
     BOOT_UNIT,
     GENERATOR,
+    INITRAMFS_DIRECTORY,
+    INITRAMFS_HOOK,
     LOADER,
     PERSISTENT_UNIT,
     REFRESH_UNIT,
@@ -97,7 +99,7 @@ def iptables_files(*, persistent: bool) -> tuple[BootFile, ...]:
         BootFile(f"{UNIT_DIRECTORY}/{BOOT_UNIT}", _with_iptables(_source(BOOT_UNIT))),
         BootFile(GENERATOR, _source("generator-iptables"), _EXECUTABLE),
         *(_drop_in(each, manager) for each in NETWORK_MANAGERS),
-        _drop_in("wg-quick@.service", manager + after),
+        *(_drop_in(each, manager + after) for each in TUNNEL_UNITS),
         *((_drop_in(PERSISTENT_UNIT, _source("netfilter-persistent.conf")),) if persistent else ()),
         BootFile("/etc/systemd/networkd.conf.d/failshut.conf", _source("networkd.conf")),
         BootFile("/etc/sysctl.d/60-failshut.conf", _source("sysctl.conf")),
@@ -114,6 +116,16 @@ def _with_iptables(unit: str) -> str:
     """Return the boot unit with the question to iptables in the place of that to nft."""
     asked = f"ExecStartPost=/bin/sh {LOADER} holds\n"
     return "".join(asked if line.startswith("ExecStartPost=") else line for line in unit.splitlines(keepends=True))
+
+
+def initramfs_files() -> tuple[BootFile, ...]:
+    """Return what has initramfs-tools put the lock into the initramfs, and load it there."""
+    return (
+        BootFile(f"{INITRAMFS_DIRECTORY}/conf.d/failshut", _source("initramfs.conf")),
+        BootFile(f"{INITRAMFS_DIRECTORY}/scripts/init-top/failshut", _source("initramfs-top"), _EXECUTABLE),
+        BootFile(f"{INITRAMFS_DIRECTORY}/scripts/init-bottom/failshut", _source("initramfs-bottom"), _EXECUTABLE),
+        BootFile(INITRAMFS_HOOK, _source("initramfs-hook"), _EXECUTABLE),
+    )
 
 
 def _drop_in(unit: str, text: str) -> BootFile:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from failshut.arming.backends.nftables import base_and_egress
-from failshut.boot.artefacts import BootFile, iptables_files, loader, systemd_files
+from failshut.boot.artefacts import BootFile, initramfs_files, iptables_files, loader, systemd_files
 from failshut.cli.inline import render_inline
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import Failure, Session, begin, session_options
@@ -53,7 +53,8 @@ def command(context: click.Context, /, *, artefact: str, tunnel: str | None, **o
     netfilter-persistent loads from /etc/iptables; files of that name in DIRECTORY keep every rule that is not ours.
 
     `systemd`: the loader, the units, the generator, the drop-ins that make the network wait for the lock, the udev rule and the
-    sysctls, each under its path. With -o it writes them below DIRECTORY as they would stand below /.
+    sysctls, each under its path; and what initramfs-tools needs, where the policy wants the lock there too. With -o it writes them
+    below DIRECTORY as they would stand below /.
 
     `wg-quick TUNNEL`: the lock as PostUp and PreDown lines for the tunnel's own config, by nft or iptables (--with). --install
     writes them into it and --remove takes them out; every other line stays as it is. Such a lock comes with the tunnel and goes
@@ -68,7 +69,7 @@ def command(context: click.Context, /, *, artefact: str, tunnel: str | None, **o
     artefacts: dict[str, Callable[[], None]] = {
         "nft": lambda: _render_nft(policy, _facts(policy, devices), output, session),
         "iptables": lambda: _render_iptables(policy, _facts(policy, devices), output, session),
-        "systemd": lambda: _render_boot(_boot_files(policy), output, session),
+        "systemd": lambda: _render_boot((*_boot_files(policy), *_early(policy)), output, session),
         "wg-quick": lambda: render_inline(policy, _facts(policy, devices), tunnel, options, session),
     }
     artefacts[artefact]()
@@ -142,6 +143,10 @@ def _render_boot(files: tuple[BootFile, ...], output: Path | None, session: Sess
         session.print_json({"artefact": "systemd", "files": listed})
     elif output is None:
         click.echo("\n".join(f"# {each.path}\n{each.text}" for each in files), nl=False)
+
+
+def _early(policy: Policy) -> tuple[BootFile, ...]:
+    return initramfs_files() if policy.initramfs else ()
 
 
 def _facts(policy: Policy, devices: tuple[str, ...]) -> HostFacts:

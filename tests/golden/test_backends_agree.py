@@ -24,7 +24,7 @@ from failshut.lower import lower
 from failshut.lower.iptables import lower_iptables
 from failshut.model.finding import Code
 from failshut.model.iptables import Standing
-from failshut.model.ruleset import ChainType, Ct, Family, Jump, Match, Op, Payload, Rule, Ruleset, Verdict
+from failshut.model.ruleset import ChainType, Family, Jump, Match, Payload, Rule, Ruleset, Verdict
 from failshut.read.iptables import read_save
 from failshut.read.iptables.own import own, standing
 from failshut.read.nft_text import read_text
@@ -100,8 +100,8 @@ def without_translation(ruleset: Ruleset) -> Ruleset:
 # connection that is translated: it judges the source before.
 PLAIN = both(
     either(Is(Match(Payload("ip", "hdrlength"), 5), When.START), Not(FieldIn("nfproto", 8, (2,)))),
-    Not(Is(Match(Ct("status"), 0x10, Op.IN))),
-    Not(Is(Match(Ct("status"), 0x20, Op.IN))),
+    # Of its status no rule asks for more than whether it is translated.
+    FieldIn("ct status", 32, (0,)),
 )
 
 

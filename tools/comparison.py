@@ -24,6 +24,7 @@ ATTACKS = {
     "dns-lan": "names asked of the LAN's resolver",
     "rerouting-mark": "another tool's mark re-routes the packets",
     "packet-sockets": "raw frames (AF_PACKET)",
+    "container": "a container, the tunnel down",
     "macvlan": "a container on macvlan",
     "bridged-guest": "a virtual machine bridged onto the cable",
     "tunnel-probed": "the tunnel's address probed from the LAN (CVE-2019-14899)",

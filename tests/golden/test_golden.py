@@ -12,6 +12,7 @@ import pytest
 
 from failshut.arming.compare import canonical_text
 from failshut.emit.nft import emit
+from failshut.host.nft import Listing
 from failshut.lower import lower
 from failshut.model.ruleset import Ruleset
 from failshut.read.nft import read
@@ -50,6 +51,8 @@ def test_the_expected_text_loads_and_reads_back_as_compiled(case, sandbox):
         listings = (sandbox.run("nft", flag, "list", "table", *name).stdout for flag in ("-j", "-s"))
         tables += read(*listings).tables
     assert canonical_text(Ruleset(tuple(tables))) == canonical_text(wanted)
+    texts = tuple(sandbox.run("nft", "-s", "-t", "list", "table", str(each.family), each.name).stdout for each in wanted.tables)
+    assert canonical_text(Listing(texts=texts).ruleset()) == canonical_text(wanted)
 
 
 # Loads every prefix of a file over the whole one, and sends a packet that only an open machine lets out.

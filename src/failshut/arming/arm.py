@@ -14,7 +14,7 @@ from pathlib import Path
 from failshut import __version__
 from failshut.arming import pending
 from failshut.arming.boot import install, missing_directories, seals, tidy
-from failshut.arming.compare import canonical_text, guarded_devices
+from failshut.arming.compare import guarded_devices
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed, pointed, publish, stage
 from failshut.arming.kernel import kernel_listing, load, text_beside
@@ -77,6 +77,7 @@ def arm(
     report: Report,
     confirm_within: int = 0,
     undecided_is_fine: bool = False,
+    inputs: tuple[tuple[str, str], ...] = (),
     directory: Path = ARMED_DIRECTORY,
 ) -> Record:
     """Carry out `plan`, made from the kernel's state `before`. Returns the record of what is armed now. Raises `ArmingError`.
@@ -107,7 +108,11 @@ def arm(
         write(plan.configs, undo)
         read_again(edited)
         report("loading the lock in one transaction, and reading it back")
-        record = replace(_record(policy, plan, load(plan, before, undo), directory), audit="proved" if proved else "undecided")
+        record = replace(
+            _record(policy, plan, load(plan, before, undo), directory),
+            audit="proved" if proved else "undecided",
+            inputs=inputs if proved else (),
+        )
         _let_programs_out(policy, report)
         if plan.routes is not None:
             report("putting the routing on")
@@ -115,7 +120,7 @@ def arm(
             route(staged)
         generation = _keep(staged, copies, record, undo)
         if not confirm_within:
-            install(directory, generation.name, report, undo, with_systemd=plan.with_systemd)
+            install(directory, generation.name, report, undo, with_systemd=plan.with_systemd, in_initramfs=plan.initramfs)
         else:
             pending.take_over(generation, undo)
         undo.pop_all()
@@ -132,7 +137,7 @@ def confirm(report: Report, directory: Path = ARMED_DIRECTORY) -> Record:
     if record is None or not is_sealed(generation):
         raise ArmingError(f"{generation} is damaged", help="wait until it is undone, then arm again")
     with contextlib.ExitStack() as undo:
-        install(directory, generation.name, report, undo, with_systemd=record.with_systemd)
+        install(directory, generation.name, report, undo, with_systemd=record.with_systemd, in_initramfs=record.in_initramfs)
         _must_hold(record)
         undo.pop_all()
     pending.forget()
@@ -211,7 +216,7 @@ def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) ->
         marks |= {each.interface: each for each in earlier.marks}
         sysctls |= {each.path: each for each in earlier.sysctls}
     return Record(
-        canonical=canonical_text(plan.wanted),
+        canonical=plan.canonical,
         listing=loaded.texts,
         policy=str(Path(policy.path).absolute()),
         armed_at=int(time.time()),
@@ -222,11 +227,13 @@ def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) ->
         guarded=guarded_devices(plan.wanted),
         under_ip=plan.under_ip,
         with_systemd=plan.with_systemd,
+        in_initramfs=plan.initramfs,
         configs=tuple(configs.values()),
         marks=tuple(marks.values()),
         sysctls=tuple(sysctls.values()),
         boot=tuple(seals(plan.boot).items()),
         routing=lines_of(plan.routes) if plan.routes else (),
+        notes=plan.notes,
         pins=tuple(replace(each, since=each.since or int(time.time())) for each in policy.pins),
         digest=digest_of(_as_written(policy, plan)),
         directories=tuple(dict.fromkeys((*(earlier.directories if earlier else ()), *missing))),

@@ -36,7 +36,7 @@ def load(plan: Plan, before: nft.Listing, undo: contextlib.ExitStack) -> nft.Lis
     if not result.ok:
         raise from_nft(nft.NftError(result), "the lock could not be loaded")
     listing = kernel_listing()
-    changed = difference(canonical_text(listing.ruleset()), canonical_text(plan.wanted))
+    changed = difference(canonical_text(listing.ruleset()), plan.canonical)
     if changed:
         shown = "\n".join(changed[:20])
         raise ArmingError(f"the kernel does not hold what was loaded:\n{shown}", help="please report this with `nft --version`")

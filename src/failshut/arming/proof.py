@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from failshut.arming.errors import ArmingError, LeakError, UndecidedError
 from failshut.arming.generations import EGRESS_FILE, LOCK_FILE
 from failshut.audit.prover import why_not
+from failshut.lower.egress import LATER
 from failshut.model.plan import Plan
 from failshut.model.policy import Policy
 from failshut.model.ruleset import Ruleset
@@ -33,9 +35,22 @@ def must_be_proved(policy: Policy, plan: Plan, report: Report, *, undecided_is_f
     booted = _read({name: texts[name] for name in (LOCK_FILE, EGRESS_FILE) if name in texts})
     decided = _judge(loaded, policy, plan, report, undecided_is_fine=undecided_is_fine)
     # One proof does for both where they say the same.
-    if booted.canonical() != loaded.canonical():
+    if not _say_the_same(loaded, booted):
         decided &= _judge(booted, policy, plan, report, undecided_is_fine=undecided_is_fine)
     return decided
+
+
+def _say_the_same(loaded: Ruleset, booted: Ruleset) -> bool:
+    """Whether the boot's rules are the transaction's, with those of one device once more for a device that nobody knows yet."""
+    known = []
+    for table in booted.tables:
+        later = [each for each in table.chains if each.base and each.base.device == LATER]
+        chains = tuple(each for each in table.chains if each not in later)
+        hung = [(each.rules, replace(each.base, device="")) for each in chains if each.base]
+        if any((each.rules, replace(each.base, device="")) not in hung for each in later if each.base):
+            return False
+        known.append(replace(table, chains=chains))
+    return Ruleset(tuple(known)).canonical() == loaded.canonical()
 
 
 def _read(texts: dict[str, str]) -> Ruleset:

@@ -11,7 +11,7 @@ from typing import Any
 
 from failshut.boot.places import ARMED_DIRECTORY, PENDING_LINK, RECORD_FILE
 from failshut.host.pins import parse_pins, pins_json
-from failshut.model.policy import Pin
+from failshut.model.pin import Pin
 
 __all__ = ("ARMED_DIRECTORY", "PENDING_LINK", "RECORD_FILE")
 
@@ -50,7 +50,8 @@ class Record:
 
     `canonical` is the rules' one text, whatever tool lists them; `listing` what nft said right after they were read back and found
     equal: as long as it says the same, nothing has changed. `guarded` are the devices with the layer under IP, `under_ip` whether
-    this kernel takes that layer at all, `with_systemd` whether systemd shall load the lock at boot.
+    this kernel takes that layer at all, `with_systemd` whether systemd shall load the lock at boot, `in_initramfs` whether the
+    initramfs shall load it before.
     """
 
     canonical: str
@@ -64,6 +65,7 @@ class Record:
     guarded: tuple[str, ...]
     under_ip: bool
     with_systemd: bool = False
+    in_initramfs: bool = False
     configs: tuple[EditedConfig, ...] = ()
     marks: tuple[MarkedTunnel, ...] = ()
     sysctls: tuple[ChangedSysctl, ...] = ()
@@ -79,6 +81,10 @@ class Record:
     pins: tuple[Pin, ...] = ()
     # Of the policy without its pins: whether it still says what was armed.
     digest: str = ""
+    # What the lock was made of, by checksum: files by their path, and what the machine said. Empty when no file says it all.
+    inputs: tuple[tuple[str, str], ...] = ()
+    # What the user had to know.
+    notes: tuple[str, ...] = ()
     # What the audit said of the rules before they were loaded: `proved`, or `undecided`.
     audit: str = ""
 
@@ -111,8 +117,9 @@ def parse_record(text: str) -> Record:
         raw["marks"] = tuple(MarkedTunnel(**each) for each in raw["marks"])
         raw["sysctls"] = tuple(ChangedSysctl(**each) for each in raw["sysctls"])
         raw["boot"] = tuple((path, digest) for path, digest in raw["boot"])
+        raw["inputs"] = tuple((name, digest) for name, digest in raw.get("inputs", ()))
         raw["pins"] = tuple(parse_pins(raw.get("pins", ())).values())
-        for name in ("listing", "tunnels", "bridges", "guarded", "directories", "routing"):
+        for name in ("listing", "tunnels", "bridges", "guarded", "directories", "routing", "notes"):
             raw[name] = tuple(raw.get(name, ()))
         return Record(**raw)
     except (KeyError, TypeError, AttributeError) as error:

@@ -52,7 +52,8 @@ def number(value: Scalar, kind: str) -> int:
 def interval(value: Scalar, kind: str) -> tuple[int, int]:
     """Return a constant as the lowest and the highest number that it stands for. Raises NotUnderstoodError."""
     if isinstance(value, IPv4Network | IPv6Network):
-        return int(value.network_address), int(value.broadcast_address)
+        low = int(value.network_address)
+        return low, low | ((1 << (value.max_prefixlen - value.prefixlen)) - 1)
     if isinstance(value, Range):
         return number(value.low, kind), number(value.high, kind)
     single = number(value, kind)

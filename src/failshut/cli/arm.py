@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from failshut.arming.errors import ArmingError
 from failshut.arming.kernel import kernel_listing
 from failshut.arming.plan import make_plan
 from failshut.arming.state import Record
+from failshut.arming.unchanged import inputs_of, still_armed
 from failshut.cli.failures import leave
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import Session, begin, session_options
@@ -18,7 +20,6 @@ from failshut.host import systemd
 from failshut.host.probe import probe
 from failshut.host.surroundings import is_over_ssh
 from failshut.model.plan import Plan
-from failshut.model.policy import Policy
 
 # In seconds; for whoever may have locked themselves out.
 OVER_SSH = 60
@@ -41,14 +42,18 @@ def command(context: click.Context, /, confirm_within: int | None, i_know: bool,
     What would be loaded is read back and proved first, as by `failshut audit`: a lock that lets out a packet which the policy does
     not allow is refused with exit code 12, and nothing is changed.
 
-    Arming again while armed replaces the rules in one transaction; no packet slips through in between. If anything fails, the
-    kernel and every file are put back as they were. With systemd, every boot loads the lock before the first interface is up, and
-    the network managers and wg-quick require it: no lock, no network.
+    Arming again while armed replaces the rules in one transaction; no packet slips through in between. Where nothing has changed
+    since, nothing is loaded. If anything fails, the kernel and every file are put back as they were. With systemd, every boot loads
+    the lock before the first interface is up, and the network managers and wg-quick require it: no lock, no network.
 
     With --confirm-within the lock is on at once, but a timer of systemd's undoes it, whatever becomes of this session, unless you
     say `failshut confirm` in time. Open a new session before you do: that is the proof that you can still get in.
     """
-    session = begin(context, options)
+    session, began = begin(context, options), time.time()
+    if not confirm_within and (armed := _still_armed(session)):
+        _say("nothing has changed: the kernel holds it word for word, and the next boot loads it", session)
+        _conclude(armed, 0, session)
+        return
     policy = load_policy_or_leave(session, "arm")
     try:
         with one_at_a_time():
@@ -62,10 +67,20 @@ def command(context: click.Context, /, confirm_within: int | None, i_know: bool,
                 report=lambda line: _say(line, session),
                 confirm_within=seconds,
                 undecided_is_fine=i_know,
+                inputs=inputs_of(policy, plan, began),
             )
     except ArmingError as error:
         leave(error)
-    _conclude(policy, plan, record, seconds, session)
+    _conclude(record, seconds, session)
+
+
+def _still_armed(session: Session) -> Record | None:
+    try:
+        with one_at_a_time():
+            return still_armed(session.policy)
+    except ArmingError:
+        # Said below, after what the policy's own mistakes are.
+        return None
 
 
 def _seconds(asked: int | None, plan: Plan) -> int:
@@ -83,7 +98,7 @@ def _say(line: str, session: Session) -> None:
         click.echo(f"  {line}", err=True)
 
 
-def _conclude(policy: Policy, plan: Plan, record: Record, seconds: int, session: Session) -> None:
+def _conclude(record: Record, seconds: int, session: Session) -> None:
     if session.json:
         session.print_json(
             {
@@ -93,15 +108,15 @@ def _conclude(policy: Policy, plan: Plan, record: Record, seconds: int, session:
                 "tunnels": record.tunnels,
                 "under_ip": record.guarded,
                 "at_boot": record.with_systemd and not seconds,
-                "notes": list(plan.notes),
+                "notes": list(record.notes),
             }
         )
         return
-    for note in plan.notes:
+    for note in record.notes:
         click.echo(session.style(f"note: {note}", fg="yellow"), err=True)
-    tunnels = ", ".join(str(each.interface) for each in policy.tunnels)
+    tunnels = ", ".join(record.tunnels)
     word = session.style("Armed.", fg="green", bold=True)
-    click.echo(f"{word} Nothing leaves but through {tunnels}, and what {policy.path} allows.")
+    click.echo(f"{word} Nothing leaves but through {tunnels}, and what {session.policy} allows.")
     if seconds:
         click.echo(
             session.style(f"Undone in {seconds} s", fg="yellow", bold=True)

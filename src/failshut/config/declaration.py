@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from failshut.config.locate import Path, Spot
 from failshut.config.source import SourceText
 from failshut.model.finding import Code, Finding, Severity
-from failshut.model.policy import Pin, Policy
+from failshut.model.pin import Pin
+from failshut.model.policy import Policy
 from failshut.model.units import Address, NamedEndpoint
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -21,7 +22,7 @@ _WANTED = {
 }
 
 
-def explain(error: Any, source: SourceText, spots: dict[Path, Spot]) -> Finding:
+def explain(error: Any, source: SourceText, spots: Mapping[Path, Spot]) -> Finding:
     """Return the finding of one pydantic error."""
     path: Path = tuple(each for each in error["loc"] if each != KEY)
     match error["type"]:
@@ -63,7 +64,7 @@ def _subject(path: Path) -> str:
     return shown(names[-1]) if names else "the file"
 
 
-def _at(path: Path, spots: dict[Path, Spot], *, key: bool = False) -> tuple[int, int, int]:
+def _at(path: Path, spots: Mapping[Path, Spot], *, key: bool = False) -> tuple[int, int, int]:
     while path and path not in spots:
         path = path[:-1]
     if path not in spots:
@@ -79,7 +80,7 @@ def _pattern(path: Path) -> tuple[str, ...]:
     return tuple(steps)
 
 
-def _unknown_key(path: Path, source: SourceText, spots: dict[Path, Spot]) -> Finding:
+def _unknown_key(path: Path, source: SourceText, spots: Mapping[Path, Spot]) -> Finding:
     table, key = path[:-1], str(path[-1])
     known = keys_of(TABLES[_pattern(table)])
     message = f"unknown key {shown(key)} in {table_name(table)}"

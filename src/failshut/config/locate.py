@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 import tomllib
 from bisect import bisect_right
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 # A key path: table and key names, and indexes into arrays.
 Path = tuple[str | int, ...]
@@ -52,6 +54,26 @@ def locate(text: str) -> dict[Path, Spot]:
         # AttributeError: a pattern did not match. Places are a courtesy: the findings stay without them.
         return scanner.spots
     return scanner.spots
+
+
+class Spots(Mapping[Path, Spot]):
+    """The spot of every key path, looked for when the first is asked for: a policy without a mistake needs none."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    @cached_property
+    def _found(self) -> dict[Path, Spot]:
+        return locate(self._text)
+
+    def __getitem__(self, path: Path) -> Spot:
+        return self._found[path]
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 class _Scanner:

@@ -8,7 +8,7 @@ from typing import Any
 
 from failshut.config.declaration import Declaration
 from failshut.config.explain import explain
-from failshut.config.locate import locate
+from failshut.config.locate import Spots
 from failshut.config.not_yet import refused
 from failshut.config.prune import validate
 from failshut.config.source import SourceText
@@ -40,7 +40,7 @@ def parse(text: bytes | str, path: str) -> Declaration | list[Finding]:
 
 
 def _declare(text: str, tree: dict[str, Any], source: SourceText) -> Declaration:
-    spots = locate(text)
+    spots = Spots(text)
     findings = [
         source.finding(
             Code.NOT_YET,

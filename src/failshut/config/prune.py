@@ -42,7 +42,8 @@ def validate(tree: dict[str, Any]) -> tuple[Document, Mirror, list[Any], frozens
 
     `tree` is consumed. Only the first pass' errors are returned: what a cut itself breaks is no mistake of the user's.
     """
-    mirror = Mirror(tree)
+    # Of nothing: while nothing is cut, each path is its own original. A list of 100,000 prefixes would have as many mirrors.
+    mirror = Mirror({})
     first: list[Any] | None = None
     cut: set[Path] = set()
     while True:
@@ -50,7 +51,8 @@ def validate(tree: dict[str, Any]) -> tuple[Document, Mirror, list[Any], frozens
             return Document.model_validate(tree), mirror, first or [], frozenset(cut)
         except ValidationError as error:
             errors = error.errors(include_url=False)
-        first = errors if first is None else first
+        if first is None:
+            first, mirror = errors, Mirror(tree)
         targets = {_target(each) for each in errors}
         if () in targets:
             return Document(), mirror, first, frozenset({()})

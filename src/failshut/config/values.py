@@ -5,10 +5,11 @@ Every function here takes what TOML or a config line gave (any type), returns th
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import date, datetime, time
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_interface
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface
 from typing import TypeVar
 
 from failshut.model.finding import Code
@@ -39,6 +40,8 @@ _TYPE_WORDS: tuple[tuple[type, str], ...] = (
     (date, "a date"),
     (time, "a time"),
 )
+
+_PLAIN_PREFIX = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}/[0-9]{1,2}")
 
 # The names wg-quick(8) accepts; they also pass unquoted through unit names, file names and nft strings.
 _TUNNEL_NAME = re.compile(r"[a-zA-Z0-9_=+.-]{1,15}")
@@ -196,6 +199,10 @@ def mark_number(text: str) -> int:
 
 def prefix(value: object) -> Prefix:
     """Return a network prefix; a bare address is the prefix of that one machine."""
+    # Nearly all that is ever written; each would else be made three times, as an interface, its address and its network.
+    if isinstance(value, str) and _PLAIN_PREFIX.fullmatch(value):
+        with contextlib.suppress(ValueError):
+            return IPv4Network(value)
     text = string(value, "a network prefix")
     interface = _cidr(text)
     if interface is None:

@@ -6,9 +6,16 @@ import contextlib
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
+
+
+def _tempfile() -> ModuleType:
+    """Return the library; imported by whoever writes, for `status` only reads and starts in half of the time."""
+    import tempfile  # noqa: PLC0415
+
+    return tempfile
 
 
 def write_atomically(path: Path, text: str, *, mode: int | None = None) -> None:
@@ -19,7 +26,7 @@ def write_atomically(path: Path, text: str, *, mode: int | None = None) -> None:
     # A link stays one: what it leads to is replaced.
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = _tempfile().mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
@@ -37,7 +44,7 @@ def write_atomically(path: Path, text: str, *, mode: int | None = None) -> None:
 
 def write_new(path: Path, text: str, *, mode: int) -> None:
     """Write a file that must not be there yet, whole or not at all. Raises FileExistsError, OSError."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = _tempfile().mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
@@ -58,7 +65,7 @@ def write_new_tree(directory: Path, files: Mapping[str, str], *, mode: int) -> N
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(directory))
     directory.parent.mkdir(parents=True, exist_ok=True)
     # For its owner alone, and so is what is in it.
-    beside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    beside = Path(_tempfile().mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
         for name, text in files.items():
             path = beside / name

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from failshut.host.run import NOT_EXECUTABLE, NOT_FOUND, Result, run
+from failshut.host.run import NOT_EXECUTABLE, NOT_FOUND, Result, run, run_all
 
 if TYPE_CHECKING:
     from failshut.model.ruleset import Ruleset
 
 LOCK_NAME = "failshut"
 GUARD_NAME = "failshut-guard"
+# Where something is counted, or open for a time. Without the rules: a long list of prefixes in them is none of these.
+_COUNTED = (("inet", "counters"), ("inet", "sets"), ("netdev", "counters"))
 
 
 class NftError(Exception):
@@ -28,7 +30,7 @@ class Listing:
     """What the kernel holds under the lock's name, in nft's words.
 
     `texts` are the tables without counters' values and sets' elements: they compare by value and load again. `json_texts` have
-    both.
+    both, and nothing else.
     """
 
     tables: tuple[tuple[str, str], ...] = ()
@@ -41,10 +43,9 @@ class Listing:
         """Return the rules as the model has them, without what is in the sets: each of the lock's is filled while it stands."""
         # Imported here: `status` compares texts and reads no rule while all is well.
         from failshut.model.ruleset import Ruleset  # noqa: PLC0415
-        from failshut.read.nft import read  # noqa: PLC0415
+        from failshut.read.nft_text import read_text  # noqa: PLC0415
 
-        pairs = zip(self.json_texts, self.texts, strict=True)
-        tables = (table for as_json, text in pairs for table in read(as_json, text).tables)
+        tables = (table for text in self.texts for table in read_text(text, "nft list").ruleset.tables)
         return Ruleset(tuple(replace(table, sets=tuple(replace(each, elements=()) for each in table.sets)) for table in tables))
 
 
@@ -63,11 +64,15 @@ def listing() -> Listing:
     known = _tables()
     tables = tuple(each for each in known if each[1] == LOCK_NAME)
     # One table a call: nft 1.0.6 fails to find the first of several when they are of different families.
+    rules = [("nft", "--stateless", "--terse", "list", "table", *table) for table in tables]
+    kinds = [(kind, family) for family, kind in _COUNTED if (family, LOCK_NAME) in tables]
+    contents = [("nft", "--json", "list", kind, "table", family, LOCK_NAME) for kind, family in kinds]
+    answers = tuple(map(_said, run_all([*rules, *contents])))
     return Listing(
         tables=tables,
         guarded=("inet", GUARD_NAME) in known,
-        texts=tuple(_answer("nft", "--stateless", "--terse", "list", "table", *table) for table in tables),
-        json_texts=tuple(_answer("nft", "--json", "list", "table", *table) for table in tables),
+        texts=answers[: len(rules)],
+        json_texts=answers[len(rules) :],
     )
 
 
@@ -78,7 +83,10 @@ def _tables() -> tuple[tuple[str, str], ...]:
 
 
 def _answer(*argv: str) -> str:
-    result = run(argv)
+    return _said(run(argv))
+
+
+def _said(result: Result) -> str:
     if not result.ok:
         raise NftError(result)
     return result.out

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from failshut.boot.places import ARMED_DIRECTORY, PENDING_LINK, RECORD_FILE
-from failshut.model.policy import Pin
+from failshut.model.pin import Pin
 
 # An arming that waits to be confirmed is the one that holds.
 _RECORDS = (PENDING_LINK / RECORD_FILE, ARMED_DIRECTORY / "current" / RECORD_FILE)

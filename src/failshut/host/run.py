@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -84,3 +85,16 @@ def run(
     except subprocess.TimeoutExpired:
         return Result(tuple(argv), TIMED_OUT, "", f"{shlex.join(argv)} did not answer within {timeout:g} s")
     return Result(tuple(argv), done.returncode, done.stdout, done.stderr)
+
+
+def run_all(commands: Sequence[Sequence[str]]) -> list[Result]:
+    """Run programs that only look, all at once, and return what each answered, in their order."""
+    answers: dict[int, Result] = {}
+    threads = [
+        threading.Thread(target=lambda at=at, argv=argv: answers.update({at: run(argv)})) for at, argv in enumerate(commands)
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    return [answers[at] for at in range(len(commands))]

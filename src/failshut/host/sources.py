@@ -17,7 +17,7 @@ from failshut.config.declaration import Access, Checked, Declaration, Sources, U
 from failshut.host.cgroups import NoControlGroupsError, hierarchy
 from failshut.host.pins import read_pins
 from failshut.model.finding import Code, Finding, Place
-from failshut.model.policy import Pin
+from failshut.model.pin import Pin
 from failshut.model.units import Address
 
 # A policy has a few kilobytes, one with 100,000 prefixes 3 MiB; whatever is larger is another file.

@@ -21,12 +21,14 @@ from failshut.lower.outside import (
     outside_chains,
     outside_masquerade_rules,
     outside_prefix_chains,
+    outside_prefixes,
     outside_return_rules,
     outside_rules,
     outside_underlay_rules,
     timed_underlay_rules,
     zone_rules,
 )
+from failshut.lower.prefixes import Found
 from failshut.lower.rules import IIFNAME, L4PROTO, META_MARK, OIFNAME, any_of, is_, is_not, rule
 from failshut.lower.services import (
     arrival_rules,
@@ -96,6 +98,7 @@ _TERMINAL_DROP = rule("shut", Verdict.DROP)
 
 def inet_table(policy: Policy, facts: HostFacts) -> Table:
     """Return the table that every IP packet of this machine passes."""
+    prefixes = outside_prefixes(policy)
     chains = (
         *_prerouting(policy, facts),
         Chain("input", tuple(_input(policy, facts)), _base(Hook.INPUT, _FILTER, Verdict.DROP)),
@@ -109,9 +112,9 @@ def inet_table(policy: Policy, facts: HostFacts) -> Table:
         *_departure(policy, facts),
         *_transit(policy, facts),
         *transport_chains(policy, facts),
-        Chain("underlay", tuple(_underlay(policy, facts))),
+        Chain("underlay", tuple(_underlay(policy, facts, prefixes))),
         Chain("timed-underlay", tuple(timed_underlay_rules())),
-        *outside_prefix_chains(policy),
+        *outside_prefix_chains(prefixes),
         Chain("allowed", (rule("stamp", Assign(META_MARK, facts.stamp), Verdict.ACCEPT),)),
         Chain("allowed-on-link", tuple(on_link_rules(facts))),
         Chain("count-blocked", tuple(blocked_rules(policy))),
@@ -244,8 +247,9 @@ def _output(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield from stray_rules(policy)
     yield rule("tunnel", is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     yield LOOPBACK_OUT
-    others = (*(mark_of(tunnel, facts) for tunnel in policy.tunnels if tunnel.through is not None), facts.outside, facts.probe)
-    yield rule("choke-point-decides", is_(META_MARK, any_of(others)), Verdict.ACCEPT)
+    inner = (mark_of(tunnel, facts) for tunnel in policy.tunnels if tunnel.through is not None)
+    for mark in dict.fromkeys((*inner, facts.outside, facts.probe)):
+        yield rule("choke-point-decides", is_(META_MARK, mark), Verdict.ACCEPT)
     # Stamped here, it would lose the mark by which the choke point knows it.
     for matches in marked(policy):
         yield rule("choke-point-decides", *matches, Verdict.ACCEPT)
@@ -273,7 +277,7 @@ def _postrouting(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield _TERMINAL_DROP
 
 
-def _underlay(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+def _underlay(policy: Policy, facts: HostFacts, prefixes: Found) -> Iterator[Rule]:
     """Yield what else may use the underlay, in the order in which it must be asked; falling off the end is a refusal."""
     yield from link_rules(policy, facts)
     yield from client_rules(policy)
@@ -281,5 +285,5 @@ def _underlay(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield from reply_rules(policy, facts)
     yield from tailscale_rules(policy)
     yield from outbound_rules(policy)
-    yield from outside_underlay_rules(policy, facts)
+    yield from outside_underlay_rules(facts, prefixes)
     yield from lan_rules(policy)

@@ -124,14 +124,14 @@ def outside_masquerade_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]
     yield rule("outside", is_(META_MARK, facts.outside), elsewhere, Nat(NatKind.MASQUERADE))
 
 
-def outside_underlay_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+def outside_underlay_rules(facts: HostFacts, prefixes: Found) -> Iterator[Rule]:
     """Yield the choke point's rules: our own probe, what is open for a time, marked packets, prefixes that stay outside."""
     root = is_(SKUID, 0)
     for version, (family, _) in FAMILIES.items():
         yield rule("probe", is_(META_MARK, facts.probe), root, is_(site(family), SetRef(f"{PROBE}{version}")), ALLOWED)
     yield rule("timed", is_(Meta("nfproto"), SetRef(TIMED)), Jump("timed-underlay"))
     yield rule("outside", is_(META_MARK, facts.outside), ALLOWED)
-    yield from _outside_prefixes(policy).rules
+    yield from prefixes.rules
 
 
 def timed_underlay_rules() -> Iterator[Rule]:
@@ -194,12 +194,13 @@ def _portal_programs() -> Iterator[Rule]:
     yield rule("portal:web", is_(Payload("tcp", "dport"), AnySet((80, 443))), _MARKED)
 
 
-def outside_prefix_chains(policy: Policy) -> Iterator[Chain]:
+def outside_prefix_chains(prefixes: Found) -> Iterator[Chain]:
     """Yield the chains for what is bound for a prefix that stays outside: everything but look-ups of names may go."""
-    if policy.outside and policy.outside.prefixes:
+    if prefixes.rules:
         yield Chain(_PREFIX, (rule("dns", *to_ports(DNS_PORTS), Verdict.RETURN), rule("outside:prefix", ALLOWED)))
-        yield from _outside_prefixes(policy).chains
+        yield from prefixes.chains
 
 
-def _outside_prefixes(policy: Policy) -> Found:
+def outside_prefixes(policy: Policy) -> Found:
+    """Return how what is bound for a prefix that stays outside is found."""
     return bound_for(policy.outside.prefixes if policy.outside else (), _PREFIX, "outside:prefix")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address
 
+from failshut.model.pin import Pin
 from failshut.model.units import (
     Address,
     Endpoint,
@@ -103,18 +104,6 @@ class Tunnel:
     owners: tuple[int, ...] = (0,)
     # The number of the tunnel's routing table where it is not the mark's.
     table: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """What the host name of an endpoint stands for until a handshake has proven something else.
-
-    `since` is when that became so, in seconds since 1970; 0 for what was looked up just now.
-    """
-
-    host: str
-    addresses: tuple[Address, ...]
-    since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +273,8 @@ class Policy:
     outside: Outside | None = None
     forward: Forward = Forward()
     log: BlockedLog = BlockedLog.COUNT
+    # Whether the initramfs loads the lock too.
+    initramfs: bool = False
     backend: BackendName = BackendName.NFTABLES
     # Resolvers that are asked over TLS for a tunnel's endpoint while the tunnel is down, and the name in their certificate.
     resolvers: tuple[Resolver, ...] = ()

@@ -13,6 +13,8 @@ from failshut.model.units import Address, Prefix
 from failshut.read.names import PROTOCOLS, SERVICES
 
 _MAC = re.compile(r"[0-9A-Fa-f]{1,2}(?::[0-9A-Fa-f]{1,2}){5}")
+# As many addresses as a long list has; they are kept as long as the program runs.
+_REMEMBERED = 1 << 17
 _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]+|[0-9]+")
 _TIME = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?")
 _SECONDS = (604800, 86400, 3600, 60, 1)
@@ -100,6 +102,8 @@ def span(low: int, high: int, type_: str = INTEGER) -> Scalar:
 
 
 def _address_reader(address: type[Address], network: type[Prefix], type_: str) -> Callable[[str], Scalar]:
+    # An arming reads the same addresses five times: in the transaction, in the files for the boot, in what the kernel holds.
+    @lru_cache(_REMEMBERED)
     def read(text: str) -> Scalar:
         try:
             if "/" in text:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from failshut.host.wireguard import SESSION_LASTS, RunningPeer
-from failshut.model.policy import Pin, Policy, Tunnel
+from failshut.model.pin import Pin
+from failshut.model.policy import Policy, Tunnel
 from failshut.model.units import Address, Endpoint, NamedEndpoint, Port, Prefix, Protocol
 
 # An answer may name a thousand addresses; each costs the wait for a handshake.

@@ -9,7 +9,8 @@ from failshut.host.files import write_atomically
 from failshut.host.links import is_up
 from failshut.host.run import run
 from failshut.host.wireguard import running_tunnels
-from failshut.model.policy import Pin, Policy, Tunnel, TunnelKind
+from failshut.model.pin import Pin
+from failshut.model.policy import Policy, Tunnel, TunnelKind
 
 HOSTS, OWN_HOSTS = Path("/etc/hosts"), Path("/run/failshut/hosts")
 # The C library reads the hosts file before it asks anyone (nsswitch.conf: `files` comes first).

@@ -35,7 +35,8 @@ from failshut.host.probe import probe
 from failshut.host.sources import load_policy
 from failshut.host.wireguard import RunningPeer, RunningTunnel, running_tunnels, set_endpoint
 from failshut.model.host import HostFacts
-from failshut.model.policy import Pin, Policy, Tunnel
+from failshut.model.pin import Pin
+from failshut.model.policy import Policy, Tunnel
 from failshut.model.timed import ON_PROBATION
 from failshut.model.units import Endpoint
 

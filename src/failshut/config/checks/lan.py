@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from failshut.config.checks.view import WIDEST, View, beside_the_tunnels, is_local, overlap
+from failshut.config.checks.view import WIDEST, View, beside_the_tunnels, is_local, not_routed, overlap
 from failshut.config.locate import Path
 from failshut.config.values import is_wider
 from failshut.model.finding import Code, Finding, Severity
@@ -23,7 +23,7 @@ def lan_is_somewhere(view: View) -> Iterator[Finding]:
 def lan_is_narrow(view: View) -> Iterator[Finding]:
     """Refuse a LAN that is half the Internet; warn of a public one."""
     for at, prefix in view.lan():
-        if prefix.is_multicast or prefix.is_loopback:
+        if not_routed(prefix):
             what = "multicast" if prefix.is_multicast else "the loopback"
             remedy = "use multicast = true" if prefix.is_multicast else "remove it: loopback is never touched"
             yield view.declaration.finding(at, Code.BAD_VALUE, f"{prefix} is {what}, not a network's prefix", remedy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from failshut.config.checks.view import WIDEST, View, beside_the_tunnels, overlap
+from failshut.config.checks.view import WIDEST, View, beside_the_tunnels, not_routed, overlap
 from failshut.config.locate import Path
 from failshut.config.values import is_wider
 from failshut.model.finding import Code, Finding, Severity
@@ -20,7 +20,7 @@ def outside_is_narrow(view: View) -> Iterator[Finding]:
         if is_wider(prefix, *WIDEST):
             message = f"{prefix} outside of the tunnel leaves little within it"
             yield view.declaration.finding(at, Code.TOO_WIDE, message, "at most a /8 (IPv4) or a /16 (IPv6)")
-        elif prefix.is_multicast or prefix.is_loopback:
+        elif not_routed(prefix):
             remedy = "name networks that are routed"
             yield view.declaration.finding(at, Code.BAD_VALUE, f"{prefix} is no network that a tunnel could lead to", remedy)
         yield from beside_the_tunnels(view, at, prefix, "the outside prefix")

@@ -18,6 +18,8 @@ _LOCAL = tuple(
     ip_network(each)
     for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10")
 )
+# Multicast and loopback by IP version: the first bits, and how many.
+_NOT_ROUTED = {4: ((0b1110, 4), (127, 8)), 6: ((0xFF, 8), (1, 128))}
 # Wider than any network that one cable or one radio reaches, or that anyone can call an exception.
 WIDEST = (8, 16)
 
@@ -45,7 +47,20 @@ def is_local(prefix: Prefix) -> bool:
 
 def overlap(one: Prefix, other: Prefix) -> bool:
     """Return whether two prefixes share an address."""
-    return one.version == other.version and one.overlaps(other)
+    if one.version != other.version:
+        return False
+    # As numbers: `overlaps` makes three addresses of each, which 100,000 prefixes wait for.
+    apart = int(one.network_address) ^ int(other.network_address)
+    return apart >> (one.max_prefixlen - min(one.prefixlen, other.prefixlen)) == 0
+
+
+def not_routed(prefix: Prefix) -> bool:
+    """Return whether all of `prefix` is multicast or loopback."""
+    address = int(prefix.network_address)
+    return any(
+        address >> (prefix.max_prefixlen - length) == bits and prefix.prefixlen >= length
+        for bits, length in _NOT_ROUTED[prefix.version]
+    )
 
 
 def beside_the_tunnels(view: View, at: Path, prefix: Prefix, what: str) -> Iterator[Finding]:

@@ -1,0 +1,114 @@
+"""Arming what is armed already: whether anything that a lock is made of has changed since. Reads neither policy nor rules.
+
+With 100,000 prefixes to check, compile, prove and load, arming takes seconds; to find that all is as it was, a fraction of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+from failshut import __version__
+from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending
+from failshut.arming.status import State, Status, read_status
+from failshut.boot.artefacts import SYSCTLS
+from failshut.boot.places import LOADER
+from failshut.host import systemd
+from failshut.host.probe import probe
+from failshut.host.run import run
+from failshut.host.sysctl import read_sysctl
+from failshut.lower.sets import known_programs
+from failshut.model.plan import Plan
+from failshut.model.policy import Forward, Policy, Tunnel
+from failshut.model.units import InterfaceName
+
+# What names of users and of hosts are looked up in.
+_NAMES = ("/etc/passwd", "/etc/hosts", "/etc/machine-id")
+
+
+def inputs_of(policy: Policy, plan: Plan, began: float) -> tuple[tuple[str, str], ...]:
+    """Return what the lock was made of, each by its checksum, to be kept in the record; `began` is when the first was read.
+
+    Nothing for a policy whose meaning is not in files (names that a resolver knows, control groups that come and go), nor where a
+    file was written meanwhile: it may not be what was read.
+    """
+    if policy.pins or known_programs(policy) or any(tunnel.names or tunnel.named_endpoints for tunnel in policy.tunnels):
+        return ()
+    files = [str(Path(policy.path).absolute()), *(str(Path(each.config).absolute()) for each in policy.tunnels if each.config)]
+    if any(_changed_since(each, began) for each in (*files, *_NAMES)):
+        return ()
+    # As arming leaves them.
+    written = {each.path: _sum(each.after.encode()) for each in plan.configs}
+    summed = tuple((path, written.get(path, known)) for path, known in _summed(files))
+    return (*summed, ("facts", _sum(repr(plan.facts).encode())), ("failshut", _own_sum()))
+
+
+def still_armed(policy_path: str, directory: Path = ARMED_DIRECTORY) -> Record | None:
+    """Return the record of what is armed if arming the policy again would change nothing; None when it might, or nobody knows.
+
+    The kernel holds the lock word for word, the next boot loads it, and nothing that it was made of is another.
+    """
+    if load_pending():
+        return None
+    status = read_status(directory)
+    record = status.record
+    if record is None or not record.inputs or not _is_sound(status) or record.policy != str(Path(policy_path).absolute()):
+        return None
+    known = dict(record.inputs)
+    facts = probe(_like(record, known))
+    now = {**dict(_summed(each for each in known if each.startswith("/"))), "facts": _sum(repr(facts).encode())}
+    if {**now, "failshut": _own_sum()} != known or record.with_systemd != systemd.is_running():
+        return None
+    if any(read_sysctl(path) not in (None, value) for path, value in SYSCTLS):
+        return None
+    # Opens nothing: puts back what is missing of the routes.
+    run(["/bin/sh", LOADER, "routing"])
+    return record
+
+
+def _is_sound(status: Status) -> bool:
+    return status.state is State.ARMED and not status.drift and status.boot is not None and status.boot.is_sound
+
+
+def _like(record: Record, known: Iterable[str]) -> Policy:
+    """Return a policy that has of the armed one what the machine is asked about."""
+    configs = tuple(each for each in known if each.startswith("/") and each not in (*_NAMES, record.policy))
+    names = (*record.tunnels, *record.beside)
+    # Whose config is whose makes no difference to the secrets.
+    padded = (*configs, *(None for _ in names))
+    tunnels = tuple(Tunnel(InterfaceName(name), (), config=config) for name, config in zip(names, padded, strict=False))
+    return Policy(tunnels, forward=Forward(bridges=record.bridges))
+
+
+def _summed(paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    return tuple((each, _sum(_content(each))) for each in dict.fromkeys((*paths, *_NAMES)))
+
+
+def _changed_since(path: str, began: float) -> bool:
+    try:
+        # The kernel's clock of files goes in steps of a few milliseconds.
+        return Path(path).stat().st_mtime > began - 1
+    except OSError:
+        return False
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""
+
+
+def _sum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _own_sum() -> str:
+    """Return a checksum of this very program: another compiler may make another lock of the same policy."""
+    found = find_spec("failshut")
+    places = found.submodule_search_locations if found else None
+    files = sorted(path for place in places or () for path in Path(place).rglob("*.py"))
+    stats = ((str(each), each.stat()) for each in files)
+    return _sum(repr((__version__, [(name, seen.st_size, seen.st_mtime_ns) for name, seen in stats])).encode())

@@ -101,6 +101,8 @@ CONTAINERS = Root("containers", "bookworm", "3.11", ("docker.io", "podman", "net
 GUIDE = Root(
     "guide", "bookworm", "3.11", (*_GUIDES, "openssh-server", "openssh-client", "openresolv", "curl", "sudo", "dnsmasq-base")
 )
+# What makes an initramfs, with the programs that take the place of the usual ones there.
+INITRAMFS = Root("initramfs", "bookworm", "3.11", ("initramfs-tools", "busybox", "udev"))
 
 
 def obtain(root: Root, say: Callable[[str], None]) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 from failshut.boot.places import ARMED_DIRECTORY, PENDING_LINK, RECORD_FILE
 from failshut.host.pins import parse_pins, pins_json
 from failshut.model.pin import Pin
+from failshut.model.policy import BackendName
 
 __all__ = ("ARMED_DIRECTORY", "PENDING_LINK", "RECORD_FILE")
 
@@ -50,7 +51,8 @@ class Record:
 
     `canonical` is the rules' one text, whatever tool lists them; `listing` what nft said right after they were read back and found
     equal: as long as it says the same, nothing has changed. `guarded` are the devices with the layer under IP, `under_ip` whether
-    this kernel takes that layer at all, `with_systemd` whether systemd shall load the lock at boot.
+    this kernel takes that layer at all, `with_systemd` whether systemd shall load the lock at boot, `in_initramfs` whether the
+    initramfs shall load it before.
     """
 
     canonical: str
@@ -64,6 +66,7 @@ class Record:
     guarded: tuple[str, ...]
     under_ip: bool
     with_systemd: bool = False
+    in_initramfs: bool = False
     configs: tuple[EditedConfig, ...] = ()
     marks: tuple[MarkedTunnel, ...] = ()
     sysctls: tuple[ChangedSysctl, ...] = ()
@@ -85,6 +88,10 @@ class Record:
     notes: tuple[str, ...] = ()
     # What the audit said of the rules before they were loaded: `proved`, or `undecided`.
     audit: str = ""
+    # Which tool's rules are loaded.
+    backend: str = BackendName.NFTABLES
+    # Files that are the user's own, with rules of ours among theirs; whether each was there before.
+    shared: tuple[tuple[str, bool], ...] = ()
 
     def to_json(self) -> str:
         """Return the record as it stands on disk."""
@@ -115,6 +122,7 @@ def parse_record(text: str) -> Record:
         raw["marks"] = tuple(MarkedTunnel(**each) for each in raw["marks"])
         raw["sysctls"] = tuple(ChangedSysctl(**each) for each in raw["sysctls"])
         raw["boot"] = tuple((path, digest) for path, digest in raw["boot"])
+        raw["shared"] = tuple((path, bool(existed)) for path, existed in raw.get("shared", ()))
         raw["inputs"] = tuple((name, digest) for name, digest in raw.get("inputs", ()))
         raw["pins"] = tuple(parse_pins(raw.get("pins", ())).values())
         for name in ("listing", "tunnels", "bridges", "guarded", "directories", "routing", "notes"):

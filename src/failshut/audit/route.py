@@ -36,6 +36,8 @@ _NAT_PRIORITY = {Hook.PREROUTING: -100, Hook.OUTPUT: -100, Hook.POSTROUTING: 100
 MOST_ORDERS = 24
 # JUMP_STACK_SIZE of nf_tables.h: the kernel refuses deeper rulesets; a text may hold them all the same.
 DEEPEST_JUMP = 16
+# So many calls one within the other, of either kind, are followed; a circle has no end.
+DEEPEST_CALL = 100
 # A set's flag: it may hold anything, but for one packet and one key always the same.
 ANYTHING = "anything"
 
@@ -91,6 +93,8 @@ class Route:
     family: int
     hooks: tuple[tuple[Hook, tuple[Stop, ...]], ...]
     exact: bool = True
+    # What conntrack's status of a connection can't say: that it is translated, where no rule of the machine translates.
+    never: int = 0
 
 
 def routes(ruleset: Ruleset, way: Way, family: int) -> tuple[Route, ...]:
@@ -102,7 +106,19 @@ def routes(ruleset: Ruleset, way: Way, family: int) -> tuple[Route, ...]:
     count = prod(factorial(len(group)) for hook in groups for group in hook if _order_matters(group))
     exact = count <= MOST_ORDERS
     choices = [[sum(order, ()) for order in product(*(_orders(group) if exact else (group,) for group in hook))] for hook in groups]
-    return tuple(Route(way, family, tuple(zip(HOOKS[way], each, strict=True)), exact) for each in product(*choices))
+    never = _not_translated(ruleset)
+    return tuple(Route(way, family, tuple(zip(HOOKS[way], each, strict=True)), exact, never) for each in product(*choices))
+
+
+def _not_translated(ruleset: Ruleset) -> int:
+    """Return the bits of the status (nf_conntrack_common.h) that no rule sets: source and destination, translated or done so."""
+    rules = [rule for table in ruleset.tables for chain in table.chains for rule in chain.rules]
+    said = [each for rule in rules for each in rule.statements]
+    if any(isinstance(each, Unknown) for each in said):
+        return 0
+    kinds = {each.kind.value for each in said if isinstance(each, Nat)}
+    source, target = 0x10, 0x20
+    return (0 if kinds & {"snat", "masquerade"} else source) | (0 if kinds & {"dnat", "redirect"} else target)
 
 
 def _stops(ruleset: Ruleset, hook: Hook, family: int) -> list[Stop]:
@@ -204,12 +220,17 @@ def device_listed(devices: str, name: str) -> bool:
     return name in devices.split(",")
 
 
-def translates(route_stops: tuple[Stop, ...], kinds: frozenset[str]) -> bool:
-    """Whether a nat chain among these may translate in one of these ways: then packets of known connections may be translated."""
-    return any(
-        isinstance(each, Nat) and each.kind.value in kinds
-        for stop in route_stops
-        if stop.is_nat
-        for rule in reachable(stop.table, stop.chain)
-        for each in rule.statements
-    )
+def called_place(here: str, target: str, *, goto: bool) -> str:
+    """Return the place of a chain that is called from the statement at `here`, which names what is not known in it.
+
+    A chain that is gone to has one place, from wherever it is gone to until somebody jumps: a packet comes there once, since no way
+    leads back. So its limiters are the same for all of these, and it is worked out once.
+    """
+    if not goto:
+        return f"{here}/{target}"
+    chain = here.rpartition(":")[0]
+    above, slash, _ = chain.rpartition("/")
+    if slash and ":" not in above.rpartition("/")[2]:
+        # The caller was gone to itself.
+        chain = above
+    return f"{chain}/{target}"

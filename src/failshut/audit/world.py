@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When, among, both, either, equals
 from failshut.audit.route import Way
 from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, UNTRACKED
-from failshut.model.ruleset import Binary, BitOp, Match, Meta, Payload, Ruleset, Scalar, Socket
+from failshut.model.ruleset import Binary, BitOp, HeaderOption, Match, Meta, Payload, Range, Ruleset, Scalar, Socket
 from failshut.model.units import Endpoint, Prefix
 
 LOOPBACK = "lo"
@@ -31,7 +31,7 @@ NEAR: dict[int, tuple[Prefix, ...]] = {
 
 
 # Numbers of linux/rtnetlink.h.
-_BROADCAST, _MULTICAST = 3, 5
+_BROADCAST, _ANYCAST, _MULTICAST = 3, 4, 5
 _GROUPS: dict[int, tuple[Scalar, ...]] = {4: (ip_network("224.0.0.0/4"),), 6: (ip_network("ff00::/8"),)}
 
 # Addresses of this machine alone: a program that is tied to a device can send there, and nobody answers.
@@ -108,6 +108,7 @@ def facts(way: Way, family: int) -> Predicate:
     if family == 4:
         offset = Match(Binary(BitOp.AND, Payload("ip", "frag-off"), 0x1FFF), 0)
         parts.append(either(both(FieldIn("later fragment", 1, (0,)), Is(offset, When.START)), _later(offset)))
+        parts.append(_header_is_long_enough())
     if family == 6:
         # Beside the upper protocol the next header may be an extension header's number.
         extensions = (0, 43, 44, 50, 51, 60, 135, 139, 140)
@@ -147,9 +148,10 @@ def _icmp_states(family: int) -> list[Predicate]:
 
 
 def _kinds(family: int) -> list[Predicate]:
-    """Return what an address says of its kind: groups have a range of their own, and nobody's broadcast is on the internet."""
+    """Return what an address says of its kind: groups have a range of their own, a link's own addresses aren't on the internet."""
     first = among(DADDR[family], _GROUPS[family], When.START)
-    group, everyone = (FieldIn("fib daddr type @output", 32, (each,)) for each in (_MULTICAST, _BROADCAST))
+    group = FieldIn("fib daddr type @output", 32, (_MULTICAST,))
+    everyone = FieldIn("fib daddr type @output", 32, (_BROADCAST, _ANYCAST))
     near = among(DADDR[family], tuple(NEAR[family]), When.START)
     return [either(both(group, first), both(Not(group), Not(first))), either(Not(everyone), near)]
 
@@ -163,6 +165,13 @@ def _stays(family: int) -> Predicate:
         return equals(DADDR[4], ip_address("0.0.0.0"))
     scope = Binary(BitOp.AND, DADDR[6], 0xFF0E << 112)
     return Is(Match(scope, 0xFF00 << 112))
+
+
+def _header_is_long_enough() -> Predicate:
+    """Return that an IPv4 header has its five words, and more where there are options (RFC 791)."""
+    length = Payload("ip", "hdrlength")
+    options = (Is(Match(HeaderOption("ip", each), "missing"), When.START) for each in ("lsrr", "ssrr", "rr", "ra"))
+    return either(Is(Match(length, Range(6, 15)), When.START), both(Is(Match(length, 5), When.START), *options))
 
 
 def _later(offset: Match) -> Predicate:

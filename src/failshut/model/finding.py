@@ -32,7 +32,7 @@ class Code(StrEnum):
     NO_ENDPOINT = "P016"
     CONTRADICTION = "P017"
     TOO_WIDE = "P018"
-    NOT_YET = "P019"
+    BACKEND_CANT = "P019"
     UNRESOLVED_NAME = "P020"
     UNKNOWN_USER = "P021"
     PUBLIC_LAN = "P022"
@@ -63,6 +63,7 @@ class Code(StrEnum):
     RULES_COMMAND = "R007"
     RULES_OTHER_FAMILY = "R008"
     RULES_UNCLEAR = "R009"
+    RULES_SCRIPT = "R010"
 
 
 @dataclass(frozen=True, slots=True)

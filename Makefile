@@ -7,10 +7,10 @@ TESTS_READY := $(VENV)/.tests-ready
 RELEASE_READY := $(VENV)/.release-ready
 JOBS ?= 3
 
-.PHONY: help setup drill test lint scenarios reference docs deb release sbom bench clean
+.PHONY: help setup drill test lint scenarios reference docs deb release sbom bench bench-check clean
 
 help:  ## Show what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 setup: $(SETUP_DONE)  ## Install what is needed; leaves .venv/bin/failshut
 
@@ -59,8 +59,11 @@ sbom: $(RELEASE_READY)  ## Write the bill of materials to dist/failshut.cdx.json
 release: $(RELEASE_READY)  ## Build package, wheel, sdist, SBOM and checksums in dist/; KEY=FILE signs them
 	@$(BIN)/python tools/release.py $(if $(KEY),--key '$(KEY)')
 
-bench: $(TESTS_READY)  ## Measure load time, cost per packet, re-arming under flood
-	@$(BIN)/python -m benchmarks
+bench: $(TESTS_READY)  ## Measure what the lock costs beside other switches; BENCH="cost load" for parts, --write for the docs
+	@$(BIN)/python -m benchmarks $(BENCH)
+
+bench-check: $(TESTS_READY)  ## Say which ratios got worse than benchmarks/baseline.json, by more than their noise
+	@$(BIN)/python -m benchmarks --check $(BENCH)
 
 clean:  ## Remove the virtual environment, caches, and the boot tests' Debian trees
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis "$${XDG_CACHE_HOME:-$$HOME/.cache}/failshut"

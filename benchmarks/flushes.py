@@ -1,14 +1,15 @@
 """What flushes the packet filter, many times under a flood, on a booted machine: `python -m benchmarks.flushes [COUNT] [NAME…]`.
 
-The tunnel is down, so that whatever leaves in the clear is a leak. Each time waits until the lock is back: each flush takes one
-away. Each is done with the monitor up, and a few times with the monitor killed amid it; last comes a machine on which it was
-stopped, with the control.
+Each time waits until the lock is back: each flush takes one away. Each is done with the monitor up, and again with the monitor
+killed amid it; last, with monitor and guard stopped, comes the control. What needs no systemd is done in a lab of namespaces; the
+rest, and all of it with the word `booted`, on a machine that is booted, whose tunnel is down.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +24,11 @@ from boot.machine import Address, Machine
 from boot.room import Room
 from boot.router import Router
 from boot.wire import Report
+from flooded import Flooded
 
-COUNT, AT_ONCE, SHARE_KILLED = 1000, 10, 10
+COUNT, AT_ONCE = 1000, 10
+# Of so many flushes one is among those with a killed monitor; in the lab one is killed for so many of those.
+SHARE_KILLED, KILLED_AFTER = 5, 20
 # Datagrams and frames by the thousand a second, beside the noise that every boot test makes.
 FLOOD = """
 import socket, time
@@ -56,14 +60,20 @@ class Flush:
     once: str
     before: str = ":"
     cost: int = 1
-    tree: roots.Root = roots.BOOKWORM
+    tree: roots.Root | None = None
 
 
 FLUSHES = (
     Flush("nft flush ruleset", "nft flush ruleset"),
     Flush("nft delete table", "nft delete table inet failshut; nft delete table netdev failshut; nft delete table arp failshut"),
     Flush("iptables -F", "iptables -F; iptables -P OUTPUT ACCEPT; ip6tables -F; ip6tables -P OUTPUT ACCEPT"),
-    Flush("nftables restarted", "systemctl reset-failed nftables; systemctl restart nftables", "systemctl start nftables"),
+    Flush(
+        "nftables restarted",
+        "systemctl reset-failed nftables; systemctl restart nftables",
+        "systemctl start nftables",
+        1,
+        roots.BOOKWORM,
+    ),
     Flush(
         "ufw enable, reload",
         "ufw --force enable >/dev/null; ufw reload >/dev/null",
@@ -119,7 +129,7 @@ def flush(it: Machine, way: Flush, times: int, phase: str, beside: str = "") -> 
 
 def with_the_monitor(ways: list[Flush], count: int) -> Report:
     """Flush with the monitor up, then with the monitor killed amid it."""
-    with machine(ways[0].tree) as it:
+    with machine(ways[0].tree or roots.BOOKWORM) as it:
         for way in ways:
             times = max(count // way.cost, 1)
             flush(it, way, times, way.name)
@@ -145,10 +155,46 @@ def without_the_monitor() -> Report:
 
 def main(count: int, names: list[str]) -> None:
     """Print how often each was done, and what leaked."""
-    ways = [each for each in FLUSHES if not names or any(name in each.name for name in names)]
-    for _, some in groupby(ways, key=lambda each: each.tree):
+    words = [each for each in names if each != "booted"]
+    ways = [each for each in FLUSHES if not words or any(word in each.name for word in words)]
+    if in_lab := [each for each in ways if each.tree is None and "booted" not in names]:
+        lab(in_lab, count)
+    for _, some in groupby((each for each in ways if each not in in_lab), key=lambda each: each.tree):
         print(with_the_monitor(list(some), count).table, flush=True)
-    print(without_the_monitor().table, flush=True)
+    if "booted" in names:
+        print(without_the_monitor().table, flush=True)
+
+
+def lab(ways: list[Flush], count: int) -> None:
+    """Do in a lab what can be done there."""
+    with Flooded() as it:
+        it.arm()
+        it.guard()
+        for way in ways:
+            it.watch_lock()
+            said(way.name, count, it.under_flood(lambda: it.flush(way.once, count)))  # noqa: B023 - at once
+            drifts = it.state()["drifts"]
+            it.leave_unwatched()
+            again = max(count // SHARE_KILLED, 1)
+            rounds = max(again // KILLED_AFTER, 1)
+            said(f"{way.name}, killed {rounds} times", again, it.under_flood(lambda: killed(it, way, again, rounds)))  # noqa: B023 - at once
+            print(f"  the monitor counted {drifts} drifts")
+        it.unguard()
+        said("monitor and guard stopped", 0, it.under_flood(lambda: time.sleep(2)))
+        said("and flushed: the control", 1, it.under_flood(lambda: it.flush(ways[0].once, 1, waits=False)))
+
+
+def killed(it: Flooded, way: Flush, count: int, rounds: int) -> None:
+    """Flush in rounds, each with a monitor that is killed amid it."""
+    for _ in range(rounds):
+        it.watch_lock()
+        it.flush(way.once, count // rounds, amid=it.kill_monitor)
+
+
+def said(name: str, times: int, found: tuple[int, Counter[str]]) -> None:
+    """Print what one phase found."""
+    tried, left = found
+    print(f"{name}: {times} times, {tried} packets tried to leave, {sum(left.values())} left {dict(left) or ''}", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import statistics
 import sys
@@ -18,11 +19,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from failshut.drill.network.wait import until
 from sandbox import FAILSHUT
 from watched import Watched
 
 CHANGES, DEVICES, IDLE = 100, 30, 600.0
 RATE, LASTING = 10_000, 60
+_WATCHED = "/run/watched"
 
 # Waits for the device, and sends by it as fast as it can from the moment that it is up; prints how many frames the kernel took.
 _RACER = """
@@ -121,9 +124,10 @@ def _devices(lab: Watched) -> str:
 def _blocked(lab: Watched) -> str:
     said = []
     for watched in (False, True):
-        watching = lab.start(*FAILSHUT, "watch", "--json") if watched else None
-        if watching:
-            watching.stdout.readline()
+        # Into a file: a watch whose pipe is full hears nothing.
+        watching = lab.start("sh", "-c", f"exec {shlex.join(FAILSHUT)} watch --json >{_WATCHED}") if watched else None
+        if watching and not until(lambda: lab.read(_WATCHED), within=60):
+            raise SystemExit("the watch does not begin")
         processes = {"monitor": lab.monitor, **({"watch": watching.pid} if watching else {})}
         before, counted = {name: _seconds(each) for name, each in processes.items()}, _counted(lab)
         flood = lab.start("python3", "-c", _FLOOD, str(RATE), str(LASTING))
@@ -136,6 +140,9 @@ def _blocked(lab: Watched) -> str:
         if watching:
             watching.send_signal(signal.SIGINT)
             watching.communicate()
+            heard = json.loads(lab.read(_WATCHED).splitlines()[-1])
+            named = sum(each["packets"] for each in heard["rows"] if each["pid"] == flood.pid)
+            said.append(f"of the 1,000 a second that the log hands on the watch heard {heard['total']} and named {named} rightly")
     return "; ".join(said)
 
 

@@ -19,7 +19,7 @@ CASES = sorted(path.parent for path in (Path(__file__).parent / "golden").glob("
 
 def load_case(case: Path) -> tuple[Policy, HostFacts]:
     """Return the policy of a case, and the machine it is for."""
-    declaration = parse((case / "policy.toml").read_bytes(), "policy.toml")
+    declaration = parse((case / "policy.toml").read_bytes(), str(case / "policy.toml"))
     assert isinstance(declaration, Declaration), declaration
     # The compiled text is the same on every machine: also where a policy's control groups don't exist.
     checked = resolve(declaration, replace(fetch(declaration), cgroups=frozenset(declaration.cgroups)))

@@ -105,6 +105,8 @@ def test_a_lock_that_leaks_is_refused_with_its_packet_and_rule(machine):
 def test_refused_while_armed_the_lock_that_stands_goes_on_to_hold(machine):
     """Arming again with the mistake changes nothing: same rules, same files, and the packet is blocked."""
     assert machine.failshut("arm").returncode == 0
+    # Where nothing has changed, nothing is compiled.
+    machine.run("sh", "-c", "echo '# another word' >> /etc/failshut/failshut.toml")
     before, stands = machine.fingerprint(), rules(machine)
 
     done = arm(machine, MISTAKE)

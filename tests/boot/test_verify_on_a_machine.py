@@ -43,7 +43,7 @@ def test_the_guides_tests_hold_live_and_systemd_brings_the_tunnel_back(armed):
     done = armed.run("failshut", "verify", "--yes", "--window", "2", timeout=180)
 
     assert done.code == 0, done.out + done.err
-    assert "wg-quick@ unit" in done.err
+    assert "systemd's unit wg-quick@wg0.service" in done.err
     assert armed.run("systemctl", "is-active", "wg-quick@wg0").ok
     assert armed.router.carries()
 

@@ -182,7 +182,7 @@ def test_a_branch_reaches_the_office_and_leaves_by_it(lab, tmp_path):
 
 @pytest.mark.parametrize("name", templates())
 def test_the_policy_holds_in_the_drill(name, tmp_path):
-    """A few attacks, each with its control; `docs/reference/templates.md` has the count of the whole drill."""
+    """A few attacks, each with its control."""
     try:
         preflight(real_root=True)
     except CannotDrillError as reason:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from failshut.host import probe
 from failshut.host.links import underlay_devices
 from failshut.host.self import why_no_unit
 from failshut.host.wireguard import parse_dump
@@ -74,3 +75,21 @@ def test_root_s_units_run_what_root_alone_may_change(tmp_path):
         assert why_no_unit(f"{program} monitor") == ""
     program.parent.chmod(0o777)
     assert why_no_unit(str(program)) != ""
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("[Interface]\nPrivateKey = abc=\n", [b"abc="]),
+        ("[WireGuard]\nPrivateKey=abc=\n", [b"abc="]),
+        ("[wireguard]\nprivate-key=abc=\n", [b"abc="]),
+        ("<key>\n-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\n</key>\n", [b"\nabc\n"]),
+        ("client\nkey client.key\n", []),
+    ],
+)
+def test_the_stamp_is_made_from_the_key_of_any_kind_of_config(text, keys, tmp_path):
+    """What a container could not read, whichever program the tunnel is of."""
+    config = tmp_path / "config"
+    config.write_text(text)
+
+    assert probe._private_keys(config) == keys

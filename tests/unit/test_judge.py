@@ -237,6 +237,15 @@ def test_a_policy_that_allows_nothing_explains_no_more_than_the_tunnel():
     assert explained == {"transport", *BELOW_IP}
 
 
+def test_what_a_double_hop_carries_is_a_leak_beside_its_outer_tunnel():
+    """Seen on the underlay, the inner tunnel's transport tells its server who it comes from; the control is one hop."""
+    packet = _udp(OWN4, SERVER4, (40000, 51820), HANDSHAKE)
+    inner = replace(POLICY.tunnels[0], through=InterfaceName("wg9"))
+
+    assert explain(packet, "eth0", CASE) == "transport"
+    assert explain(packet, "eth0", replace(CASE, policy=replace(POLICY, tunnels=(inner,)))) is None
+
+
 def test_lan_options_are_read():
     """dns, multicast and interfaces."""
     lan = Lan((ip_network("192.168.50.0/24"),), interfaces=("en*",), dns=True, multicast=tuple(MulticastName))

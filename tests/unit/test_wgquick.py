@@ -172,7 +172,6 @@ def test_wg_itself_agrees(case, tmp_path):
         ("[Interface]\n\0", (Code.CONFIG_NOT_WG, 0)),
         ("", (Code.CONFIG_NO_INTERFACE, 0)),
         ("# nothing\n", (Code.CONFIG_NO_INTERFACE, 0)),
-        ("client\ndev tun\nremote vpn.example.com 1194\n", (Code.CONFIG_NOT_WG, 0)),
         # wg takes these modulo 65536: a port that nobody wrote.
         ("[Interface]\nListenPort = 99999\n", (Code.CONFIG_BAD_VALUE, 2)),
         (f"{SOUND}Endpoint = 203.0.113.1:99999\n", (Code.CONFIG_BAD_VALUE, 4)),

@@ -32,9 +32,11 @@ from failshut.arming.state import (
 )
 from failshut.arming.undo import make_directory, unwritable, write
 from failshut.boot.places import LOADER
-from failshut.emit.wgquick import TAG, fwmark_of_ours
+from failshut.emit.tunnel_marks import mark_of_ours, place_of
+from failshut.emit.wgquick import TAG
 from failshut.host import nft, programs
 from failshut.host.files import remove_tree, write_atomically
+from failshut.host.managers import read_again
 from failshut.host.run import run
 from failshut.host.sysctl import set_sysctl
 from failshut.host.wireguard import set_fwmark
@@ -100,7 +102,11 @@ def arm(
             pending.schedule(plan, before, staged.with_name(staged.name.lstrip(".")), confirm_within, undo)
         _set_marks(plan.marks, undo)
         _set_sysctls(plan.sysctls, undo)
+        edited = [each.path for each in plan.configs if each.is_change]
+        # Also when it is undone: its manager has it in memory.
+        undo.callback(read_again, edited)
         write(plan.configs, undo)
+        read_again(edited)
         report("loading the lock in one transaction, and reading it back")
         record = replace(
             _record(policy, plan, load(plan, before, undo), directory),
@@ -241,21 +247,26 @@ def digest_of(policy: Policy) -> str:
 
 def _as_written(policy: Policy, plan: Plan) -> Policy:
     """Return the policy as it will be read from now on: with the marks that arming wrote into the tunnels' configs."""
-    marks = {each.path: fwmark_of_ours(each.after) for each in plan.configs}
+    marks = {each.path: mark_of_ours(each.after) for each in plan.configs}
 
     def written(tunnel: Tunnel) -> Tunnel:
-        mark = marks.get(str(Path(tunnel.config).absolute())) if tunnel.config else None
+        mark = marks.get(_marked_file(tunnel))
         return replace(tunnel, fwmark=mark, fwmark_in_config=True, default_mark=DEFAULT_FWMARK) if mark else tunnel
 
     return replace(policy, tunnels=tuple(map(written, policy.tunnels)))
 
 
 def _tagged(policy: Policy) -> Iterator[EditedConfig]:
-    """Yield the configs that hold our line, whenever it was written: an arming that was cut off has left no record of it."""
+    """Yield the files that hold our line, whenever it was written: an arming that was cut off has left no record of it."""
     for tunnel in policy.tunnels:
-        path = Path(tunnel.config).absolute() if tunnel.config else None
-        if path and TAG in path.read_text(encoding="utf-8", errors="replace"):
-            yield EditedConfig(str(tunnel.interface), str(path))
+        path = _marked_file(tunnel)
+        if path and Path(path).exists() and TAG in Path(path).read_text(encoding="utf-8", errors="replace"):
+            yield EditedConfig(str(tunnel.interface), path)
+
+
+def _marked_file(tunnel: Tunnel) -> str:
+    """Return where a tunnel gets its mark from; "" for one without a config."""
+    return str(Path(place_of(tunnel.kind, tunnel.config)).absolute()) if tunnel.config else ""
 
 
 def _set_marks(changes: tuple[MarkChange, ...], undo: contextlib.ExitStack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from failshut.arming import pending
@@ -14,14 +15,22 @@ from failshut.arming.routing import unroute
 from failshut.arming.state import ARMED_DIRECTORY, MarkedTunnel, Record, load_pending, load_record
 from failshut.arming.undo import unwritable
 from failshut.boot.places import LOADER
-from failshut.emit.wgquick import TAG, without_fwmark
+from failshut.emit.tunnel_marks import without_mark
+from failshut.emit.wgquick import TAG
 from failshut.host import nft
-from failshut.host.files import remove_tree, write_atomically
+from failshut.host.files import remove_tree, sync_directory, write_atomically
+from failshut.host.managers import read_again
 from failshut.host.sysctl import set_sysctl
 from failshut.host.wireguard import set_fwmark
 from failshut.model.units import Mark
 
-_CONFIGS = Path("/etc/wireguard")
+# Where the tunnels' own programs keep their configs.
+_CONFIGS = (
+    ("/etc/wireguard", "*.conf"),
+    ("/etc/openvpn", "**/*.conf"),
+    ("/etc/systemd/network", "*.netdev.d/failshut.conf"),
+    ("/etc/NetworkManager/system-connections", "*.nmconnection"),
+)
 
 
 def disarm(report: Report, directory: Path = ARMED_DIRECTORY) -> bool:
@@ -57,8 +66,8 @@ def disarm(report: Report, directory: Path = ARMED_DIRECTORY) -> bool:
 
 
 def _tagged_configs() -> set[str]:
-    """Return the configs with our line where wg-quick keeps them: what is known without a record."""
-    found = _CONFIGS.glob("*.conf") if _CONFIGS.is_dir() else ()
+    """Return the configs with our line where their programs keep them: what is known without a record."""
+    found = (path for place, pattern in _CONFIGS for path in Path(place).glob(pattern) if path.is_file())
     return {str(path) for path in found if TAG in path.read_text(encoding="utf-8", errors="replace")}
 
 
@@ -89,13 +98,25 @@ def _restore_config(path: Path, report: Report) -> None:
         return
     except OSError as error:
         raise ArmingError(f"{path} can't be read: {error.strerror}", help="remove its line tagged 'failshut' by hand") from error
-    if without_fwmark(text) == text:
+    rest = without_mark(text)
+    if rest == text:
         return
-    report(f"taking our FwMark line out of {path}")
+    report(f"taking our mark out of {path}")
     try:
-        write_atomically(path, without_fwmark(text))
+        if rest:
+            write_atomically(path, rest)
+        else:
+            _remove_drop_in(path)
     except OSError as error:
         raise unwritable(path, error) from error
+    read_again([str(path)])
+
+
+def _remove_drop_in(path: Path) -> None:
+    path.unlink()
+    sync_directory(path.parent)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
 
 
 def _restore_mark(mark: MarkedTunnel, report: Report) -> None:

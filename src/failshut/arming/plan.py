@@ -27,8 +27,8 @@ from failshut.boot.places import LOADER
 from failshut.emit.metrics import emit_metrics
 from failshut.emit.nft import emit, emit_by_device
 from failshut.emit.routing import emit_routes, emit_rules
-from failshut.emit.wgquick import with_fwmark
-from failshut.host import nft, systemd
+from failshut.emit.tunnel_marks import line_of, place_of, with_mark
+from failshut.host import nft, openvpn, systemd
 from failshut.host.sysctl import read_sysctl
 from failshut.lower import lower
 from failshut.lower.egress import with_later
@@ -36,13 +36,13 @@ from failshut.lower.routing import lower_routing
 from failshut.lower.sets import known_programs
 from failshut.lower.shut import guard
 from failshut.lower.transport import mark_of
-from failshut.model.host import HostFacts, WireGuardKind
+from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
 from failshut.model.marks import STAMP
 from failshut.model.plan import FileChange, MarkChange, Plan, SysctlChange
-from failshut.model.policy import Policy
+from failshut.model.policy import Policy, Tunnel, TunnelKind
 from failshut.model.routing import IpVersion, Routing
 from failshut.model.ruleset import Family, Ruleset
-from failshut.model.units import InterfaceName
+from failshut.model.units import InterfaceName, Mark
 from failshut.read.routing import KernelRule
 
 HEADER = f"# Written by failshut {__version__} from {{policy}}. Do not edit: `failshut arm` writes it anew.\n"
@@ -119,9 +119,15 @@ def _notes(policy: Policy, facts: HostFacts) -> Iterator[str]:
         yield "there is no underlay device now: arm again when one is there, for the layer under IP and inbound services"
     if _others_may_write(Path(policy.path)):
         yield f"{policy.path} can be changed by others than root: whoever can write it decides what may leave"
+    yield from _tunnel_notes(policy, facts)
+
+
+def _tunnel_notes(policy: Policy, facts: HostFacts) -> Iterator[str]:
     for tunnel in policy.tunnels:
         live = facts.tunnels.get(tunnel.interface)
-        if live and live.running and live.kind is WireGuardKind.UNKNOWN:
+        if live and live.running and tunnel.kind is TunnelKind.OPENVPN:
+            yield from _openvpn_notes(tunnel, live, mark_of(tunnel, facts))
+        elif live and live.running and live.kind is WireGuardKind.UNKNOWN:
             yield f"{tunnel.interface} is neither WireGuard nor a tun device: whatever it is, everything may leave by it"
         if tunnel.fwmark and live and live.fwmark and live.fwmark != tunnel.fwmark:
             yield (
@@ -130,6 +136,15 @@ def _notes(policy: Policy, facts: HostFacts) -> Iterator[str]:
             )
         if tunnel.config is None and not tunnel.fwmark:
             yield f"{tunnel.interface} has no config file: nothing gives it its mark {mark_of(tunnel, facts)} back after a restart"
+
+
+def _openvpn_notes(tunnel: Tunnel, live: LiveTunnel, mark: Mark) -> Iterator[str]:
+    if live.kind is WireGuardKind.UNKNOWN:
+        yield f"{tunnel.interface} is carried by the kernel for OpenVPN: its packets may be refused; add disable-dco to its config"
+    if live.fwmark is None:
+        running = openvpn.running(str(tunnel.interface))
+        how = f": systemctl restart {running.unit}" if running and running.unit else ""
+        yield f"{tunnel.interface} runs without the mark {mark}: the running tunnel is cut until OpenVPN is restarted{how}"
 
 
 def _unrouted(rules: Collection[KernelRule] | None) -> Iterator[str]:
@@ -163,23 +178,32 @@ def _sysctls() -> Iterator[SysctlChange]:
 
 
 def _configs(policy: Policy, facts: HostFacts) -> Iterator[FileChange]:
-    """Yield the wg-quick configs that must say the mark, so that it is there from the first handshake after every restart."""
+    """Yield the files that must say the mark, so that it is there from the first handshake after every restart."""
     for tunnel in policy.tunnels:
         if tunnel.config is None or tunnel.fwmark_in_config:
             continue
-        path = Path(tunnel.config).absolute()
-        before = read_text(path)
-        if before is None:
-            raise ArmingError(f"{path} is gone", help="check `config` in the policy, then run it again")
-        change = FileChange(str(path), before, with_fwmark(before, mark_of(tunnel, facts)))
+        path = Path(place_of(tunnel.kind, tunnel.config)).absolute()
+        change = _marked(tunnel, path, mark_of(tunnel, facts))
         if change.is_change:
             yield change
+
+
+def _marked(tunnel: Tunnel, path: Path, mark: Mark) -> FileChange:
+    before = read_text(path)
+    is_drop_in = str(path) != str(Path(tunnel.config or "").absolute())
+    if before is None and not is_drop_in:
+        raise ArmingError(f"{path} is gone", help="check `config` in the policy, then run it again")
+    if not before and not is_drop_in:
+        remedy = f"add this line yourself: {line_of(tunnel.kind, mark)}"
+        raise ArmingError(f"{path} is not UTF-8, and is not edited for that", help=remedy)
+    return FileChange(str(path), before, with_mark(tunnel.kind, before or "", mark))
 
 
 def _marks(policy: Policy, facts: HostFacts) -> Iterator[MarkChange]:
     for tunnel in policy.tunnels:
         live = facts.tunnels.get(tunnel.interface)
-        if live and live.running and live.fwmark is None:
+        # The mark of a program's own socket is the program's.
+        if live and live.running and live.fwmark is None and tunnel.kind is not TunnelKind.OPENVPN:
             yield MarkChange(InterfaceName(tunnel.interface), None, mark_of(tunnel, facts))
 
 

@@ -12,7 +12,7 @@ from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed
 from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, load_record
 from failshut.boot.places import BOOT_UNIT_PATH, ENABLED_PATH, GENERATOR, LOADER, MONITOR_LOCK
 from failshut.host import locks, nft
-from failshut.host.links import all_links, underlay_now
+from failshut.host.links import all_links, is_up, traffic, underlay_now
 from failshut.host.wireguard import RunningTunnel, running_tunnels
 from failshut.read.counts import Counts, counts
 
@@ -110,13 +110,18 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
         reverts_in=max(pending.seconds_left(), 0) if pending else None,
         guarded_by=listing.guarded,
         watched=locks.is_held(MONITOR_LOCK),
-        tunnels=tuple((name, running.get(name)) for name in (record.tunnels if record else ())),
+        tunnels=tuple((name, running.get(name) or _others(name)) for name in (record.tunnels if record else ())),
         counts=counts(listing.json_texts),
         guarded=guarded,
         unguarded=unguarded,
         reason=next((each for each in problems if each), ""),
         listing=listing,
     )
+
+
+def _others(name: str) -> RunningTunnel | None:
+    """Return a tunnel that WireGuard knows nothing of, by its device; None while that is not there, or not up."""
+    return RunningTunnel(name, 0, None, (), traffic(name)) if is_up(name) else None
 
 
 def _is_pointed(directory: Path) -> bool:

@@ -10,11 +10,14 @@ def tunnel_words(tunnel: RunningTunnel | None) -> str:
     """Return whether a tunnel is up, how old its last handshake is, and what went through."""
     if tunnel is None:
         return "down"
+    amounts = f"{_amount(tunnel.received)} in, {_amount(tunnel.sent)} out"
+    if tunnel.counted:
+        return f"up, {amounts}; it is not WireGuard, and whether its server answers is not known"
     age = tunnel.handshake_age
     if age is None:
         return "up, no handshake yet"
     stale = " (stale)" if age > SESSION_LASTS else ""
-    return f"up, last handshake {age} s ago{stale}, {_amount(tunnel.received)} in, {_amount(tunnel.sent)} out"
+    return f"up, last handshake {age} s ago{stale}, {amounts}"
 
 
 def _amount(count: int) -> str:
@@ -62,5 +65,7 @@ def headline(status: Status) -> tuple[str, str]:
 
 
 def _is_alive(tunnel: RunningTunnel | None) -> bool:
+    if tunnel and tunnel.counted:
+        return True
     age = tunnel.handshake_age if tunnel else None
     return age is not None and age <= SESSION_LASTS

@@ -16,7 +16,7 @@ from failshut.audit.words import UDP
 from failshut.audit.world import DADDR, OIF, SADDR, World
 from failshut.model.host import HostFacts, WireGuardKind
 from failshut.model.marks import ARRIVAL, ARRIVAL_SHIFT, TAILSCALE, TAILSCALE_MASK
-from failshut.model.policy import TAILSCALE_INTERFACE, Inbound, Lan, Outbound, Policy, Tailscale, Tunnel
+from failshut.model.policy import TAILSCALE_INTERFACE, Inbound, Lan, Outbound, Policy, Tailscale, Tunnel, TunnelKind
 from failshut.model.ruleset import (
     AnySet,
     Binary,
@@ -230,9 +230,11 @@ def _transport(case: _Case, tunnel: Tunnel, there: Predicate, protocol: Protocol
     from_tunnel = both(_KERNEL, DeviceIs("via", (str(tunnel.interface),)))
     # A program can carry WireGuard later, where the kernel does not now; no program's packet comes from the tunnel's device.
     by_kernel = live is not None and live.kind is WireGuardKind.KERNEL
-    # TCP carries OpenVPN, which is a program whoever carries WireGuard.
-    by_program = not by_kernel or protocol is Protocol.TCP
-    return both(there, case.marked(mark), either(from_tunnel, *([equals(_SKUID, 0)] if by_program else [])))
+    # OpenVPN is a program, whoever carries WireGuard; what TCP carries is one too.
+    is_openvpn = tunnel.kind is TunnelKind.OPENVPN
+    by_program = is_openvpn or not by_kernel or protocol is Protocol.TCP
+    senders = (*([] if is_openvpn else [from_tunnel]), *([among(_SKUID, tunnel.owners)] if by_program else []))
+    return both(there, case.marked(mark), either(*senders))
 
 
 def _dhcp_users(host: HostFacts) -> Predicate:

@@ -20,6 +20,8 @@ NETWORK_MANAGERS = (
     "connman.service",
     "iwd.service",
 )
+# What brings tunnels up, an instance for each: in order behind the lock, and none without it.
+TUNNEL_UNITS = ("wg-quick@.service", "openvpn-client@.service", "openvpn@.service")
 # What sysctl.conf says, for the running kernel: by the path under /proc/sys.
 SYSCTLS = (("net/ipv4/conf/all/src_valid_mark", "1"),)
 # Where systemd itself finds programs (systemd.exec(5)): a package's /usr/bin, an administrator's /usr/local/bin.
@@ -60,7 +62,7 @@ def systemd_files(program: str = PROGRAM) -> tuple[BootFile, ...]:
             for unit in (REFRESH_UNIT, *WATCHING_UNITS)
         ),
         BootFile(GENERATOR, _source("generator").replace("@EVERYTHING@\n", emit(everything())), _EXECUTABLE),
-        *(_drop_in(manager, drop_in) for manager in (*NETWORK_MANAGERS, "wg-quick@.service")),
+        *(_drop_in(manager, drop_in) for manager in (*NETWORK_MANAGERS, *TUNNEL_UNITS)),
         _drop_in("nftables.service", _source("nftables.conf")),
         BootFile("/etc/udev/rules.d/79-failshut.rules", _source("failshut.rules")),
         BootFile("/etc/systemd/networkd.conf.d/failshut.conf", _source("networkd.conf")),

@@ -50,7 +50,7 @@ def command(context: click.Context, /, confirm_within: int | None, i_know: bool,
     say `failshut confirm` in time. Open a new session before you do: that is the proof that you can still get in.
     """
     session, began = begin(context, options), time.time()
-    if not confirm_within and (armed := still_armed(session.policy)):
+    if not confirm_within and (armed := _still_armed(session)):
         _say("nothing has changed: the kernel holds it word for word, and the next boot loads it", session)
         _conclude(armed, 0, session)
         return
@@ -72,6 +72,15 @@ def command(context: click.Context, /, confirm_within: int | None, i_know: bool,
     except ArmingError as error:
         leave(error)
     _conclude(record, seconds, session)
+
+
+def _still_armed(session: Session) -> Record | None:
+    try:
+        with one_at_a_time():
+            return still_armed(session.policy)
+    except ArmingError:
+        # Said below, after what the policy's own mistakes are.
+        return None
 
 
 def _seconds(asked: int | None, plan: Plan) -> int:

@@ -1,4 +1,4 @@
-"""`failshut init`: adopts a WireGuard config or a running tunnel and writes the policy for it."""
+"""`failshut init`: adopts a tunnel's config or a running tunnel and writes the policy for it."""
 
 from __future__ import annotations
 
@@ -70,11 +70,13 @@ def command(
     output: str | None,
     **options: object,
 ) -> None:
-    """Adopt a WireGuard config or a running tunnel: write the policy.
+    """Adopt a tunnel's config or a running tunnel: write the policy.
 
-    NAME stands for /etc/wireguard/NAME.conf or, without that file, for a running interface; with no argument the only candidate
-    is taken. An endpoint that is a host name is pinned to its addresses. The local network, the SSH session you are in and
-    Tailscale, where it runs, are offered; where nobody can be asked, they are written commented out.
+    PATH is a config of wg-quick, of systemd-networkd (.netdev), of NetworkManager (.nmconnection) or of OpenVPN, told by what
+    stands in it. NAME is an interface: the config that it runs by, else /etc/wireguard/NAME.conf, else one of the others that
+    makes NAME, else the running WireGuard itself. With no argument the only candidate is taken. An endpoint that is a host name is
+    pinned to its addresses. The local network, the SSH session you are in and Tailscale, where it runs, are offered; where nobody
+    can be asked, they are written commented out.
     """
     session = begin(ctx, options)
     target = output or session.policy

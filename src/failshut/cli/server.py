@@ -61,19 +61,43 @@ def _typed(reader: Callable[[str], Any]) -> Any:
     return read
 
 
-@command.command("init")
+@command.command("init", short_help="Make this machine the server, or change what it is")
 @click.option("--endpoint", metavar="HOST[:PORT]", callback=_typed(answers.endpoint), help="How peers reach it [its own address].")
 @click.option("--port", metavar="NUMBER", callback=_typed(answers.port), help="The UDP port it listens at [51820].")
 @click.option("--network", metavar="PREFIX", callback=_typed(answers.network4), help="IPv4 of the tunnel [10.86.0.0/24].")
 @click.option("--network6", metavar="PREFIX", callback=_typed(answers.network6), help="IPv6 of the tunnel [a fresh fd…::/64].")
 @click.option("--dns", metavar="ADDRESSES", callback=_typed(answers.addresses), help="Peers' resolvers, or none [Quad9].")
-@click.option("--ssh-port", "ssh", metavar="NUMBER", multiple=True, callback=_typed(config.ports), help="Keep it open [as found].")
-@click.option("--no-ssh", is_flag=True, help="There is no SSH server, and nothing is kept open for one.")
-@click.option("--open", "opened", metavar="tcp/443", multiple=True, callback=_typed(config.services), help="Reached from outside.")
 @click.option(
-    "--serve", metavar="udp/53", multiple=True, callback=_typed(config.services), help="Reached by peers, on this machine."
+    "--ssh-port",
+    "ssh",
+    metavar="NUMBER",
+    multiple=True,
+    callback=_typed(config.ports),
+    help="Keep it open for SSH [those found]. Repeatable.",
 )
-@click.option("--reach", metavar="PREFIX", multiple=True, callback=_typed(answers.prefixes), help="Private networks for peers.")
+@click.option("--no-ssh", is_flag=True, help="There is no SSH server, and nothing is kept open for one.")
+@click.option(
+    "--open",
+    "opened",
+    metavar="tcp/443",
+    multiple=True,
+    callback=_typed(config.services),
+    help="A service that is reached from outside. Repeatable.",
+)
+@click.option(
+    "--serve",
+    metavar="udp/53",
+    multiple=True,
+    callback=_typed(config.services),
+    help="A service here that peers reach. Repeatable.",
+)
+@click.option(
+    "--reach",
+    metavar="PREFIX",
+    multiple=True,
+    callback=_typed(answers.prefixes),
+    help="A private network that peers reach. Repeatable.",
+)
 @click.option("--peers-talk/--no-peers-talk", "talk", default=None, help="Whether peers reach each other [no].")
 @click.option("--internet/--no-internet", default=None, help="Whether peers reach the Internet [yes].")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
@@ -148,7 +172,7 @@ def _shown(plan: Plan, session: Session) -> Iterator[str]:
         yield f"{setting.path.replace('/', '.')}: {setting.before} → {setting.after}"
 
 
-@command.command("add-peer")
+@command.command("add-peer", short_help="Add a peer, and write its config or draw it")
 @click.argument("name", callback=_typed(answers.name))
 @click.option("-o", "--output", metavar="FILE|-", default=None, help="Where the peer's config goes [./NAME.conf]; - prints it.")
 @click.option("--qr", is_flag=True, help="Draw it for a telephone; without --output no file is written then.")
@@ -181,7 +205,7 @@ def add_peer(context: click.Context, /, *, name: str, output: str | None, qr: bo
         show_qr(name, added.text)
 
 
-@command.command("remove-peer")
+@command.command("remove-peer", short_help="Remove a peer; no other notices")
 @click.argument("name", callback=_typed(answers.name))
 @session_options
 @click.pass_context
@@ -200,7 +224,7 @@ def remove_peer(context: click.Context, /, *, name: str, **options: Any) -> None
         click.echo(f"{session.style('ok', fg='green', bold=True)}: {gone.name} is a peer no more")
 
 
-@command.command("list")
+@command.command("list", short_help="List the peers, their last handshakes and volume")
 @session_options
 @click.pass_context
 def list_(context: click.Context, /, **options: Any) -> None:
@@ -242,7 +266,7 @@ def _peer_json(seen: Seen) -> dict[str, Any]:
     }
 
 
-@command.command("remove")
+@command.command("remove", short_help="Undo `init`; the config is kept under another name")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @session_options
 @click.pass_context

@@ -134,7 +134,7 @@ def _announce(plan: Plan, session: Session) -> None:
     lines += [f"does not touch {tunnel.name}: {tunnel.why_not}" for tunnel in plan.standing if tunnel.why_not]
     for tunnel in (each for each in plan.standing if not any(other.why_not for other in plan.standing)):
         how = "deletes its interface" if tunnel.kernel else "kills its process"
-        lines.append(f"takes {tunnel.name} down and brings it back ({tunnel.way}), then {how} and brings it back")
+        lines.append(f"takes {tunnel.name} down and brings it back ({tunnel.by}), then {how} and brings it back")
     lines += [f"finds {name} down and leaves it so: a take-down and a crash are not tested" for name in plan.down]
     lines.append("sends probes with the tunnel down, all to documentation addresses, resolvers and gateways")
     if plan.standing:

@@ -29,6 +29,14 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """Who but root may write a file: its owner, by name ("" for root, and for whoever runs this), or everybody."""
+
+    owner: str = ""
+    others_write: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Unresolved:
     """A host name without an address, and why."""
 
@@ -50,6 +58,9 @@ class Sources:
     pinned: frozenset[str] = frozenset()
     cgroups: frozenset[str] = frozenset()
     pins: Mapping[str, Pin] = field(default_factory=dict)
+    # What belongs to a file beside it, and who may write it, both by its path.
+    beside: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
+    access: Mapping[str, Access] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,8 @@ class TunnelTable(Table):
     """[tunnel.NAME]: a VPN interface and how its transport is recognised."""
 
     config: Annotated[str | None, *_TEXT] = Field(
-        default=None, description="The tunnel's wg-quick config; endpoints, fwmark and addresses are read from it."
+        default=None,
+        description="The tunnel's own config, of wg-quick, systemd-networkd, NetworkManager or OpenVPN.",
     )
     endpoints: list[Annotated[Endpoint | NamedEndpoint, *_ENDPOINT]] | None = Field(
         default=None, description="Where the peers are reached; replaces the config's."

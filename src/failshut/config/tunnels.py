@@ -1,34 +1,19 @@
-"""Builds each tunnel from its table, its wg-quick config and the resolved names, keeping where every address was written."""
+"""Builds each tunnel from its table, its own config and the resolved names, keeping where every address was written."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import PurePosixPath
-from typing import Generic, TypeVar
 
-from failshut.config import wgquick
 from failshut.config.declaration import Declaration, Sources, Unreadable
 from failshut.config.locate import Path
+from failshut.config.recognise import read_tunnel
 from failshut.config.schema import TunnelTable
-from failshut.config.wgquick import Peer, WgQuickConfig
+from failshut.config.tunnel_config import Remote, Sited, TunnelConfig, place
 from failshut.model.finding import Code, Finding, Severity
-from failshut.model.policy import DEFAULT_FWMARK, Tunnel
+from failshut.model.policy import DEFAULT_FWMARK, Tunnel, TunnelKind
 from failshut.model.units import Address, Endpoint, InterfaceAddress, InterfaceName, Mark, NamedEndpoint
-
-T = TypeVar("T")
-
-_FIREWALL = re.compile(r"(?<![\w.-])(ip6?tables(-[\w-]+)?|nft|ufw|firewall-cmd|ebtables)(?![\w-])")
-
-
-@dataclass(frozen=True, slots=True)
-class Sited(Generic[T]):
-    """A value and where it was written, as file:line."""
-
-    value: T
-    where: str
 
 
 @dataclass(slots=True)
@@ -38,11 +23,12 @@ class Built:
     name: InterfaceName
     path: Path
     table: TunnelTable
-    config: WgQuickConfig | None = None
+    config: TunnelConfig | None = None
     endpoints: list[Sited[Endpoint]] = field(default_factory=list)
     addresses: list[Sited[InterfaceAddress]] = field(default_factory=list)
     names: list[NamedEndpoint] = field(default_factory=list)
     needs_dns: list[str] = field(default_factory=list)
+    owners: tuple[int, ...] = (0,)
     findings: list[Finding] = field(default_factory=list)
     # The mark when neither the policy nor the config says one: no other tunnel's.
     default_mark: Mark = DEFAULT_FWMARK
@@ -68,6 +54,9 @@ class Built:
             through=self.table.through,
             default_mark=self.default_mark,
             names=tuple(dict.fromkeys(self.names)),
+            kind=self.config.kind if self.config else TunnelKind.WG_QUICK,
+            owners=self.owners,
+            table=self.config.table if self.config else None,
         )
 
 
@@ -83,15 +72,27 @@ def build(declaration: Declaration, sources: Sources) -> list[Built]:
     return built
 
 
-def named_peers(declaration: Declaration, files: dict[str, bytes | Unreadable]) -> tuple[str, ...]:
-    """Return the host names that must be resolved from the tunnels' own configs: those of tunnels without `endpoints`."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What must be looked up for the tunnels' own configs: host names, of tunnels without `endpoints`, and users."""
+
+    hosts: tuple[str, ...]
+    users: tuple[str, ...]
+
+
+def wanted(declaration: Declaration, files: Mapping[str, bytes | Unreadable], beside: Mapping[str, Mapping[str, bytes]]) -> Wanted:
+    """Return what the tunnels' configs name."""
     hosts: dict[str, None] = {}
+    users: dict[str, None] = {}
     for table in declaration.document.tunnel.values():
-        raw = files.get(declaration.file_of(table.config)) if table.config and not table.endpoints else None
-        config = wgquick.read(raw, "") if isinstance(raw, bytes) else None
-        if isinstance(config, WgQuickConfig):
-            hosts.update((each.endpoint.host, None) for each in config.peers if isinstance(each.endpoint, NamedEndpoint))
-    return tuple(hosts)
+        file = declaration.file_of(table.config) if table.config else ""
+        raw = files.get(file)
+        config = read_tunnel(raw, file, beside.get(file)) if isinstance(raw, bytes) else None
+        if isinstance(config, TunnelConfig):
+            users.update({config.user: None} if config.user else {})
+            sites = () if table.endpoints else (each.site for each in config.remotes)
+            hosts.update((each.host, None) for each in sites if isinstance(each, NamedEndpoint))
+    return Wanted(tuple(hosts), tuple(users))
 
 
 def _build(name: InterfaceName, table: TunnelTable, declaration: Declaration, sources: Sources) -> Built:
@@ -101,13 +102,18 @@ def _build(name: InterfaceName, table: TunnelTable, declaration: Declaration, so
     _take_addresses(built, declaration)
     if built.config:
         built.findings += [
-            *_other_name(built, declaration),
-            *_lookups(built, built.config, sources),
-            *_own_firewall(built.config),
             # One that carries another tunnel alone leads to that one's server alone.
-            *(() if any(each.through == name for each in declaration.document.tunnel.values()) else _not_full(built.config)),
+            *(each for each in built.config.remarks if each.code is not Code.CONFIG_NOT_FULL or not _carries(name, declaration)),
+            *_other_name(built, built.config, declaration),
+            *_lookups(built, built.config, sources),
+            *_owner(built, built.config, sources),
+            *_exposed(built.config, sources),
         ]
     return built
+
+
+def _carries(name: InterfaceName, declaration: Declaration) -> bool:
+    return any(each.through == name for each in declaration.document.tunnel.values())
 
 
 def _read_config(built: Built, declaration: Declaration, sources: Sources) -> None:
@@ -121,8 +127,8 @@ def _read_config(built: Built, declaration: Declaration, sources: Sources) -> No
         remedy = raw.help or f'correct `config`, or remove it and write endpoints = ["ADDRESS:PORT"] in [tunnel.{built.name}]'
         built.findings.append(declaration.finding((*built.path, "config"), code, message, remedy))
         return
-    config = wgquick.read(raw, file)
-    if isinstance(config, WgQuickConfig):
+    config = read_tunnel(raw, file, sources.beside.get(file))
+    if isinstance(config, TunnelConfig):
         built.config = config
     else:
         built.findings += config
@@ -143,26 +149,24 @@ def _take_endpoints(built: Built, declaration: Declaration, sources: Sources) ->
             else:
                 built.endpoints += [Sited(Endpoint(address, each.port, each.protocol), where) for address in addresses]
     elif built.config:
-        for peer in built.config.peers:
-            _take_peer(built, built.config, peer, sources)
+        for remote in built.config.remotes:
+            _take_remote(built, built.config, remote, sources)
     _require_endpoint(built, declaration)
 
 
-def _take_peer(built: Built, config: WgQuickConfig, peer: Peer, sources: Sources) -> None:
-    where = f"{config.path}:{peer.endpoint_line}"
-    match peer.endpoint:
+def _take_remote(built: Built, config: TunnelConfig, remote: Remote, sources: Sources) -> None:
+    where = f"{config.path}:{remote.line}"
+    match remote.site:
         case Endpoint():
-            built.endpoints.append(Sited(peer.endpoint, where))
-        case NamedEndpoint(host, port):
-            built.names.append(peer.endpoint)
+            built.endpoints.append(Sited(remote.site, where))
+        case NamedEndpoint(host, port, protocol):
+            built.names.append(remote.site)
             addresses = _addresses_of(host, sources)
             if isinstance(addresses, str):
-                code, message, remedy = _unresolved(peer.endpoint, addresses)
-                built.findings.append(config.source.finding(code, message, _line(config, peer.endpoint_line), remedy))
+                code, message, remedy = _unresolved(remote.site, addresses)
+                built.findings.append(config.source.finding(code, message, place(config.source, remote.line), remedy))
             else:
-                built.endpoints += [Sited(Endpoint(address, port), where) for address in addresses]
-        case None:
-            pass
+                built.endpoints += [Sited(Endpoint(address, port, protocol), where) for address in addresses]
 
 
 def _addresses_of(host: str, sources: Sources) -> tuple[Address, ...] | str:
@@ -178,15 +182,25 @@ def _unresolved(named: NamedEndpoint, why: str) -> tuple[Code, str, str]:
     return Code.UNRESOLVED_NAME, f"the host name '{named.host}' does not resolve: {why}", remedy
 
 
+# What is missing from a config without a server, and the line that says one.
+_NO_ENDPOINT = {
+    TunnelKind.WG_QUICK: ("no [Peer] has an Endpoint", "Endpoint = ADDRESS:PORT to the [Peer]"),
+    TunnelKind.NETWORKD: ("no [WireGuardPeer] has an Endpoint", "Endpoint=ADDRESS:PORT to the [WireGuardPeer]"),
+    TunnelKind.NETWORK_MANAGER: ("no [wireguard-peer] has an endpoint", "endpoint=ADDRESS:PORT to the [wireguard-peer.…]"),
+    TunnelKind.OPENVPN: ("there is no remote", "remote ADDRESS PORT"),
+}
+
+
 def _require_endpoint(built: Built, declaration: Declaration) -> None:
     """Say that a tunnel has no endpoint, unless another finding is the reason for it."""
     if built.endpoints or built.findings or declaration.is_damaged(*built.path):
         return
     if built.config is not None and built.table.endpoints is None:
-        message = f"no [Peer] has an Endpoint: the lock would not know where {built.name} may send its handshakes"
-        remedy = f'add Endpoint = ADDRESS:PORT to the [Peer], or endpoints = ["ADDRESS:PORT"] to [tunnel.{built.name}]'
-        line = built.config.peers[0].line if built.config.peers else 0
-        built.findings.append(built.config.source.finding(Code.CONFIG_NO_ENDPOINT, message, _line(built.config, line), remedy))
+        missing, line = _NO_ENDPOINT[built.config.kind]
+        message = f"{missing}: the lock would not know where {built.name} may send its handshakes"
+        remedy = f'add {line}, or endpoints = ["ADDRESS:PORT"] to [tunnel.{built.name}]'
+        at = place(built.config.source, built.config.peer_line)
+        built.findings.append(built.config.source.finding(Code.CONFIG_NO_ENDPOINT, message, at, remedy))
         return
     message = f"the tunnel {built.name} has no endpoint: with the lock armed it could never connect"
     remedy = f'add config = "/etc/wireguard/{built.name}.conf", or endpoints = ["ADDRESS:PORT"]'
@@ -198,57 +212,75 @@ def _take_addresses(built: Built, declaration: Declaration) -> None:
         at = (*built.path, "addresses")
         built.addresses += [Sited(each, declaration.where((*at, index))) for index, each in enumerate(built.table.addresses)]
     elif built.config:
-        built.addresses += [Sited(each, f"{built.config.path}:{built.config.address_line}") for each in built.config.addresses]
+        built.addresses += built.config.addresses
 
 
-def _line(config: WgQuickConfig, number: int) -> tuple[int, int, int]:
-    text = config.source.lines[number - 1] if number else ""
-    return (number, len(text) - len(text.lstrip()) + 1, max(len(text.strip()), 1))
-
-
-def _other_name(built: Built, declaration: Declaration) -> Iterator[Finding]:
-    stem = PurePosixPath(built.table.config or "").stem
-    if stem != built.name:
-        message = f"wg-quick makes the interface '{stem}' of this config, but the tunnel is called '{built.name}'"
-        remedy = f"rename the table to [tunnel.{stem}], unless you bring {built.name} up by other means"
+def _other_name(built: Built, config: TunnelConfig, declaration: Declaration) -> Iterator[Finding]:
+    name = config.interface
+    if name and name != built.name:
+        of_quick = config.kind is TunnelKind.WG_QUICK
+        message = f"{config.kind} makes the interface '{name}' of this config, but the tunnel is called '{built.name}'"
+        remedy = f"rename the table to [tunnel.{name}]" + (f", unless you bring {built.name} up by other means" if of_quick else "")
         at = (*built.path, "config")
         yield declaration.finding(at, Code.CONFIG_OTHER_NAME, message, remedy, Severity.WARNING)
 
 
-def _lookups(built: Built, config: WgQuickConfig, sources: Sources) -> Iterator[Finding]:
-    """Warn of names that wg-quick would look up: the lock refuses the lookup, so the tunnel would not come up at boot."""
-    for peer in config.peers:
-        if not isinstance(peer.endpoint, NamedEndpoint) or peer.endpoint.host in sources.pinned:
+def _lookups(built: Built, config: TunnelConfig, sources: Sources) -> Iterator[Finding]:
+    """Warn of names that its program would look up: the lock refuses the lookup, so the tunnel would not come up at boot."""
+    for remote in config.remotes:
+        if not isinstance(remote.site, NamedEndpoint) or remote.site.host in sources.pinned:
             continue
-        host, port = peer.endpoint.host, peer.endpoint.port
+        host, port = remote.site.host, remote.site.port
         built.needs_dns.append(host)
         known = sources.names.get(host)
         pins = (
             known if isinstance(known, tuple) else tuple(each.value.address for each in built.endpoints if each.value.port == port)
         )
         lines = ", ".join(f'"{address} {host}"' for address in pins) or f'"ADDRESS {host}"'
-        message = f"Endpoint is the host name '{host}': the lock refuses wg-quick's lookup of it, so {built.name} can't start"
-        remedy = f"`failshut refresh --up {built.name}` starts it; or add to /etc/hosts: {lines}; or write the address itself"
+        what = _ENDPOINT_WORDS[config.kind]
+        message = f"{what} is the host name '{host}': the lock refuses {config.kind}'s lookup of it, so {built.name} can't start"
+        remedy = f"add to /etc/hosts: {lines}; or write the address itself"
+        if config.kind is TunnelKind.WG_QUICK:
+            remedy = f"`failshut refresh --up {built.name}` starts it; or {remedy}"
         yield config.source.finding(
-            Code.CONFIG_NAME_NEEDS_DNS, message, _line(config, peer.endpoint_line), remedy, Severity.WARNING
+            Code.CONFIG_NAME_NEEDS_DNS, message, place(config.source, remote.line), remedy, Severity.WARNING
         )
 
 
-def _own_firewall(config: WgQuickConfig) -> Iterator[Finding]:
-    for hook in config.hooks:
-        tool = _FIREWALL.search(hook.command)
-        if tool:
-            message = f"{hook.when} runs {tool[0]}: a firewall of the tunnel's own beside the lock"
-            remedy = "the lock does not need it; remove the line once the lock is armed, so that one place says what may leave"
-            yield config.source.finding(Code.CONFIG_OWN_FIREWALL, message, _line(config, hook.line), remedy, Severity.WARNING)
+_ENDPOINT_WORDS = {
+    TunnelKind.WG_QUICK: "Endpoint",
+    TunnelKind.NETWORKD: "Endpoint",
+    TunnelKind.NETWORK_MANAGER: "endpoint",
+    TunnelKind.OPENVPN: "remote",
+}
 
 
-def _not_full(config: WgQuickConfig) -> Iterator[Finding]:
-    if config.peers and not config.is_full_tunnel and config.table != "off":
-        message = "AllowedIPs do not cover all addresses: with the lock armed, what does not go into the tunnel goes nowhere"
-        remedy = "for a VPN that carries everything write AllowedIPs = 0.0.0.0/0, ::/0"
-        at = _line(config, config.peers[0].line)
-        yield config.source.finding(Code.CONFIG_NOT_FULL, message, at, remedy, Severity.WARNING)
+def _owner(built: Built, config: TunnelConfig, sources: Sources) -> Iterator[Finding]:
+    """Note whose the transport's sockets are: the first one is root's; the program is another user when it makes a later one."""
+    if not config.user:
+        return
+    uid = sources.users.get(config.user)
+    if uid is None:
+        message = f"there is no user '{config.user}' on this machine, and {config.kind} would not start"
+        at = place(config.source, config.user_line)
+        yield config.source.finding(Code.UNKNOWN_USER, message, at, "correct the name, or make the user")
+    elif uid:
+        built.owners = (0, uid)
+
+
+def _exposed(config: TunnelConfig, sources: Sources) -> Iterator[Finding]:
+    """Say who else may decide where the tunnel goes; it points at the private key, where one stands there."""
+    seen = sources.access.get(config.path)
+    if seen is None:
+        return
+    at = place(config.source, config.secret_line)
+    and_key = ", and take its private key" if config.secret_line else ""
+    if seen.others_write:
+        message = f"every user may write this file, and so decide where the tunnel goes and what root runs{and_key}"
+        yield config.source.finding(Code.CONFIG_EXPOSED, message, at, f"chmod go-rwx {config.path}")
+    elif seen.owner:
+        message = f"this file is {seen.owner}'s, who can decide where the tunnel goes and what root runs{and_key}"
+        yield config.source.finding(Code.CONFIG_EXPOSED, message, at, f"chown root: {config.path}", Severity.WARNING)
 
 
 def effective_mark(built: Built) -> Mark:

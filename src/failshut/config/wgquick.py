@@ -8,16 +8,20 @@ line (wg-quick's `parse_options`, wireguard-tools' config.c), because a config t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from pathlib import PurePosixPath
 from typing import Any
 
 from failshut.config import values
 from failshut.config.source import SourceText, masked
+from failshut.config.tunnel_config import Remote, Sited, TunnelConfig, covers_everything, decoded, not_text, own_firewall, place
 from failshut.config.values import Mistake, shown
-from failshut.model.finding import Code, Finding
-from failshut.model.units import Endpoint, InterfaceAddress, Mark, NamedEndpoint, Prefix, Protocol
+from failshut.config.wireguard import count, endpoint, network, require_key, typed
+from failshut.model.finding import Code, Finding, Severity
+from failshut.model.policy import TunnelKind
+from failshut.model.units import Endpoint, InterfaceAddress, Mark, NamedEndpoint, Prefix
 
 # isspace() in the C locale; str.strip() alone would take Unicode's spaces too.
 _SPACE = " \t\n\v\f\r"
@@ -36,9 +40,6 @@ _SPELLING = {
 }
 # Long enough to be part of a key, in a place where nothing but a short word belongs.
 _BASE64_RUN = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}")
-# base64 of 32 bytes: the last of the 43 digits carries 4 bits only.
-_WG_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
-_OPENVPN = re.compile(r"^[ \t]*(client|remote[ \t]+\S+|dev[ \t]+tun\S*|auth-user-pass|<ca>)[ \t\r]*", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,27 +82,22 @@ class WgQuickConfig:
     hooks: tuple[Hook, ...] = ()
     peers: tuple[Peer, ...] = ()
     has_private_key: bool = False
+    private_key_line: int = 0
     source: SourceText = field(default=SourceText("", ()), repr=False, compare=False)
 
     @property
     def is_full_tunnel(self) -> bool:
         """Whether the peers' AllowedIPs cover all of IPv4 or all of IPv6, in one piece or in two halves."""
-        allowed = [each for peer in self.peers for each in peer.allowed]
-        return any(
-            sum(2 ** (width - each.prefixlen) for each in set(allowed) if each.max_prefixlen == width and each.prefixlen <= 1)
-            >= 2**width
-            for width in (32, 128)
-        )
+        return covers_everything(each for peer in self.peers for each in peer.allowed)
 
 
 def read(text: bytes | str, path: str) -> WgQuickConfig | list[Finding]:
     """Read a config's text; `path` is only named in messages. Never raises."""
-    if isinstance(text, bytes):
-        # As bash and wg under LC_ALL=C: a stray byte matters only where a value is read.
-        text = text.decode("utf-8", errors="replace")
+    # As bash and wg under LC_ALL=C, which look at bytes.
+    text = decoded(text)
     lines = text.split("\n")
     source = SourceText(path, tuple(_presentable(each) for each in lines))
-    strange = _not_wireguard(text, source)
+    strange = not_text(text, source, program="wg-quick")
     if strange:
         return [strange]
     reader = _Reader(source)
@@ -110,18 +106,36 @@ def read(text: bytes | str, path: str) -> WgQuickConfig | list[Finding]:
     return reader.finish()
 
 
-def _not_wireguard(text: str, source: SourceText) -> Finding | None:
-    if "\0" in text:
-        return source.finding(Code.CONFIG_NOT_WG, "the file holds NUL bytes: it is no wg-quick config")
-    if text.startswith("\ufeff"):
-        remedy = f"remove it: sed -i '1s/^\\xEF\\xBB\\xBF//' {source.path}"
-        return source.finding(
-            Code.CONFIG_NOT_WG, "the file begins with a byte-order mark, which wg-quick refuses", (1, 1, 1), remedy
-        )
-    if "[interface]" not in text.translate(_LOWER) and _OPENVPN.search(text):
-        remedy = 'name what it calls `remote` in the policy instead of `config`: endpoints = ["udp://203.0.113.10:1194"]'
-        return source.finding(Code.CONFIG_NOT_WG, "this is an OpenVPN config; `config` takes wg-quick's", help=remedy)
-    return None
+def read_tunnel(text: bytes | str, path: str) -> TunnelConfig | list[Finding]:
+    """Read a config as far as the lock must know it: wg-quick's, and what `wg setconf` takes."""
+    config = read(text, path)
+    if isinstance(config, list):
+        return config
+    endpoints = ((peer.endpoint, peer.endpoint_line) for peer in config.peers)
+    return TunnelConfig(
+        path=path,
+        kind=TunnelKind.WG_QUICK,
+        source=config.source,
+        remotes=tuple(Remote(site, line) for site, line in endpoints if site is not None),
+        interface=PurePosixPath(path).stem,
+        fwmark=config.fwmark,
+        fwmark_where=f"{path}:{config.fwmark_line}" if config.fwmark_line else "",
+        addresses=tuple(Sited(each, f"{path}:{config.address_line}") for each in config.addresses),
+        secret_line=config.private_key_line,
+        peer_line=config.peers[0].line if config.peers else 0,
+        remarks=(
+            *own_firewall(config.source, ((each.when, each.command, each.line) for each in config.hooks)),
+            *_not_full(config),
+        ),
+    )
+
+
+def _not_full(config: WgQuickConfig) -> Iterator[Finding]:
+    if config.peers and not config.is_full_tunnel and config.table != "off":
+        message = "AllowedIPs do not cover all addresses: with the lock armed, what does not go into the tunnel goes nowhere"
+        remedy = "for a VPN that carries everything write AllowedIPs = 0.0.0.0/0, ::/0"
+        at = place(config.source, config.peers[0].line)
+        yield config.source.finding(Code.CONFIG_NOT_FULL, message, at, remedy, Severity.WARNING)
 
 
 class _Reader:
@@ -186,9 +200,9 @@ class _Reader:
         match key:
             case "address":
                 self.device.setdefault("address_line", number)
-                self.addresses += [_typed(values.interface_address, each, name) for each in _words(value)]
+                self.addresses += [typed(values.interface_address, each, name) for each in _words(value)]
             case "mtu":
-                self.device["mtu"] = _count(value, name, 0xFFFFFFFF)
+                self.device["mtu"] = count(value, name, 0xFFFFFFFF)
             case "dns":
                 self.dns += _words(value)
             case "table":
@@ -228,13 +242,14 @@ class _Reader:
     def _device(self, key: str, value: str, number: int) -> None:
         match key:
             case "fwmark":
-                self.device["fwmark"] = _typed(_fwmark, value, "FwMark")
+                self.device["fwmark"] = typed(_fwmark, value, "FwMark")
                 self.device["fwmark_line"] = number
             case "listenport":
-                self.device["listen_port"] = _count(value, "ListenPort", 0xFFFF)
+                self.device["listen_port"] = count(value, "ListenPort", 0xFFFF)
             case _:
-                _require_key(value, "PrivateKey")
+                require_key(value, "PrivateKey")
                 self.device["has_private_key"] = True
+                self.device["private_key_line"] = number
 
     def _unrecognised(self, line: str) -> Mistake:
         key, equals, _ = line.partition("=")
@@ -257,39 +272,27 @@ class _Reader:
 
 
 def _endpoint(peer: Peer, value: str, number: int) -> Peer:
-    """As wg's parse_endpoint: the port stands behind the last ':', or behind the brackets."""
-    if value.startswith("["):
-        host, bracket, tail = value[1:].partition("]")
-        port = tail[1:] if bracket and tail.startswith(":") else ""
-    else:
-        host, _, port = value.rpartition(":")
-    if not host or not port:
-        raise Mistake(Code.CONFIG_BAD_VALUE, f"Endpoint {shown(value)} has no port", f"write Endpoint = {value}:51820")
-    return replace(peer, endpoint=_typed(lambda _: values.site(host, port, Protocol.UDP), value, "Endpoint"), endpoint_line=number)
+    return replace(peer, endpoint=endpoint(value), endpoint_line=number)
 
 
 def _allowed(peer: Peer, value: str, _number: int) -> Peer:
     """As wg's parse_allowedips: host bits are dropped, no length means a single address."""
     texts = [each.removeprefix("+") for each in value.split(",")]
-    return replace(peer, allowed=(*peer.allowed, *(_typed(_network, each, "AllowedIPs") for each in texts)))
-
-
-def _network(text: str) -> Prefix:
-    return values.interface_address(text).network
+    return replace(peer, allowed=(*peer.allowed, *(typed(network, each, "AllowedIPs") for each in texts)))
 
 
 def _keepalive(peer: Peer, value: str, _number: int) -> Peer:
-    seconds = 0 if value.translate(_LOWER) == "off" else _count(value, "PersistentKeepalive", 0xFFFF)
+    seconds = 0 if value.translate(_LOWER) == "off" else count(value, "PersistentKeepalive", 0xFFFF)
     return replace(peer, keepalive=seconds or None)
 
 
 def _public_key(peer: Peer, value: str, _number: int) -> Peer:
-    _require_key(value, "PublicKey")
+    require_key(value, "PublicKey")
     return replace(peer, has_public_key=True)
 
 
 def _preshared_key(peer: Peer, value: str, _number: int) -> Peer:
-    _require_key(value, "PresharedKey")
+    require_key(value, "PresharedKey")
     return replace(peer, has_preshared_key=True)
 
 
@@ -307,28 +310,9 @@ def _words(value: str) -> list[str]:
     return [each for each in re.split(f"[,{_SPACE}]+", value) if each]
 
 
-def _typed(reader: Callable[[str], Any], text: str, name: str) -> Any:
-    """Read a value of the policy's own kind; its mistake becomes one of the tunnel's config."""
-    try:
-        return reader(text)
-    except Mistake as wrong:
-        raise Mistake(Code.CONFIG_BAD_VALUE, f"{name}: {wrong.message}", wrong.help) from None
-
-
 def _fwmark(text: str) -> Mark | None:
     number = values.mark_number(text)
     return values.mark(number) if number else None
-
-
-def _count(value: str, name: str, most: int) -> int:
-    if re.fullmatch(r"[0-9]{1,10}", value) and int(value) <= most:
-        return int(value)
-    raise Mistake(Code.CONFIG_BAD_VALUE, f"{name}: {shown(value)} is no number", f"write a number from 0 to {most}")
-
-
-def _require_key(value: str, name: str) -> None:
-    if not _WG_KEY.fullmatch(value):
-        raise Mistake(Code.CONFIG_BAD_VALUE, f"{name} is no WireGuard key", "a key is 32 bytes in base64: 43 characters and a '='")
 
 
 def _safe(text: str) -> str:

@@ -27,7 +27,7 @@ from failshut.model.packet import (
     UDPLITE,
     Packet,
 )
-from failshut.model.policy import Lan, MulticastName, Outbound, Policy
+from failshut.model.policy import Lan, MulticastName, Outbound, Policy, TunnelKind
 from failshut.model.units import Address, Prefix, Protocol
 
 LINK_LOCAL6, MULTICAST6, UNSPECIFIED6 = IPv6Network("fe80::/10"), IPv6Network("ff02::/16"), IPv6Address("::")
@@ -172,8 +172,17 @@ def is_wireguard(payload: bytes) -> bool:
     return payload[0] == 4
 
 
+# The opcodes that OpenVPN's client and server use, in the five high bits of the first byte (its ssl_pkt.h).
+_OPENVPN_OPCODES = frozenset({3, 4, 5, 6, 7, 8, 9, 10, 11})
+
+
+def is_openvpn(payload: bytes) -> bool:
+    """Whether a UDP payload can be an OpenVPN message: its opcode, and a length that holds a session or an encrypted packet."""
+    return len(payload) >= 14 and payload[0] >> 3 in _OPENVPN_OPCODES and not payload.isascii()
+
+
 def _transport(packet: Packet, device: str, case: Case) -> str | None:
-    """Explain a tunnel's transport: from the client's own address, to the endpoint, and it speaks WireGuard."""
+    """Explain a tunnel's transport: from the client's own address, to the endpoint, and in the tunnel's own protocol."""
     if not _is_own(packet, device, case) or packet.is_fragment:
         return None
     for tunnel in case.policy.tunnels:
@@ -182,7 +191,8 @@ def _transport(packet: Packet, device: str, case: Case) -> str | None:
             there = (endpoint.address, int(endpoint.port), endpoint.protocol.number)
             if (packet.target, packet.target_port, packet.protocol) != there:
                 continue
-            if endpoint.protocol is Protocol.TCP or is_wireguard(packet.payload):
+            speaks = is_openvpn if tunnel.kind is TunnelKind.OPENVPN else is_wireguard
+            if endpoint.protocol is Protocol.TCP or speaks(packet.payload):
                 return "transport"
     return None
 

@@ -12,6 +12,7 @@ from failshut.drill.judge import Case, Connection
 from failshut.drill.network import rules, traffic
 from failshut.drill.network.capture import Capture
 from failshut.drill.network.netns import Namespace, SetUpError
+from failshut.drill.network.openvpn import OpenVpnTunnel
 from failshut.drill.network.plan import Plan, callers_of
 from failshut.drill.network.topology import Hosts
 from failshut.drill.network.traffic import Flow, Traffic
@@ -61,7 +62,7 @@ class Lab:
     lock_text: str
     other_lock_text: str
     hosts: Hosts
-    tunnel: LabTunnel
+    tunnel: LabTunnel | OpenVpnTunnel
     world: World
     traffic: Traffic
     capture: Capture
@@ -85,6 +86,13 @@ class Lab:
     counters: list[Callable[[], int]] = field(default_factory=list)
     attack_began: float = 0.0
     attack_ended: float = 0.0
+
+    @property
+    def wireguard(self) -> LabTunnel:
+        """The tunnel, for what is tried on WireGuard itself. Raises NotHereError for another."""
+        if isinstance(self.tunnel, LabTunnel):
+            return self.tunnel
+        raise NotHereError("it is about WireGuard, and the policy's tunnel is OpenVPN's")
 
     @property
     def client(self) -> Namespace:

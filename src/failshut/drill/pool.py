@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from failshut.drill.network.plan import make_plan
+from failshut.drill.network.openvpn import PROGRAMS
+from failshut.drill.network.plan import PlanError, make_plan
 from failshut.drill.network.rules import RuleSource
 from failshut.drill.process import CannotDrillError, WorkerProcess
 from failshut.drill.run import Rehearsal
@@ -20,7 +21,7 @@ from failshut.drill.timeline import timeline_from
 from failshut.emit.nft import emit
 from failshut.lower import lower
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
-from failshut.model.policy import Policy, Tunnel
+from failshut.model.policy import Policy, Tunnel, TunnelKind
 
 # Runs wait more than they work: on two cores, six at a time are done first (measured: 4: 80 s, 6: 63 s).
 DEFAULT_WORKERS = 6
@@ -65,9 +66,17 @@ def rehearse(policy: Policy, facts: HostFacts, window: float = WINDOW_SECONDS) -
     # The lock refuses every other owner: where the machine does not say who sends, it is who will send in the lab.
     unknown = {each.interface: LiveTunnel(kind) for each in policy.tunnels if _kind(facts, each) is WireGuardKind.UNKNOWN}
     facts = replace(facts, tunnels={**facts.tunnels, **unknown})
-    make_plan(policy, facts)
+    _require_program(make_plan(policy, facts).tunnel)
     lock, other = (emit(lower(each, facts)) for each in (policy, _changed(policy)))
     return Rehearsal(policy, facts, lock, other, window, real_root=os.geteuid() == 0)
+
+
+def _require_program(tunnel: Tunnel) -> None:
+    """Raise PlanError where the program that carries the policy's tunnel is not there to carry the lab's."""
+    search = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
+    missing = [each for each in PROGRAMS if shutil.which(each, path=search) is None]
+    if tunnel.kind is TunnelKind.OPENVPN and missing:
+        raise PlanError(f"{tunnel.interface} is OpenVPN's, and the lab's is the real one too; not installed: {', '.join(missing)}")
 
 
 def _changed(policy: Policy) -> Policy:

@@ -12,6 +12,7 @@ from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.network import rules, topology
 from failshut.drill.network.capture import Capture, Captured
 from failshut.drill.network.netns import SetUpError
+from failshut.drill.network.openvpn import start_openvpn
 from failshut.drill.network.plan import Plan, make_plan
 from failshut.drill.network.traffic import Traffic
 from failshut.drill.network.tunnel import start_tunnel
@@ -24,7 +25,7 @@ from failshut.drill.scenarios import AT_LENGTH, SCENARIOS
 from failshut.drill.timeline import BIN_SECONDS, Timeline, binned
 from failshut.host.run import run
 from failshut.model.host import HostFacts
-from failshut.model.policy import Policy
+from failshut.model.policy import Policy, TunnelKind
 
 # Of a run's leaks, how many are shown; all are counted.
 MOST_SHOWN = 12
@@ -82,7 +83,7 @@ def _build(plan: Plan, source: RuleSource, rehearsal: Rehearsal) -> Lab:
         lock_text=rehearsal.lock,
         other_lock_text=rehearsal.other_lock,
         hosts=hosts,
-        tunnel=start_tunnel(plan, hosts),
+        tunnel=(start_openvpn if plan.tunnel.kind is TunnelKind.OPENVPN else start_tunnel)(plan, hosts),
         world=World(),
         traffic=Traffic(hosts.client),
         capture=Capture(hosts.router, ends),

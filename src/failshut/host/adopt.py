@@ -1,24 +1,38 @@
-"""Finds the tunnel that `failshut init` adopts: a wg-quick config by name or path, or a running WireGuard interface."""
+"""Finds the tunnel that `failshut init` adopts: by a config's path, by an interface's name, or as it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from failshut.config import values, wgquick
+from failshut.config import values
 from failshut.config.declaration import Unreadable, Unresolved
 from failshut.config.draft import Pin
+from failshut.config.recognise import read_tunnel
+from failshut.config.tunnel_config import TunnelConfig
 from failshut.config.values import Mistake
+from failshut.host import openvpn
+from failshut.host.managers import Manager, manager_of
 from failshut.host.run import NOT_FOUND, run
-from failshut.host.sources import lookup, read_limited
+from failshut.host.sources import companions, lookup, read_limited
 from failshut.host.surroundings import interface_addresses
 from failshut.host.wireguard import RunningTunnel, parse_dump
 from failshut.model.finding import Finding
+from failshut.model.policy import TunnelKind
 from failshut.model.units import Endpoint, InterfaceAddress, InterfaceName, Mark, NamedEndpoint, Protocol
 
 CONFIG_DIRECTORY = Path("/etc/wireguard")
 INTERFACES = Path("/sys/class/net")
+_NETWORK_MANAGER = ("/etc/NetworkManager/system-connections", "/run/NetworkManager/system-connections")
+# Where the other programs keep theirs: what may be a tunnel's config is read, and its interface's name counts.
+ELSEWHERE = (
+    *((Path(each), "*.nmconnection") for each in _NETWORK_MANAGER),
+    (Path("/etc/systemd/network"), "*.netdev"),
+    (Path("/run/systemd/network"), "*.netdev"),
+    (Path("/etc/openvpn/client"), "*.conf"),
+    (Path("/etc/openvpn"), "*.conf"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +53,30 @@ class Adopted:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A config where its program looks for it, and the interface that it makes."""
+
+    path: Path
+    interface: str
+    kind: TunnelKind = TunnelKind.WG_QUICK
+
+
+@dataclass(frozen=True, slots=True)
 class Candidates:
     """What there is to adopt. `hidden` says that /etc/wireguard can't be listed without root."""
 
-    files: tuple[Path, ...]
+    files: tuple[ConfigFile, ...]
     running: tuple[str, ...]
     hidden: bool
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every name once, those with a config first."""
-        return tuple(dict.fromkeys((*(each.stem for each in self.files), *self.running)))
+        return tuple(dict.fromkeys((*(each.interface for each in self.files), *self.running)))
 
     def __str__(self) -> str:
-        found = [str(each) for each in self.files]
-        found += [f"{each} (running)" for each in self.running if each not in {file.stem for file in self.files}]
+        found = [str(each.path) for each in self.files]
+        found += [f"{each} (running)" for each in self.running if each not in {file.interface for file in self.files}]
         return ", ".join(found)
 
     @property
@@ -63,7 +86,7 @@ class Candidates:
             return f"{CONFIG_DIRECTORY} can only be listed by root: sudo failshut init …"
         if self.names:
             return f"what can be adopted here: {self}"
-        return "name your provider's config by its path: failshut init ./wg0.conf"
+        return "name your provider's config by its path: failshut init ./wg0.conf, or ./provider.ovpn"
 
 
 class CantAdoptError(Exception):
@@ -77,24 +100,35 @@ class CantAdoptError(Exception):
 
 
 def candidates() -> Candidates:
-    """Return the configs in /etc/wireguard and the running WireGuard interfaces."""
+    """Return the configs where their programs look for them, and the running WireGuard interfaces."""
     hidden = False
-    files: list[Path] = []
+    files: list[ConfigFile] = []
     try:
-        files = sorted(each for each in CONFIG_DIRECTORY.iterdir() if each.suffix == ".conf")
+        listed = sorted(each for each in CONFIG_DIRECTORY.iterdir() if each.suffix == ".conf")
+        files = [ConfigFile(each, each.stem) for each in listed]
     except PermissionError:
         hidden = True
     except OSError:
         pass
     answer = run(["wg", "show", "interfaces"])
-    return Candidates(tuple(files), tuple(answer.out.split()) if answer.ok else (), hidden)
+    return Candidates((*files, *_elsewhere()), tuple(answer.out.split()) if answer.ok else (), hidden)
+
+
+def _elsewhere() -> Iterator[ConfigFile]:
+    """Yield the tunnels' configs of the other programs; a file that is none, or has mistakes, is passed by."""
+    for directory, pattern in ELSEWHERE:
+        for path in sorted(directory.glob(pattern)):
+            raw = read_limited(str(path))
+            config = read_tunnel(raw, str(path), companions(str(path))) if isinstance(raw, bytes) else None
+            if isinstance(config, TunnelConfig) and config.kind is not TunnelKind.WG_QUICK:
+                yield ConfigFile(path, config.interface, config.kind)
 
 
 def adopt(wanted: str | None) -> Adopted:
     """Return the tunnel `wanted`, a name or a path; None takes the only candidate. Raises CantAdoptError."""
     if wanted is None:
         return _by_name(_only_candidate())
-    if "/" in wanted or wanted.endswith(".conf"):
+    if "/" in wanted or wanted.endswith((".conf", ".ovpn", ".netdev", ".nmconnection")):
         return _from_file(Path(wanted))
     return _by_name(wanted)
 
@@ -120,10 +154,17 @@ def _by_name(name: str) -> Adopted:
         values.tunnel_name(name)
     except Mistake as wrong:
         raise CantAdoptError(wrong.message, wrong.help) from None
+    # Who has brought it up has the last word: of two configs, the one that is in use.
+    running = _config_in_use(name)
+    if running is not None:
+        return _from_file(running, name)
     path = CONFIG_DIRECTORY / f"{name}.conf"
     raw = read_limited(str(path))
     if isinstance(raw, bytes):
         return _from_file(path)
+    known = next((each.path for each in _elsewhere() if name in (each.interface, each.path.stem)), None)
+    if known is not None:
+        return _from_file(known)
     tunnel = _running(name)
     if tunnel is not None:
         return _from_running(tunnel)
@@ -137,39 +178,74 @@ def _by_name(name: str) -> Adopted:
     raise CantAdoptError(f"there is neither {path} nor a running interface '{name}'", candidates().hint)
 
 
-def _from_file(path: Path) -> Adopted:
+def _config_in_use(name: str) -> Path | None:
+    """Return the config of a running interface that wg-quick did not make; None where that is not known."""
+    try:
+        index = (INTERFACES / name / "ifindex").read_text().strip()
+    except OSError:
+        return None
+    kinds = {Manager.NETWORK_MANAGER: TunnelKind.NETWORK_MANAGER, Manager.NETWORKD: TunnelKind.NETWORKD}
+    manager = manager_of(index)
+    if manager is not None:
+        return next((each.path for each in _elsewhere() if each.interface == name and each.kind is kinds[manager]), None)
+    running = openvpn.running(name)
+    return Path(running.config) if running and running.config else None
+
+
+def _from_file(path: Path, running_as: str = "") -> Adopted:
     where = str(path.absolute())
-    name = _name_of(path)
     raw = read_limited(where)
     if isinstance(raw, Unreadable):
+        _file_name(path)
         remedy = f"sudo failshut init {path}" if raw.denied else raw.help or candidates().hint
         raise CantAdoptError(f"{path} can't be read: {raw.why}", remedy, denied=raw.denied)
-    config = wgquick.read(raw, where)
+    config = read_tunnel(raw, where, companions(where))
     if isinstance(config, list):
+        _file_name(path)
         raise CantAdoptError(f"{path} has mistakes", findings=config)
-    given = [each.endpoint for each in config.peers if each.endpoint is not None]
+    # `dev tun` is a running tun1 where tun0 was taken.
+    name = _name_of(path, running_as or config.interface, config.kind)
+    given = [each.site for each in config.remotes]
     if not given:
-        raise CantAdoptError(f"no [Peer] of {path} has an Endpoint", "add the server's: Endpoint = ADDRESS:PORT")
+        raise CantAdoptError(*_NO_SERVER[config.kind](path))
     pins = _pin(given)
     named = any(isinstance(each, NamedEndpoint) for each in given)
     return Adopted(
         name=name,
         config=where,
         endpoints=tuple(each.endpoint for each in pins),
-        own=config.addresses,
+        own=tuple(each.value for each in config.addresses),
         pins=pins if named else (),
     )
 
 
-def _name_of(path: Path) -> InterfaceName:
+_NO_SERVER: dict[TunnelKind, Callable[[Path], tuple[str, str]]] = {
+    TunnelKind.WG_QUICK: lambda path: (f"no [Peer] of {path} has an Endpoint", "add the server's: Endpoint = ADDRESS:PORT"),
+    TunnelKind.NETWORKD: lambda path: (f"no [WireGuardPeer] of {path} has an Endpoint", "add the server's: Endpoint=ADDRESS:PORT"),
+    TunnelKind.NETWORK_MANAGER: lambda path: (f"no peer of {path} has an endpoint", "add the server's: endpoint=ADDRESS:PORT"),
+    TunnelKind.OPENVPN: lambda path: (f"{path} has no remote", "add the server: remote ADDRESS PORT"),
+}
+
+
+def _file_name(path: Path) -> None:
+    """Refuse a path that a policy can't name."""
     try:
-        name = values.tunnel_name(path.stem)
         values.string(str(path.absolute()))
         str(path.absolute()).encode()
     except (Mistake, UnicodeEncodeError):
+        message = f"{values.shown(path.name)} can't be the config of an interface"
+        raise CantAdoptError(message, "rename it, such as wg0.conf") from None
+
+
+def _name_of(path: Path, name: str, kind: TunnelKind) -> InterfaceName:
+    _file_name(path)
+    try:
+        return values.tunnel_name(name)
+    except Mistake as wrong:
+        if kind is not TunnelKind.WG_QUICK:
+            raise CantAdoptError(f"{path}: {wrong.message}", wrong.help) from None
         help_text = "wg-quick names the interface after the file: rename it, such as wg0.conf"
         raise CantAdoptError(f"{values.shown(path.name)} can't be the config of an interface", help_text) from None
-    return name
 
 
 def _pin(given: Sequence[Endpoint | NamedEndpoint]) -> tuple[Pin, ...]:

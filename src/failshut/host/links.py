@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from failshut.host.run import run
@@ -71,3 +72,22 @@ def all_links() -> list[dict[str, Any]]:
     """Return `ip -j -d link show`; empty when ip does not answer."""
     result = run(["ip", "-j", "-d", "link", "show"])
     return list(json.loads(result.out)) if result.ok and result.out.strip() else []
+
+
+def received(name: str) -> int:
+    """Return the bytes that an interface has taken in; 0 for one that is not there."""
+    return traffic(name)[0]
+
+
+def traffic(name: str) -> tuple[int, int]:
+    """Return the bytes that an interface has taken in and given out since it is there; zeros for one that is not."""
+    lines = (line.partition(":") for line in Path("/proc/net/dev").read_text().splitlines())
+    counted = next((words.split() for label, _, words in lines if label.strip() == name), None)
+    # proc(5): eight columns of what came, eight of what went, the bytes first.
+    return (int(counted[0]), int(counted[8])) if counted else (0, 0)
+
+
+def is_up(name: str) -> bool:
+    """Whether an interface is there and up."""
+    shown = run(["ip", "-j", "link", "show", "dev", name])
+    return shown.ok and any("UP" in link.get("flags", ()) for link in json.loads(shown.out or "[]"))

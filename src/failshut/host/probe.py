@@ -12,28 +12,34 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
+from failshut.host import openvpn
 from failshut.host.links import all_links, underlay_devices, uplinked_bridges
 from failshut.host.run import run
 from failshut.host.wireguard import fwmark_of
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
 from failshut.model.marks import OUTSIDE, PROBE, STAMP
-from failshut.model.policy import Policy
+from failshut.model.policy import Policy, TunnelKind
 from failshut.model.units import InterfaceAddress, InterfaceName, Mark
 
 # Debian, Fedora, Arch: systemd-networkd, dhcpcd, ISC dhclient's and Alpine's udhcpc's users.
 _DHCP_USERS = ("systemd-network", "dhcpcd", "_dhcpcd", "_dhcp", "dhcp")
 _EGRESS_SINCE = (5, 16)
-_PRIVATE_KEY = re.compile(rb"^[ \t]*PrivateKey[ \t]*=[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
+# WireGuard's, in wg-quick's, systemd-networkd's and NetworkManager's words; OpenVPN's in PEM.
+_PRIVATE_KEYS = (
+    re.compile(rb"^[ \t]*Private-?Key[ \t]*=[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE),
+    re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(.*?)-----END", re.DOTALL),
+)
 
 
 def probe(policy: Policy) -> HostFacts:
     """Ask the machine what `lower` must know. Needs no privilege; what can't be learnt without it is left out."""
     links = all_links()
     tunnels = set(policy.interfaces)
+    kinds = {each.interface: each.kind for each in policy.tunnels}
     return HostFacts(
         underlay=underlay_devices(links, tunnels, policy.forward.bridges),
         dhcp_uids=_dhcp_uids(),
-        tunnels={name: _tunnel(name, links) for name in tunnels},
+        tunnels={name: _tunnel(name, kinds.get(name), links) for name in tunnels},
         egress=_kernel_version() >= _EGRESS_SINCE,
         stamp=_secret(policy, b"failshut stamp 2", STAMP),
         outside=_secret(policy, b"failshut outside", OUTSIDE),
@@ -52,18 +58,21 @@ def _dhcp_uids() -> tuple[int, ...]:
     return (0, *sorted(set(known)))
 
 
-def _tunnel(name: InterfaceName, links: Iterable[Mapping[str, Any]]) -> LiveTunnel:
+def _tunnel(name: InterfaceName, whose: TunnelKind | None, links: Iterable[Mapping[str, Any]]) -> LiveTunnel:
     link = next((each for each in links if each["ifname"] == name), None)
+    is_openvpn = whose is TunnelKind.OPENVPN
     if link is None:
-        return LiveTunnel(_kind_when_it_comes_up())
+        return LiveTunnel(WireGuardKind.USERSPACE if is_openvpn else _kind_when_it_comes_up(whose))
     kind = {"wireguard": WireGuardKind.KERNEL, "tun": WireGuardKind.USERSPACE}.get(
         link.get("linkinfo", {}).get("info_kind", ""), WireGuardKind.UNKNOWN
     )
-    return LiveTunnel(kind, fwmark_of(name), _addresses(name), running=True)
+    return LiveTunnel(kind, openvpn.mark_of(name) if is_openvpn else fwmark_of(name), _addresses(name), running=True)
 
 
-def _kind_when_it_comes_up() -> WireGuardKind:
+def _kind_when_it_comes_up(whose: TunnelKind | None) -> WireGuardKind:
     """wg-quick takes the kernel's WireGuard wherever there is one; without it, only a program can be the sender."""
+    if whose is not None and whose.is_kernels:
+        return WireGuardKind.KERNEL
     # Built in or loaded (WireGuard declares a version, so that sysfs shows it either way), or there to be loaded.
     loadable = Path("/lib/modules") / os.uname().release / "kernel/drivers/net/wireguard"
     if Path("/sys/module/wireguard").exists() or any(loadable.glob("wireguard.ko*")):
@@ -98,7 +107,8 @@ def _secret(policy: Policy, purpose: bytes, otherwise: Mark) -> Mark:
 
 def _private_keys(config: Path) -> list[bytes]:
     try:
-        return _PRIVATE_KEY.findall(config.read_bytes())
+        text = config.read_bytes()
+        return [key for each in _PRIVATE_KEYS for key in each.findall(text)]
     except OSError:
         return []
 

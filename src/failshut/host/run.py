@@ -45,7 +45,13 @@ def show_commands(verbose: bool) -> None:
 
 
 def run(
-    argv: Sequence[str], *, stdin: str | None = None, timeout: float = 30.0, own_group: bool = False, secret: bool = False
+    argv: Sequence[str],
+    *,
+    stdin: str | None = None,
+    timeout: float = 30.0,
+    own_group: bool = False,
+    secret: bool = False,
+    directory: str | None = None,
 ) -> Result:
     """Run `argv` and return what it answered; never raises for a program that fails, is missing or hangs.
 
@@ -70,6 +76,7 @@ def run(
             check=False,
             env=environment,
             process_group=0 if own_group else None,
+            cwd=directory,
         )
     except FileNotFoundError:
         return Result(tuple(argv), NOT_FOUND, "", f"{argv[0]} is not installed")

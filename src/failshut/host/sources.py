@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 import socket
 import stat
@@ -12,7 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from failshut.config.declaration import Checked, Declaration, Sources, Unreadable, Unresolved
+from failshut.config.declaration import Access, Checked, Declaration, Sources, Unreadable, Unresolved
 from failshut.host.cgroups import NoControlGroupsError, hierarchy
 from failshut.host.pins import read_pins
 from failshut.model.finding import Code, Finding, Place
@@ -54,17 +55,21 @@ def fetch(declaration: Declaration, *, pins: Mapping[str, Pin] | None = None, de
 
     A name is looked up once, and then pinned: `pins` win over what a resolver says now, and the hosts file over them.
     """
-    from failshut.config.tunnels import named_peers  # noqa: PLC0415 - as in check_text
+    from failshut.config.tunnels import wanted  # noqa: PLC0415 - as in check_text
 
     files = {each: read_limited(each) for each in declaration.files}
-    hosts = dict.fromkeys((*declaration.names, *named_peers(declaration, files)))
+    beside = {each: companions(each) for each in files}
+    named = wanted(declaration, files, beside)
+    hosts = dict.fromkeys((*declaration.names, *named.hosts))
     by_hand = pinned_names()
     held = {host: pin for host, pin in (pins or {}).items() if host in hosts and host not in by_hand}
     found = lookup((each for each in hosts if each not in held), deadline=deadline)
     return Sources(
         files=files,
         names={**found, **{host: pin.addresses for host, pin in held.items()}},
-        users={each: user_number(each) for each in declaration.users},
+        users={each: user_number(each) for each in (*declaration.users, *named.users)},
+        beside=beside,
+        access={each: access for each in files if (access := access_to(each))},
         pinned=by_hand,
         pins=held,
         cgroups=existing_groups(declaration.cgroups),
@@ -91,6 +96,33 @@ def read_limited(path: str) -> bytes | Unreadable:
     if len(raw) > LARGEST_FILE:
         return Unreadable("it is larger than 16 MiB", help="this can't be the right file")
     return raw
+
+
+def companions(path: str) -> dict[str, bytes]:
+    """Return what belongs to a .netdev, by path: its drop-ins, and the .network files beside it with theirs."""
+    if not path.endswith(".netdev"):
+        return {}
+    networks = sorted(Path(path).parent.glob("*.network"))
+    drop_ins = [each for one in (path, *networks) for each in sorted(Path(f"{one}.d").glob("*.conf"))]
+    found = {str(each): read_limited(str(each)) for each in (*networks, *drop_ins)}
+    return {name: raw for name, raw in found.items() if isinstance(raw, bytes)}
+
+
+def access_to(path: str) -> Access | None:
+    """Return who but root may write a file; None where that can't be seen."""
+    try:
+        seen = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    owner = "" if seen.st_uid in (0, os.getuid()) else _user_name(seen.st_uid)
+    return Access(owner, others_write=bool(seen.st_mode & 0o002))
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def lookup(hosts: Iterable[str], *, deadline: float = LOOKUP_DEADLINE) -> dict[str, tuple[Address, ...] | Unresolved]:

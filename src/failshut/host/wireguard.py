@@ -33,12 +33,16 @@ class RunningPeer:
 
 @dataclass(frozen=True, slots=True)
 class RunningTunnel:
-    """A running WireGuard interface. `fwmark` is None when it is off."""
+    """A running WireGuard interface. `fwmark` is None when it is off.
+
+    Another program's tunnel has no peers to show, but what its device has counted: bytes in, bytes out.
+    """
 
     interface: str
     listen_port: int
     fwmark: Mark | None
     peers: tuple[RunningPeer, ...]
+    counted: tuple[int, int] | None = None
 
     @property
     def handshake_age(self) -> int | None:
@@ -48,12 +52,12 @@ class RunningTunnel:
     @property
     def received(self) -> int:
         """Bytes from all peers."""
-        return sum(each.received for each in self.peers)
+        return self.counted[0] if self.counted else sum(each.received for each in self.peers)
 
     @property
     def sent(self) -> int:
         """Bytes to all peers."""
-        return sum(each.sent for each in self.peers)
+        return self.counted[1] if self.counted else sum(each.sent for each in self.peers)
 
 
 def running_tunnels() -> dict[str, RunningTunnel]:

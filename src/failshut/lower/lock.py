@@ -247,8 +247,9 @@ def _output(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield from stray_rules(policy)
     yield rule("tunnel", is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     yield LOOPBACK_OUT
-    others = (*(mark_of(tunnel, facts) for tunnel in policy.tunnels if tunnel.through is not None), facts.outside, facts.probe)
-    yield rule("choke-point-decides", is_(META_MARK, any_of(others)), Verdict.ACCEPT)
+    inner = (mark_of(tunnel, facts) for tunnel in policy.tunnels if tunnel.through is not None)
+    for mark in dict.fromkeys((*inner, facts.outside, facts.probe)):
+        yield rule("choke-point-decides", is_(META_MARK, mark), Verdict.ACCEPT)
     # Stamped here, it would lose the mark by which the choke point knows it.
     for matches in marked(policy):
         yield rule("choke-point-decides", *matches, Verdict.ACCEPT)

@@ -76,8 +76,11 @@ def _clients(policy: Policy, family: IpVersion) -> Iterator[RoutingRule]:
 
 
 def table_of(tunnel: Tunnel, facts: HostFacts) -> Table:
-    """Return the table of a tunnel's routes: wg-quick and NetworkManager number it like the mark."""
-    return Table(mark_of(tunnel, facts))
+    """Return the table of a tunnel's routes: wg-quick and NetworkManager number it like the mark, systemd-networkd as it is told.
+
+    OpenVPN's routes stand in the main table, where they are found last; a table that nobody fills is passed by.
+    """
+    return Table(tunnel.table or mark_of(tunnel, facts))
 
 
 def _local(policy: Policy, family: IpVersion) -> Iterator[RoutingRule]:

@@ -15,7 +15,7 @@ from failshut.model.host import HostFacts
 from failshut.model.marks import ARRIVAL, ARRIVAL_SHIFT, MAX_ARRIVAL_DEVICES
 from failshut.model.policy import Inbound, Policy
 from failshut.model.ruleset import Assign, Binary, BitOp, Ct, Fib, Jump, Match, Meta, Payload, Rule, Verdict, masked
-from failshut.model.units import InterfaceName, Protocol
+from failshut.model.units import InterfaceName
 
 _CT_MARK = Ct("mark")
 _ARRIVED = masked(_CT_MARK, ARRIVAL)
@@ -61,11 +61,12 @@ def reroute_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
 
 
 def departure_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
-    """Yield the rule that takes the tunnel's mark off a UDP reply once it is routed.
+    """Yield the rule that takes the tunnel's mark off a reply once it is routed.
 
     wg-quick's own postrouting chain (priority mangle) saves the mark of UDP packets into the connection, over the arrival's bits.
+    And at the choke point a reply would have the transport's mark without being the tunnel's: the audit finds that packet.
     """
-    if facts.underlay and any(each.protocol is Protocol.UDP for each in policy.inbound):
+    if policy.inbound and facts.underlay:
         yield rule("inbound:routed", is_(Ct("direction"), "reply"), is_not(_ARRIVED, 0), Assign(META_MARK, 0))
 
 

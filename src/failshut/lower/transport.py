@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from failshut.lower.rules import ALLOWED, FAMILIES, IIFNAME, META_MARK, OIFNAME, SKUID, any_of, is_, rule
 from failshut.lower.sets import site
 from failshut.model.host import HostFacts, WireGuardKind
-from failshut.model.policy import Policy, Tunnel
+from failshut.model.policy import Policy, Tunnel, TunnelKind
 from failshut.model.ruleset import (
     AnyMap,
     Assign,
@@ -105,8 +105,8 @@ def _named(policy: Policy, facts: HostFacts) -> dict[Mark, tuple[str, list[Tunne
 
 
 def _to_peers(tunnel: Tunnel, facts: HostFacts, *, stamp: Mark | None = None) -> Iterator[Rule]:
-    for peers in _peer_matches(tunnel, "daddr", "dport"):
-        yield from _own_packets(tunnel, facts, *peers, stamp=stamp)
+    for protocol, peers in _peer_matches(tunnel, "daddr", "dport"):
+        yield from _own_packets(tunnel, facts, protocol, *peers, stamp=stamp)
 
 
 def transit_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
@@ -114,54 +114,64 @@ def transit_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     for tunnel in policy.tunnels:
         if tunnel.through is not None:
             outer = is_(OIFNAME, str(tunnel.through))
-            for peers in _peer_matches(tunnel, "daddr", "dport"):
-                yield from _own_packets(tunnel, facts, outer, *peers)
+            for protocol, peers in _peer_matches(tunnel, "daddr", "dport"):
+                yield from _own_packets(tunnel, facts, protocol, outer, *peers)
             yield from _candidate_rules(tunnel, facts, outer)
 
 
-def _own_packets(tunnel: Tunnel, facts: HostFacts, *matches: Match, stamp: Mark | None = None) -> Iterator[Rule]:
+def _own_packets(
+    tunnel: Tunnel, facts: HostFacts, protocol: Protocol, *matches: Match, stamp: Mark | None = None
+) -> Iterator[Rule]:
     marked = is_(META_MARK, mark_of(tunnel, facts))
     # What the chain of `ALLOWED` does, or a jump to it.
     allowed: tuple[Statement, ...] = (ALLOWED,) if stamp is None else (Assign(META_MARK, stamp), Verdict.ACCEPT)
-    for sender in _senders(tunnel, facts):
+    for sender in _senders(tunnel, facts, protocol):
         yield rule(f"transport:{tunnel.interface}", marked, *matches, sender, *allowed)
 
 
 def _candidate_rules(tunnel: Tunnel, facts: HostFacts, *matches: Match) -> Iterator[Rule]:
-    """Yield the rules for an endpoint's new address, which has yet to complete a handshake."""
+    """Yield the rules for an endpoint's new address, which has yet to complete a handshake: only WireGuard is asked for one."""
+    if tunnel.kind is TunnelKind.OPENVPN:
+        return
     for version, (family, _) in FAMILIES.items():
-        yield from _own_packets(tunnel, facts, *matches, is_(site(family), SetRef(f"{CANDIDATES}{version}")))
+        there = is_(site(family), SetRef(f"{CANDIDATES}{version}"))
+        yield from _own_packets(tunnel, facts, Protocol.UDP, *matches, there)
 
 
 def transport_input_rules(policy: Policy) -> Iterator[Rule]:
     """Yield the rules that let the endpoints' packets in: after a silence the server may be the first to speak."""
     for tunnel in policy.tunnels:
         if tunnel.through is None:
-            for peers in _peer_matches(tunnel, "saddr", "sport"):
+            for _, peers in _peer_matches(tunnel, "saddr", "sport"):
                 yield rule(f"transport:{tunnel.interface}", *peers, Verdict.ACCEPT)
 
 
-def _peer_matches(tunnel: Tunnel, address: str, port: str) -> Iterator[tuple[Match, ...]]:
-    """Yield the matches on the tunnel's endpoints, one tuple for each protocol and family that occurs."""
+def _peer_matches(tunnel: Tunnel, address: str, port: str) -> Iterator[tuple[Protocol, tuple[Match, ...]]]:
+    """Yield the matches on the tunnel's endpoints, for each protocol and family that occurs."""
     for protocol in Protocol:
         for version, family in ((4, "ip"), (6, "ip6")):
             peers = [each for each in tunnel.endpoints if each.protocol is protocol and each.address.version == version]
             where, number = Payload(family, address), Payload(protocol, port)
             # A literal is cheaper than a set lookup, and one peer is the common case (research: 1.56 → 1.26 of the bare cost).
             if len(peers) == 1:
-                yield is_(where, peers[0].address), is_(number, int(peers[0].port))
+                yield protocol, (is_(where, peers[0].address), is_(number, int(peers[0].port)))
             elif peers:
-                yield (is_(Concat((where, number)), any_of(Tuple((each.address, int(each.port))) for each in peers)),)
+                pairs = any_of(Tuple((each.address, int(each.port))) for each in peers)
+                yield protocol, (is_(Concat((where, number)), pairs),)
 
 
-def _senders(tunnel: Tunnel, facts: HostFacts) -> Iterator[Match]:
+def _senders(tunnel: Tunnel, facts: HostFacts, protocol: Protocol) -> Iterator[Match]:
     """Yield how the sender of the tunnel's transport is told from a forger with the same mark.
 
-    A program (wireguard-go, openvpn) sends from a socket of root's. The kernel's WireGuard has no socket that says so: its packets
+    A program (wireguard-go, openvpn) sends from a socket of root's; OpenVPN with `user` from that user's, once it has connected
+    anew (measured with 2.6.14: a socket belongs to whoever made it). The kernel's WireGuard has no socket that says so: its packets
     carry the uid of the program whose data is inside, but at postrouting they still name the tunnel as the interface they came
     from, which no packet of a local program does (measured on Linux 6.1 and 6.12, docs/adr/0003).
     """
     live = facts.tunnels.get(tunnel.interface)
-    if live is None or live.kind is not WireGuardKind.KERNEL:
-        yield is_(SKUID, 0)
-    yield is_(IIFNAME, str(tunnel.interface))
+    is_program = tunnel.kind is TunnelKind.OPENVPN
+    # WireGuard has no TCP: whatever carries that is a program, too.
+    if is_program or protocol is Protocol.TCP or live is None or live.kind is not WireGuardKind.KERNEL:
+        yield is_(SKUID, any_of(tunnel.owners))
+    if not is_program:
+        yield is_(IIFNAME, str(tunnel.interface))

@@ -61,6 +61,21 @@ class BackendName(StrEnum):
     IPTABLES = "iptables"
 
 
+class TunnelKind(StrEnum):
+    """Whose config a tunnel has: what brings it up, what carries its mark, who sends its packets (docs/reference/tunnels.md)."""
+
+    # wg-quick's, and what `wg setconf` takes; also a tunnel of which no config is known.
+    WG_QUICK = "wg-quick"
+    NETWORKD = "systemd-networkd"
+    NETWORK_MANAGER = "NetworkManager"
+    OPENVPN = "OpenVPN"
+
+    @property
+    def is_kernels(self) -> bool:
+        """Whether its manager knows the kernel's WireGuard only."""
+        return self in (TunnelKind.NETWORKD, TunnelKind.NETWORK_MANAGER)
+
+
 @dataclass(frozen=True, slots=True)
 class Tunnel:
     """A VPN interface and how its transport is recognised.
@@ -74,9 +89,9 @@ class Tunnel:
     fwmark: Mark | None = None
     addresses: tuple[InterfaceAddress, ...] = ()
     config: str | None = None
-    # True when the wg-quick config itself sets FwMark, so that a restart of the tunnel brings the mark back.
+    # True when the config itself sets the mark, so that a restart of the tunnel brings it back.
     fwmark_in_config: bool = False
-    # Names in the config's Endpoint lines, with what they were pinned to: the lock refuses the lookup wg-quick would make.
+    # Names in the config's endpoints, with what they were pinned to: the lock refuses the lookup that its program would make.
     named_endpoints: tuple[str, ...] = ()
     # The mark when `fwmark` is None and the tunnel does not run with another: no other tunnel's.
     default_mark: Mark = DEFAULT_FWMARK
@@ -84,6 +99,11 @@ class Tunnel:
     through: InterfaceName | None = None
     # Those of the endpoints that were written by name, wherever that was: `failshut refresh` asks for their addresses again.
     names: tuple[NamedEndpoint, ...] = ()
+    kind: TunnelKind = TunnelKind.WG_QUICK
+    # The uids of the sockets that a program sends the transport from: OpenVPN's first one is root's, later ones its `user`'s.
+    owners: tuple[int, ...] = (0,)
+    # The number of the tunnel's routing table where it is not the mark's.
+    table: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

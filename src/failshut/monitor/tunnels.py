@@ -14,6 +14,7 @@ from pathlib import Path
 from failshut.allowances.endpoints.decide import endpoint_of, wake_addresses
 from failshut.allowances.endpoints.handshake import wake
 from failshut.host import nft
+from failshut.host.links import traffic
 from failshut.host.run import run
 from failshut.host.wireguard import SESSION_LASTS, RunningPeer, RunningTunnel, running_tunnels
 from failshut.model.units import Endpoint
@@ -87,8 +88,10 @@ class Looker:
         )
 
     def _other(self, name: str, up: bool) -> Look:
-        """Look at a tunnel that WireGuard knows nothing of (OpenVPN, or no privilege): there is only its device."""
-        return Look(up=up, wireguard=False, routed=None, handshake_at=self._seen.get(name, (0, 0.0))[0])
+        """Look at a tunnel that WireGuard knows nothing of (OpenVPN, or no privilege): its device, and what that counts."""
+        received, sent = traffic(name)
+        known = self._seen.get(name, (0, 0.0))[0]
+        return Look(up=up, wireguard=False, routed=None, handshake_at=known, received=received, sent=sent)
 
     def _age(self, name: str, peer: RunningPeer | None) -> float | None:
         if peer is None or not peer.handshake_at:

@@ -126,5 +126,7 @@ def _forward(server: Server) -> Iterator[Rule]:
 
 def _masquerade(server: Server) -> Iterator[Rule]:
     elsewhere = is_not(OIFNAME, str(server.interface))
+    # Nobody chooses the port that the Internet sees: by it, one peer could draw another's connections to itself (CVE-2021-3773).
+    masquerade = Nat(NatKind.MASQUERADE, flags=frozenset({"fully-random"}))
     for own in address_matches("saddr", server.networks):
-        yield rule("masquerade", own, elsewhere, Nat(NatKind.MASQUERADE))
+        yield rule("masquerade", own, elsewhere, masquerade)

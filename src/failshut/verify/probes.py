@@ -214,7 +214,7 @@ def _probe(kind: str, target: Address, words: Words, suffix: str, prepare: Calla
         case _:
             protocol = ICMP if target.version == 4 else ICMPV6
             make = partial(_made, target.version, socket.SOCK_RAW, protocol, prepare)
-            return Probe(name, make, partial(_send_to, data=_echo(target.version, word), where=(str(target), 0)), word=word)
+            return Probe(name, make, partial(_send_to, data=echo_request(target.version, word), where=(str(target), 0)), word=word)
 
 
 def _question(target: Address, name: str, words: Words, device: str = "") -> Probe:
@@ -298,7 +298,8 @@ def _connect(sock: socket.socket, where: tuple[str, int]) -> None:
     sock.connect(where)
 
 
-def _echo(version: int, word: bytes) -> bytes:
+def echo_request(version: int, word: bytes) -> bytes:
+    """Return an ICMP echo request, as a raw socket takes it."""
     body = struct.pack(">BBHHH", 8 if version == 4 else 128, 0, 0, 7, 7) + word
     # The kernel fills in ICMPv6's checksum, and not ICMP's.
     return body[:2] + struct.pack(">H", craft.checksum(body)) + body[4:] if version == 4 else body

@@ -11,8 +11,8 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from failshut.arming.status import State, read_status
+from failshut.host.links import received
 from failshut.host.run import NOT_FOUND, run
-from failshut.host.wireguard import SESSION_LASTS
 from failshut.model.policy import Policy
 from failshut.model.units import Address
 from failshut.verify.bench import Bench, Progress
@@ -20,7 +20,7 @@ from failshut.verify.ground import Ground
 from failshut.verify.interrupt import Interrupt, StoppedError
 from failshut.verify.probes import FAR, Probe, Words, programs, questions, upload, ways_out
 from failshut.verify.report import Outcome, Report, Tried, Verdict
-from failshut.verify.tunnel import Standing, bring_back, crash, handshake, is_there, take_down
+from failshut.verify.tunnel import Standing, bring_back, carries, crash, is_there, take_down
 
 # In seconds: a handshake is asked for again after five (WireGuard whitepaper, 6.1).
 _CARRIES_WITHIN = 20.0
@@ -117,15 +117,14 @@ def _works(this: _Run) -> None:
 
 
 def _carrying(this: _Run) -> list[str]:
-    """Wait for a handshake of each tunnel; return what is wrong."""
-    names = [each.name for each in this.plan.standing]
-
-    def fresh(name: str) -> bool:
-        age = handshake(name)
-        return age is not None and age <= SESSION_LASTS
-
-    this.bench.wait(lambda: all(map(fresh, names)), within=_CARRIES_WITHIN)
-    return [f"{name} does not carry: no handshake with its server" for name in names if not fresh(name)]
+    """Wait for an answer of each tunnel's server; return what is wrong."""
+    before = {each: received(each.name) for each in this.plan.standing}
+    this.bench.wait(lambda: all(carries(*each) for each in before.items()), within=_CARRIES_WITHIN)
+    silent = [each for each, bytes_in in before.items() if not carries(each, bytes_in)]
+    return [
+        f"{each.name} does not carry: {'no handshake with its server' if each.wireguard else 'nothing comes back through it'}"
+        for each in silent
+    ]
 
 
 def _taken_down(this: _Run) -> None:
@@ -208,7 +207,7 @@ def _restore(this: _Run) -> None:
 
 
 def _restore_one(this: _Run, tunnel: Standing, *, crashed: bool) -> None:
-    this.say(f"bringing {tunnel.name} back ({tunnel.way})")
+    this.say(f"bringing {tunnel.name} back ({tunnel.by})")
     # A second time where the first fails: a hook may have lost a race.
     complaint = bring_back(tunnel, crashed=crashed) and bring_back(tunnel, crashed=crashed)
     this.unrestored += [f"{tunnel.name}: {complaint}"] if complaint else []
@@ -254,6 +253,13 @@ def _targets(plan: Plan) -> dict[int, Address]:
         for line in run(["wg", "show", tunnel.name, "allowed-ips"]).out.splitlines()
         for word in line.split()[1:]
         if word != "(none)"
+    ]
+    # Of a program's tunnel only the routes say what it takes.
+    allowed += [
+        ip_network(far)
+        for tunnel in plan.standing
+        for far in FAR.values()
+        if not tunnel.wireguard and f" dev {tunnel.name} " in run(["ip", "route", "get", str(far)]).out
     ]
     targets: dict[int, Address] = {}
     for version, far in FAR.items():

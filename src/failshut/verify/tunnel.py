@@ -3,51 +3,84 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+import select
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
+import socket
+import time
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from failshut.host.links import all_links
+from failshut.host import openvpn
+from failshut.host.links import all_links, received
+from failshut.host.managers import Manager, manager_of
+from failshut.host.openvpn import holders_of
 from failshut.host.run import Result, run
-from failshut.host.wireguard import fwmark_of, running_tunnels, set_fwmark
-from failshut.model.policy import Policy, Tunnel
+from failshut.host.wireguard import SESSION_LASTS, fwmark_of, running_tunnels, set_fwmark
+from failshut.model.policy import Policy, Tunnel, TunnelKind
 from failshut.model.units import Mark
+from failshut.verify.probes import FAR, echo_request
 
-# wg-quick's hooks may take their time; its unit has systemd's own deadline of 90 s.
+# Hooks may take their time; a unit has systemd's own deadline of 90 s.
 _PATIENCE = 120.0
+# In seconds: until an interface is there, and how often is looked.
+_COMES_UP, _LOOK = 20.0, 0.05
+# Where nobody listens.
+_TRACEROUTE = 33434
 _SAVES = re.compile(r"^\s*SaveConfig\s*=\s*true\b", re.IGNORECASE | re.MULTILINE)
 
 
 class Way(StrEnum):
     """What brought a tunnel up."""
 
-    UNIT = "systemd's wg-quick@ unit"
+    UNIT = "systemd's unit"
     QUICK = "wg-quick"
+    NETWORK_MANAGER = "NetworkManager"
+    NETWORKD = "systemd-networkd"
+    OPENVPN = "openvpn"
     OTHER = "something else"
+
+
+# How each is told to take down, or to bring up, what stands behind the words.
+_DOWN = {
+    Way.UNIT: ("systemctl", "stop"),
+    Way.QUICK: ("wg-quick", "down"),
+    Way.NETWORK_MANAGER: ("nmcli", "connection", "down", "uuid"),
+    Way.NETWORKD: ("networkctl", "delete"),
+}
+_UP = {
+    Way.UNIT: ("systemctl", "restart"),
+    Way.QUICK: ("wg-quick", "up"),
+    Way.NETWORK_MANAGER: ("nmcli", "connection", "up", "uuid"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A tunnel that is up: what brought it up, and how it was.
 
-    `kernel` is False for a program's WireGuard; `why_not` is the reason it must not be taken apart, "" when it may be.
+    `handle` is by what its way knows it: a config's path, a unit's name, a connection's UUID, the device. `kernel` is False for a
+    program's tunnel; `why_not` is the reason it must not be taken apart, "" when it may be.
     """
 
     name: str
     way: Way
     kernel: bool
-    config: str = ""
+    handle: str = ""
     mark: Mark | None = None
     why_not: str = ""
+    wireguard: bool = True
+    # How a bare OpenVPN was started, and where.
+    command: tuple[str, ...] = ()
+    directory: str = ""
 
     @property
-    def unit(self) -> str:
-        """The systemd unit that would have brought it up."""
-        return f"wg-quick@{self.name}.service"
+    def by(self) -> str:
+        """What brought it up, in words."""
+        return f"{self.way} {self.handle}" if self.way is Way.UNIT else str(self.way)
 
 
 def standing(policy: Policy) -> tuple[Standing, ...]:
@@ -60,39 +93,61 @@ def _standing(tunnel: Tunnel, link: dict[str, object]) -> Standing:
     name = str(tunnel.interface)
     info = link.get("linkinfo")
     kernel = isinstance(info, dict) and info.get("info_kind") == "wireguard"
-    way, config = _way(tunnel, str(link.get("ifindex", "")))
-    return Standing(name, way, kernel, config, fwmark_of(name), _why_not(tunnel, way, config))
+    if tunnel.kind is TunnelKind.OPENVPN:
+        found = _openvpn(name)
+    else:
+        way, handle = _way(tunnel, str(link.get("ifindex", "")))
+        found = Standing(name, way, kernel, handle, fwmark_of(name))
+    return replace(found, why_not=_why_not(tunnel, found))
+
+
+def _openvpn(name: str) -> Standing:
+    running = openvpn.running(name)
+    way = Way.OTHER if running is None else Way.UNIT if running.unit else Way.OPENVPN
+    found = Standing(name, way, kernel=False, wireguard=False)
+    if running is None:
+        return found
+    return replace(found, handle=running.unit or running.config, command=running.argv, directory=running.directory)
 
 
 def _way(tunnel: Tunnel, index: str) -> tuple[Way, str]:
     name = str(tunnel.interface)
+    manager = manager_of(index)
+    if manager is Manager.NETWORK_MANAGER:
+        shown = run(["nmcli", "--get-values", "GENERAL.CON-UUID", "device", "show", name])
+        return (Way.NETWORK_MANAGER, shown.out.strip()) if shown.ok and shown.out.strip() else (Way.OTHER, "")
+    if manager is Manager.NETWORKD:
+        return (Way.NETWORKD, name) if tunnel.kind is TunnelKind.NETWORKD else (Way.OTHER, "")
     config = tunnel.config or f"/etc/wireguard/{name}.conf"
-    if name not in running_tunnels() or _is_managed(index) or not Path(config).is_file():
+    if name not in running_tunnels() or not Path(config).is_file():
         return Way.OTHER, ""
-    if run(["systemctl", "is-active", "--quiet", f"wg-quick@{name}.service"]).ok:
-        return Way.UNIT, f"/etc/wireguard/{name}.conf"
+    unit = f"wg-quick@{name}.service"
+    if run(["systemctl", "is-active", "--quiet", unit]).ok:
+        return Way.UNIT, unit
+    if not _is_wg_quicks(config):
+        return Way.OTHER, ""
     return Way.QUICK, str(Path(config).absolute())
 
 
-def _is_managed(index: str) -> bool:
-    """Whether NetworkManager or systemd-networkd brought the device up: neither leaves its tunnel to wg-quick."""
-    for path, sign in (
-        (Path("/run/NetworkManager/devices") / index, "nm-owned=true"),
-        (Path("/run/systemd/netif/links") / index, "NETWORK_FILE=/"),
-    ):
-        with contextlib.suppress(OSError):
-            if sign in path.read_text(errors="replace"):
-                return True
-    return False
-
-
-def _why_not(tunnel: Tunnel, way: Way, config: str) -> str:
-    if way is Way.OTHER:
-        return "wg-quick did not bring it up, so failshut can't promise to bring it back"
-    if tunnel.named_endpoints:
-        return f"{config} names its endpoint by a name: with the lock on wg-quick could not look it up to bring the tunnel back"
+def _is_wg_quicks(config: str) -> bool:
+    """Whether wg-quick could bring a tunnel up by this file; without an address it is one for `wg setconf`."""
     try:
-        text = Path(config).read_text(encoding="utf-8", errors="replace")
+        return bool(re.search(r"^\s*Address\s*=", Path(config).read_text(errors="replace"), re.IGNORECASE | re.MULTILINE))
+    except OSError:
+        # Why it can't be read is said where it is looked into.
+        return True
+
+
+def _why_not(tunnel: Tunnel, found: Standing) -> str:
+    if found.way is Way.OTHER:
+        return "neither wg-quick, OpenVPN nor a network manager brought it up, so failshut can't promise to bring it back"
+    config = tunnel.config or found.handle
+    if tunnel.named_endpoints:
+        return f"{config} names its server by a name: with the lock on it could not be looked up to bring the tunnel back"
+    if tunnel.kind is not TunnelKind.WG_QUICK:
+        return ""
+    try:
+        text = Path(tunnel.config or f"/etc/wireguard/{found.name}.conf").read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         return f"{config} can't be read: {error.strerror}"
     return f"{config} says SaveConfig: taking the tunnel down would rewrite that file" if _SAVES.search(text) else ""
@@ -103,17 +158,53 @@ def is_there(name: str) -> bool:
     return Path("/sys/class/net", name).exists() or any(link["ifname"] == name for link in all_links())
 
 
-def handshake(name: str) -> int | None:
-    """Return the seconds since a tunnel's last handshake; None without one."""
-    tunnel = running_tunnels().get(name)
-    return tunnel.handshake_age if tunnel else None
+def carries(tunnel: Standing, before: int) -> bool:
+    """Whether a tunnel's server answers: by a fresh handshake; where there is none to see, by anything that has come in.
+
+    `before` is what had come in when that was first asked (`host.links.received`).
+    """
+    if not tunnel.wireguard:
+        _provoke(tunnel.name)
+        return received(tunnel.name) > before
+    running = running_tunnels().get(tunnel.name)
+    age = running.handshake_age if running else None
+    return age is not None and age <= SESSION_LASTS
+
+
+def _provoke(name: str) -> None:
+    """Ask for an answer through a tunnel: an echo of its gateway's, and the error message for what is behind it.
+
+    Gateways may not answer echoes; errors are limited in rate.
+    """
+    for gateway in _gateways(name):
+        is_six = ":" in gateway
+        message = echo_request(6 if is_six else 4, b"failshut verify")
+        family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if is_six else (socket.AF_INET, socket.IPPROTO_ICMP)
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_RAW, protocol) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
+            sock.sendto(message, (gateway, 0))
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode())
+        # The hop limit ends it at the server.
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+        sock.sendto(b"", (str(FAR[4]), _TRACEROUTE))
+
+
+def _gateways(name: str) -> list[str]:
+    """Return the addresses that a tunnel's routes lead by, and the other end of a point-to-point one."""
+    listed = run(["ip", "-j", "route", "show", "dev", name]), run(["ip", "-6", "-j", "route", "show", "dev", name])
+    routes = [each for answer in listed if answer.ok and answer.out.strip() for each in json.loads(answer.out)]
+    shown = run(["ip", "-j", "addr", "show", "dev", name])
+    links = json.loads(shown.out) if shown.ok and shown.out.strip() else []
+    peers = [each["address"] for link in links for each in link.get("addr_info", ()) if "address" in each]
+    return list(dict.fromkeys([*(each["gateway"] for each in routes if "gateway" in each), *peers]))
 
 
 def take_down(tunnel: Standing) -> Result:
     """Take a tunnel down as its user would."""
-    if tunnel.way is Way.UNIT:
-        return _act("systemctl", "stop", tunnel.unit)
-    return _act("wg-quick", "down", tunnel.config)
+    if tunnel.way is Way.OPENVPN:
+        return _end_processes(tunnel, signal.SIGTERM)
+    return _act(*_DOWN[tunnel.way], tunnel.handle)
 
 
 def crash(tunnel: Standing) -> str:
@@ -121,45 +212,46 @@ def crash(tunnel: Standing) -> str:
     if tunnel.kernel:
         result = _act("ip", "link", "delete", "dev", tunnel.name)
         return "" if result.ok else result.complaint
+    result = _end_processes(tunnel, signal.SIGKILL)
+    return "" if result.ok else result.complaint
+
+
+def _end_processes(tunnel: Standing, how: signal.Signals) -> Result:
     holders = list(holders_of(tunnel.name))
     for process in holders:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-    return "" if holders else f"no process holds {tunnel.name}"
-
-
-def holders_of(name: str) -> Iterator[int]:
-    """Yield the processes of this network namespace that hold a tun device of this name (proc(5): fdinfo's `iff`)."""
-    here = Path("/proc/self/ns/net").stat()
-    wanted = re.compile(rf"^iff:\s*{re.escape(name)}$", re.MULTILINE)
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            # Another namespace may have a tunnel of the same name.
-            if os.path.samestat(here, (process / "ns/net").stat()) and any(map(wanted.search, _descriptors(process))):
-                yield int(process.name)
-
-
-def _descriptors(process: Path) -> Iterator[str]:
-    for each in (process / "fdinfo").iterdir():
-        with contextlib.suppress(OSError):
-            yield each.read_text(errors="replace")
+            os.kill(process, how)
+    return Result((), 0 if holders else 1, "", "" if holders else f"no process holds {tunnel.name}")
 
 
 def bring_back(tunnel: Standing, *, crashed: bool) -> str:
     """Bring a tunnel up the way it was; from whatever state it is in. Return "" or what was said."""
-    if crashed and not is_there(tunnel.name):
+    if crashed and tunnel.wireguard and tunnel.way in (Way.UNIT, Way.QUICK) and not is_there(tunnel.name):
         _stand_in(tunnel)
-    if tunnel.way is Way.UNIT:
-        result = _act("systemctl", "restart", tunnel.unit)
-    else:
-        if is_there(tunnel.name):
-            _act("wg-quick", "down", tunnel.config)
-        result = _act("wg-quick", "up", tunnel.config)
+    result = _bring_up(tunnel)
     if not result.ok:
         return result.complaint
-    if tunnel.mark is not None and fwmark_of(tunnel.name) is None:
+    if tunnel.wireguard and tunnel.mark is not None and fwmark_of(tunnel.name) is None:
         set_fwmark(tunnel.name, tunnel.mark)
+    # A manager, or a daemon, makes the interface in its own time.
+    end = time.monotonic() + _COMES_UP
+    while not is_there(tunnel.name) and time.monotonic() < end:
+        select.select([], [], [], _LOOK)
     return "" if is_there(tunnel.name) else f"{tunnel.name} is not there"
+
+
+def _bring_up(tunnel: Standing) -> Result:
+    if tunnel.way is Way.NETWORKD:
+        # It makes what its files name and is not there.
+        return _act("networkctl", "reload")
+    if tunnel.way is Way.OPENVPN:
+        if list(holders_of(tunnel.name)):
+            return Result((), 0, "", "")
+        # As it was started, but never on this terminal.
+        return _act(*tunnel.command, *(() if "--daemon" in tunnel.command else ("--daemon",)), directory=tunnel.directory)
+    if tunnel.way is Way.QUICK and is_there(tunnel.name):
+        _act(*_DOWN[Way.QUICK], tunnel.handle)
+    return _act(*_UP[tunnel.way], tunnel.handle)
 
 
 def _stand_in(tunnel: Standing) -> None:
@@ -170,11 +262,15 @@ def _stand_in(tunnel: Standing) -> None:
     """
     if not (tunnel.kernel and _act("ip", "link", "add", "dev", tunnel.name, "type", "wireguard").ok):
         _act(os.environ.get("WG_QUICK_USERSPACE_IMPLEMENTATION", "wireguard-go"), tunnel.name)
-    stripped = run(["wg-quick", "strip", tunnel.config])
+    stripped = run(["wg-quick", "strip", _config_of(tunnel)])
     run(["wg", "setconf", tunnel.name, "/dev/stdin"], stdin=stripped.out)
     if tunnel.mark is not None:
         set_fwmark(tunnel.name, tunnel.mark)
 
 
-def _act(*argv: str) -> Result:
-    return run(argv, timeout=_PATIENCE, own_group=True)
+def _config_of(tunnel: Standing) -> str:
+    return f"/etc/wireguard/{tunnel.name}.conf" if tunnel.way is Way.UNIT else tunnel.handle
+
+
+def _act(*argv: str, directory: str | None = None) -> Result:
+    return run(argv, timeout=_PATIENCE, own_group=True, directory=directory)

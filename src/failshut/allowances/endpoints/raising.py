@@ -6,10 +6,11 @@ from pathlib import Path
 
 from failshut.arming.errors import ArmingError
 from failshut.host.files import write_atomically
+from failshut.host.links import is_up
 from failshut.host.run import run
 from failshut.host.wireguard import running_tunnels
 from failshut.model.pin import Pin
-from failshut.model.policy import Policy, Tunnel
+from failshut.model.policy import Policy, Tunnel, TunnelKind
 
 HOSTS, OWN_HOSTS = Path("/etc/hosts"), Path("/run/failshut/hosts")
 # The C library reads the hosts file before it asks anyone (nsswitch.conf: `files` comes first).
@@ -21,6 +22,11 @@ def raise_tunnel(policy: Policy, tunnel: Tunnel) -> bool:
     name = str(tunnel.interface)
     if name in running_tunnels():
         return False
+    if tunnel.kind is not TunnelKind.WG_QUICK:
+        if is_up(name):
+            return False
+        remedy = "start it by its own tool; the names of its servers belong into /etc/hosts (`failshut check` shows the lines)"
+        raise ArmingError(f"{name} is brought up by {tunnel.kind}, not by wg-quick", help=remedy)
     try:
         before = HOSTS.read_text(encoding="utf-8", errors="surrogateescape") if HOSTS.exists() else ""
         write_atomically(OWN_HOSTS, hosts_text(before, policy.pins))

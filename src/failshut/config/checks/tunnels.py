@@ -29,7 +29,7 @@ def marks_are_free(view: View) -> Iterator[Finding]:
             yield view.declaration.finding(at, Code.CONTRADICTION, message, "use a mark below 0x01000000, such as 0xca6c")
         own = built.config.fwmark if built.config else None
         if said_here and built.config and own is not None and own != mark:
-            message = f"the policy's fwmark is {mark}, but {built.config.path}:{built.config.fwmark_line} sets {own}"
+            message = f"the policy's fwmark is {mark}, but {built.config.fwmark_where} sets {own}"
             remedy = f"after a restart {built.name} carries {own} and its handshakes are refused: make both the same"
             yield view.declaration.finding(at, Code.CONTRADICTION, message, remedy, Severity.WARNING)
 

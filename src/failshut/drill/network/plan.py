@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from itertools import islice
 
 from failshut.model.host import HostFacts
-from failshut.model.policy import DEFAULT_FWMARK, Inbound, Policy, Tunnel
+from failshut.model.policy import DEFAULT_FWMARK, Inbound, Policy, Tunnel, TunnelKind
 from failshut.model.units import Address, Endpoint, InterfaceAddress, InterfaceName, Mark, Prefix, Protocol
 
 DEFAULT_LAN4, DEFAULT_LAN6 = IPv4Network("192.168.50.0/24"), IPv6Network("fd50::/64")
@@ -151,12 +151,12 @@ def _cables(policy: Policy, facts: HostFacts) -> tuple[Cable, ...]:
 
 def make_plan(policy: Policy, facts: HostFacts, *, most_cables: int = 3) -> Plan:
     """Return the lab for a policy on a machine with these devices. Raises PlanError where none can be built."""
-    tunnel = next((each for each in policy.open_tunnels if any(e.protocol is Protocol.UDP for e in each.endpoints)), None)
+    tunnel = next((each for each in policy.open_tunnels if _served_by(each)), None)
     if tunnel is None:
-        raise PlanError("no tunnel of the policy has a UDP endpoint: the drill's server speaks WireGuard only")
+        raise PlanError("no tunnel of the policy has a UDP endpoint or is OpenVPN's: the drill's servers speak nothing else")
     if not facts.underlay:
         raise PlanError("the machine has no network device but loopback and tunnels, so there is nothing to watch")
-    udp = tuple(each for each in tunnel.endpoints if each.protocol is Protocol.UDP)
+    served = _served_by(tunnel)
     cables = _cables(policy, HostFacts(underlay=facts.underlay[:most_cables]))
     home: tuple[Prefix, ...] = (cables[0].client4.network, cables[0].client6.network)
     others = tuple(each for each in (policy.lan.prefixes if policy.lan else ()) if each not in home and _is_placeable(each))
@@ -166,7 +166,7 @@ def make_plan(policy: Policy, facts: HostFacts, *, most_cables: int = 3) -> Plan
     return Plan(
         tunnel=tunnel,
         fwmark=tunnel.fwmark or DEFAULT_FWMARK,
-        endpoints=udp,
+        endpoints=served,
         tunnel_addresses=tunnel.addresses or (IPv4Interface("10.99.0.2/32"), IPv6Interface("fd99::2/128")),
         cables=cables,
         spare_devices=facts.underlay[most_cables:],
@@ -180,9 +180,15 @@ def make_plan(policy: Policy, facts: HostFacts, *, most_cables: int = 3) -> Plan
     )
 
 
+def _served_by(tunnel: Tunnel) -> tuple[Endpoint, ...]:
+    """Return the endpoints that the lab's server can stand for: WireGuard's, or all of OpenVPN's that speak as its first does."""
+    first = tunnel.endpoints[0].protocol if tunnel.kind is TunnelKind.OPENVPN and tunnel.endpoints else Protocol.UDP
+    return tuple(each for each in tunnel.endpoints if each.protocol is first)
+
+
 def _outer(policy: Policy, inner: Tunnel) -> Tunnel | None:
     outer = next((each for each in policy.tunnels if each.interface == inner.through), None)
-    if outer and (outer.through or not any(each.protocol is Protocol.UDP for each in outer.endpoints)):
+    if outer and (outer.through or TunnelKind.OPENVPN in (inner.kind, outer.kind) or not _served_by(outer)):
         raise PlanError(f"the drill has no server for {outer.interface}: it builds two hops at most, both of WireGuard")
     return outer
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from failshut.drill.attacker import craft, senders
 from failshut.drill.attacker.senders import SO_MARK, TRIES, attempts, family
-from failshut.drill.judge import is_wireguard
+from failshut.drill.judge import is_openvpn, is_wireguard
 from failshut.drill.lab import Lab
 from failshut.drill.network import traffic
 from failshut.drill.network.tunnel import SERVER_DEVICE
@@ -26,12 +26,13 @@ LOOT = b"GET /token HTTP/1.1\r\nCookie: who-you-are\r\n\r\n"
 
 
 def _to(endpoint: Endpoint, protocol: int, port: int | None) -> Callable[[Packet], bool]:
-    """Return a watch for what reaches the server and is not WireGuard."""
+    """Return a watch for what reaches the server and is not the tunnel's."""
 
     def belongs(packet: Packet) -> bool:
         if packet.target != endpoint.address or packet.protocol != protocol:
             return False
-        return port is None or (packet.target_port == port and not is_wireguard(packet.payload))
+        spoken = is_wireguard(packet.payload) or is_openvpn(packet.payload)
+        return port is None or (packet.target_port == port and not spoken)
 
     return belongs
 
@@ -138,7 +139,7 @@ def roaming(lab: Lab) -> None:
     """Have the server answer from another port: WireGuard roams after it, to a port that the policy does not name."""
     lab.watch("transport to the wrong port", lambda each: each.target_port == 51999)
     peers = traffic.Traffic(lab.hosts.server)
-    peers.add([traffic.udp_connected(each.ip, 45000) for each in lab.plan.tunnel_addresses])
+    peers.add([traffic.udp_connected(each.ip, 45000) for each in lab.wireguard.plan.tunnel_addresses])
     lab.hosts.server.do("wg", "set", SERVER_DEVICE, "listen-port", "51999")
     peers.start()
     pace(lab.window)
@@ -147,7 +148,7 @@ def roaming(lab: Lab) -> None:
 
 def after_close(lab: Lab) -> None:
     """Kill WireGuard and let the server go on: the kernel answers its datagrams with ICMP port unreachable."""
-    endpoint = lab.tunnel.endpoint
+    endpoint = lab.wireguard.endpoint
     lab.watch("ICMP errors to the endpoint", lambda each: each.target == endpoint.address and each.protocol in (ICMP, ICMPV6))
     cable, local = lab.plan.cable, lab.own_address(endpoint.address.version)
     listening = lab.client.run("wg", "show", lab.tunnel.device, "listen-port").out.strip()

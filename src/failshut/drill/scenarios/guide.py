@@ -29,10 +29,11 @@ def dns_after_down(lab: Lab) -> None:
 
 def broken_config(lab: Lab) -> None:
     """Break the tunnel's configuration and restart it: it fails on the way up, and stays down."""
+    config = lab.wireguard.config
     lab.tunnel.down()
-    text = lab.tunnel.config.read_text()
-    lab.tunnel.config.write_text(text.replace("AllowedIPs = 0.0.0.0/0", "AllowedIPs = 0.0.0.0/0, nonsense"))
-    lab.check("wg-quick fails", not lab.client.run("wg-quick", "up", str(lab.tunnel.config)).ok)
+    text = config.read_text()
+    config.write_text(text.replace("AllowedIPs = 0.0.0.0/0", "AllowedIPs = 0.0.0.0/0, nonsense"))
+    lab.check("wg-quick fails", not lab.client.run("wg-quick", "up", str(config)).ok)
     target = lab.target("new flows")
     lab.traffic.add([traffic.udp_connected(target.of(version)) for version in (4, 6)])
 

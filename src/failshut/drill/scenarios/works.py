@@ -117,15 +117,16 @@ def recreated(lab: Lab) -> None:
 
 def key_rotation(lab: Lab) -> None:
     """Change the client's keys, and forget every tracked connection, as after minutes of silence."""
-    old, lab.tunnel.client_keys = lab.tunnel.client_keys, fresh_keys()
+    tunnel = lab.wireguard
+    old, tunnel.client_keys = tunnel.client_keys, fresh_keys()
     inner = ",".join(f"{each.ip}/{each.ip.max_prefixlen}" for each in lab.plan.tunnel_addresses)
-    lab.tunnel.write()
-    stripped = lab.client.do("wg-quick", "strip", str(lab.tunnel.config))
+    tunnel.write()
+    stripped = lab.client.do("wg-quick", "strip", str(tunnel.config))
     lab.hosts.server.do(
         *("wg", "set", SERVER_DEVICE, "peer", old.public, "remove"),
-        *("peer", lab.tunnel.client_keys.public, "allowed-ips", inner),
+        *("peer", tunnel.client_keys.public, "allowed-ips", inner),
     )
-    lab.client.do("wg", "syncconf", lab.tunnel.device, "/dev/stdin", stdin=stripped)
+    lab.client.do("wg", "syncconf", tunnel.device, "/dev/stdin", stdin=stripped)
     flush_conntrack(lab)
     for name, worked in keep_carrying(lab, within=20).items():
         lab.check(name, worked)

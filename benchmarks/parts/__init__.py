@@ -1,0 +1,1 @@
+"""One file for each subject; each yields figures."""

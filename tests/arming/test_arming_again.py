@@ -1,0 +1,58 @@
+"""Arming what is armed already: nothing is loaded where nothing has changed, and everything where anything has."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox import CONFIG, POLICY, Sandbox
+
+UNCHANGED = "nothing has changed"
+# What was written this very second may be written again unseen, and is not relied on.
+AGED = ("touch", "-d", "1 hour ago", "/etc/failshut/failshut.toml", "/etc/wireguard/wg0.conf", "/etc/passwd")
+
+
+@pytest.fixture(scope="module")
+def armed():
+    with Sandbox() as sandbox:
+        sandbox.write("/etc/wireguard/wg0.conf", CONFIG)
+        sandbox.write("/etc/failshut/failshut.toml", POLICY)
+        sandbox.run(*AGED)
+        assert sandbox.failshut("arm").returncode == 0
+        yield sandbox
+
+
+def test_where_nothing_has_changed_nothing_is_loaded(armed):
+    """The kernel's rules are the same objects afterwards, by their handles; the answer is the same as of a whole arming."""
+    before = armed.run("nft", "-a", "list", "ruleset").stdout
+
+    done = armed.failshut("arm")
+
+    assert (done.returncode, UNCHANGED in done.stderr) == (0, True), done.stderr
+    assert done.stdout.startswith("Armed. Nothing leaves but through wg0")
+    assert armed.run("nft", "-a", "list", "ruleset").stdout == before
+
+
+CHANGES = {
+    "a rule more": ("nft", "insert rule inet failshut postrouting accept"),
+    "a rule less": ("nft", "flush chain inet failshut postrouting"),
+    "the tables are gone": ("nft", "flush ruleset"),
+    "the policy says more": ("sh", "-c", "printf '[log]\\nblocked = \"nflog\"\\n' >> /etc/failshut/failshut.toml"),
+    "the tunnel's config": ("sh", "-c", "sed -i 's/203.0.113.10/203.0.113.11/' /etc/wireguard/wg0.conf"),
+    "a user more": ("sh", "-c", "echo 'nobody-else:x:4711:4711::/:/bin/false' >> /etc/passwd"),
+    "a device more": ("ip", "link", "add", "usb7", "type", "veth", "peer", "name", "usb8"),
+    "a sealed file": ("sh", "-c", "echo '# cut' >> /etc/failshut/armed/current/lock.nft"),
+    "the loader": ("sh", "-c", "echo '# other' >> /etc/failshut/load"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_has_changed_is_armed_anew(armed, change):
+    """Each thing that a lock is made of, or held by: arming does all of its work, and then the lock is as it should be."""
+    assert UNCHANGED in armed.failshut("arm").stderr, "the control: without the change nothing is done"
+    assert armed.run(*CHANGES[change]).returncode == 0
+
+    armed.run(*AGED)
+    done = armed.failshut("arm")
+
+    assert (done.returncode, UNCHANGED in done.stderr) == (0, False), done.stderr
+    assert armed.failshut("status").stdout.split()[:2] == ["lock", "armed"]

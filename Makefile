@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP_DONE := $(VENV)/.setup-done
 TESTS_READY := $(VENV)/.tests-ready
+MACHINES_READY := $(VENV)/.machines-ready
 RELEASE_READY := $(VENV)/.release-ready
 JOBS ?= 3
 
-.PHONY: help setup drill test lint scenarios reference docs deb release sbom bench bench-check clean
+.PHONY: help setup drill test vm-test lint scenarios reference docs deb release sbom bench bench-check clean
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -23,11 +24,19 @@ $(TESTS_READY): pyproject.toml tools/setup.sh
 	@PYTHON='$(PYTHON)' sh tools/setup.sh $(VENV) test
 	@touch $(SETUP_DONE) $@
 
+$(MACHINES_READY): pyproject.toml tools/setup.sh
+	@PYTHON='$(PYTHON)' sh tools/setup.sh $(VENV) vm
+	@touch $(SETUP_DONE) $(TESTS_READY) $@
+
 drill: setup  ## Rehearse the attacks on a bundled example policy
 	@$(BIN)/failshut drill --example
 
 test: $(TESTS_READY) lint  ## Run every test
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# One machine at a time: where nothing virtualises, each takes a whole processor.
+vm-test: $(MACHINES_READY)  ## Boot whole machines with Debian's kernels, and count what leaves them (an hour)
+	@FAILSHUT_VM=all $(BIN)/python -m pytest tests/vm --log-cli-level=INFO
 
 lint: $(TESTS_READY)  ## Style, types, and the direction of the imports
 	@$(BIN)/ruff check src tests benchmarks tools docs
@@ -65,5 +74,5 @@ bench: $(TESTS_READY)  ## Measure what the lock costs beside other switches; BEN
 bench-check: $(TESTS_READY)  ## Say which ratios got worse than benchmarks/baseline.json, by more than their noise
 	@$(BIN)/python -m benchmarks --check $(BENCH)
 
-clean:  ## Remove the virtual environment, caches, and the boot tests' Debian trees
+clean:  ## Remove the virtual environment, caches, and the Debian trees and machines that tests boot
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis "$${XDG_CACHE_HOME:-$$HOME/.cache}/failshut"

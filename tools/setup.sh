@@ -4,6 +4,7 @@
 #
 #   setup.sh VENV        what the drill and the commands need
 #   setup.sh VENV test   what the tests need besides
+#   setup.sh VENV vm     what the tests on whole machines need besides those
 set -eu
 
 venv=${1:-.venv}
@@ -13,13 +14,17 @@ python=${PYTHON:-python3}
 # control. dnsmasq-base udhcpc: a real DHCP server and client in the lab. python3-venv: the virtual environment.
 packages="nftables iptables wireguard-tools wireguard-go iproute2 util-linux procps make python3-venv dnsmasq-base udhcpc"
 extras=
-if [ "$purpose" = test ]; then
+if [ "$purpose" = test ] || [ "$purpose" = vm ]; then
 	# mmdebstrap debian-archive-keyring systemd-container: the Debian machines that the boot tests build, check and boot.
 	# shellcheck: reads the script that a boot runs. openssl: a certificate for the exporter. dbus: a session bus for the notices.
 	# tcpdump: what arrives at the other end of a cable. openvpn: the other kind of tunnel, at both ends.
 	# dpkg-dev debhelper lintian: our own Debian package.
 	packages="$packages mmdebstrap debian-archive-keyring systemd-container shellcheck openssl dbus tcpdump openvpn dpkg-dev debhelper lintian"
 	extras='[dev,docs]'
+fi
+if [ "$purpose" = vm ]; then
+	# qemu: the machines. seabios, ipxe-qemu: what their mainboard and their cards begin with. e2fsprogs: a file system from a folder.
+	packages="$packages qemu-system-x86 seabios ipxe-qemu e2fsprogs"
 fi
 
 as_root() {
@@ -55,7 +60,7 @@ echo "Installing the Python package into $venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extras"
 
 # Unpacked and not installed: the package would start a service on this machine.
-if [ "$purpose" = test ] && [ ! -x "$venv/prometheus/usr/bin/promtool" ] && command -v apt-get >/dev/null; then
+if [ -n "$extras" ] && [ ! -x "$venv/prometheus/usr/bin/promtool" ] && command -v apt-get >/dev/null; then
 	echo "Unpacking Prometheus into $venv"
 	rm -rf "$venv/prometheus"
 	mkdir "$venv/prometheus"

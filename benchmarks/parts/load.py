@@ -15,7 +15,7 @@ from benchmarks.switches import NO_RULES, switches
 from sandbox import CONFIG, FAILSHUT, POLICY, Sandbox
 
 LOADING, ARMING = "To load", "`failshut arm`"
-LOADS, ARMS = 7, 3
+LOADS, ARMS = 7, 2
 COUNTS = (0, 1_000, 100_000)
 _AGED = ("touch", "-d", "1 hour ago", "/etc/failshut/failshut.toml", "/etc/wireguard/wg0.conf")
 

@@ -11,7 +11,7 @@ from failshut.cli.main import VERBS
 from sandbox import CONFIG, FAILSHUT, POLICY, Sandbox
 
 TITLE = "Start-up"
-ROUNDS = 9
+ROUNDS = 5
 _BARE = "python3 -c 'import click'"
 
 

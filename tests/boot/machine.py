@@ -36,7 +36,7 @@ mount -t overlay overlay -o "lowerdir=$1,upperdir=/run/$2/upper,workdir=/run/$2/
 
 # As early as a unit can: no dependencies, no order, the first to get its turn. Nothing stops it at the end, and systemd's last
 # killing spares what is named @.
-_NOISE = """\
+NOISE_UNIT = """\
 [Unit]
 Description=Sends by every way there is
 DefaultDependencies=no
@@ -114,7 +114,7 @@ class Machine:
         self.write("/etc/wireguard/wg0.conf", self.router.config)
         self.write("/etc/failshut/failshut.toml", POLICY)
         self.write("/usr/local/lib/noise.py", Path(noise.__file__).read_text())
-        self.write("/etc/systemd/system/noise.service", _NOISE)
+        self.write("/etc/systemd/system/noise.service", NOISE_UNIT)
         self.systemctl_offline("enable", "noise", self.address.manager, "wg-quick@wg0")
         if self.address is Address.STATIC:
             # It would wait for a link that it may not touch.

@@ -68,6 +68,8 @@ class Root:
     suite: str
     python: str
     extra: tuple[str, ...] = _GUIDES
+    # A script that mmdebstrap runs with the tree in $1, before the packages that are asked for.
+    prepare: str = ""
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -75,15 +77,20 @@ class Root:
         return (*PACKAGES, *self.extra)
 
     @property
+    def prepared(self) -> tuple[str, ...]:
+        """The script, if there is one."""
+        return (self.prepare,) if self.prepare else ()
+
+    @property
     def recipe(self) -> tuple[str, ...]:
         """Everything the tree is made of."""
-        return (self.suite, self.python, *self.packages, *_dependencies(), WRAPPER, _FINISH, _SAVE_NOTHING)
+        return (self.suite, self.python, *self.packages, *_dependencies(), WRAPPER, _FINISH, _SAVE_NOTHING, *self.prepared)
 
     @property
     def path(self) -> Path:
         """Where the finished tree lies."""
         digest = hashlib.sha256("\0".join(self.recipe).encode()).hexdigest()[:12]
-        return _cache() / f"{self.name}-{digest}"
+        return cache() / f"{self.name}-{digest}"
 
 
 BOOKWORM, TRIXIE = Root("bookworm", "bookworm", "3.11"), Root("trixie", "trixie", "3.13")
@@ -100,45 +107,48 @@ GUIDE = Root(
 
 def obtain(root: Root, say: Callable[[str], None]) -> Path:
     """Return the tree, building it when it is not there yet; `say` is told when that takes a while."""
-    with _locked(root.path.with_suffix(".lock")):
+    with locked(root.path.with_suffix(".lock")):
         if not root.path.exists():
             say(f"building a Debian tree in {root.path} (once, about a minute)")
-            _build(root)
+            # Under another name, so that a tree that is there is whole.
+            unfinished = root.path.with_suffix(".part")
+            build(root, unfinished)
+            unfinished.rename(root.path)
     return root.path
 
 
-def _build(root: Root) -> None:
-    """Build under another name, so that a tree that is there is whole."""
-    unfinished = root.path.with_suffix(".part")
+def build(root: Root, unfinished: Path) -> None:
+    """Build a tree in a directory that nobody looks at yet. Raises `UnreachableError` without a mirror."""
     shutil.rmtree(unfinished, ignore_errors=True)
     _debootstrap(root, unfinished)
     library = unfinished / LIBRARY.lstrip("/")
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore")
-    _must((*pip, "--no-compile", "--only-binary=:all:", f"--python-version={root.python}", f"--target={library}", *_dependencies()))
-    _must(("chroot", str(unfinished), "python3", "-m", "compileall", "-q", LIBRARY))
+    must((*pip, "--no-compile", "--only-binary=:all:", f"--python-version={root.python}", f"--target={library}", *_dependencies()))
+    must(("chroot", str(unfinished), "python3", "-m", "compileall", "-q", LIBRARY))
     wrapper = unfinished / "usr/local/bin/failshut"
     wrapper.write_text(WRAPPER)
     wrapper.chmod(0o755)
     (unfinished / SOURCE.lstrip("/")).mkdir()
-    unfinished.rename(root.path)
 
 
 def _debootstrap(root: Root, target: Path) -> None:
     """Run mmdebstrap in mount and PID namespaces of its own: what it mounts in the tree is gone when it is, however it ends."""
     private = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child")
     excluded = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
-    _must(
+    must(
         (
             *(*private, "--mount-proc", "mmdebstrap", "--quiet", "--mode=root", "--variant=essential", "--format=directory"),
             *(f"--include={','.join(root.packages)}", "--dpkgopt=force-unsafe-io", '--aptopt=Apt::Install-Recommends "false"'),
             *(f"--dpkgopt=path-exclude={each}" for each in excluded),
-            *(f"--essential-hook={_SAVE_NOTHING}", f"--customize-hook={_FINISH}", root.suite, str(target)),
+            *(f"--essential-hook={each}" for each in (_SAVE_NOTHING, *root.prepared)),
+            *(f"--customize-hook={_FINISH}", root.suite, str(target)),
         )
     )
 
 
-def _must(argv: tuple[str, ...]) -> None:
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280, check=False)
+def must(argv: tuple[str, ...]) -> None:
+    """Run a program that must succeed. Raises `UnreachableError` where it found no network, else RuntimeError."""
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900, check=False)
     if done.returncode:
         words = "\n".join(f"{done.stdout}\n{done.stderr}".strip().splitlines()[-8:])
         unreachable = any(each in words for each in ("apt-get update", "NewConnectionError", "Temporary failure"))
@@ -149,12 +159,13 @@ def _dependencies() -> tuple[str, ...]:
     return tuple(tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"])
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """Return where what was built is kept."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "failshut/roots"
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Let one process build at a time; the lock goes with the process."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:

@@ -137,7 +137,7 @@ class Router:
         """
         self.namespace.try_batch("link delete cable")
         self._sink.hang_up()
-        self._forget_client()
+        self.forget_client()
         self.room.do(
             *("ip", "link", "add", "cable", "netns", self.namespace.name, "type", "veth"),
             *("peer", "name", DEVICE, "netns", machine.name, "address", MAC),
@@ -173,7 +173,7 @@ class Router:
             raise SetUpError(f"wireguard-go ended: {log.read_text(errors='replace')}")
         self.namespace.batch(_TUNNEL)
 
-    def _forget_client(self) -> None:
+    def forget_client(self) -> None:
         """Know the client by its key only, as if it had never been heard of."""
         self._wg("set", SERVER_DEVICE, "peer", self._client.public, "remove")
         must(self._wg("set", SERVER_DEVICE, "peer", self._client.public, "allowed-ips", "10.99.0.2/32,fd99::2/128"))

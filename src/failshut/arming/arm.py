@@ -120,7 +120,7 @@ def arm(
             route(staged)
         generation = _keep(staged, copies, record, undo)
         if not confirm_within:
-            install(directory, generation.name, report, undo, with_systemd=plan.with_systemd)
+            install(directory, generation.name, report, undo, with_systemd=plan.with_systemd, in_initramfs=plan.initramfs)
         else:
             pending.take_over(generation, undo)
         undo.pop_all()
@@ -137,7 +137,7 @@ def confirm(report: Report, directory: Path = ARMED_DIRECTORY) -> Record:
     if record is None or not is_sealed(generation):
         raise ArmingError(f"{generation} is damaged", help="wait until it is undone, then arm again")
     with contextlib.ExitStack() as undo:
-        install(directory, generation.name, report, undo, with_systemd=record.with_systemd)
+        install(directory, generation.name, report, undo, with_systemd=record.with_systemd, in_initramfs=record.in_initramfs)
         _must_hold(record)
         undo.pop_all()
     pending.forget()
@@ -227,6 +227,7 @@ def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) ->
         guarded=guarded_devices(plan.wanted),
         under_ip=plan.under_ip,
         with_systemd=plan.with_systemd,
+        in_initramfs=plan.initramfs,
         configs=tuple(configs.values()),
         marks=tuple(marks.values()),
         sysctls=tuple(sysctls.values()),

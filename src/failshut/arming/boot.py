@@ -8,14 +8,16 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from failshut.arming import initramfs
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, collect, is_sealed, numbered, point, pointed
 from failshut.arming.undo import read_text, write
-from failshut.boot.artefacts import loader, router, systemd_files
+from failshut.boot.artefacts import initramfs_files, loader, router, systemd_files
 from failshut.boot.places import (
     BOOT_UNIT,
     BOOT_UNIT_PATH,
     GUARD_UNIT,
+    INITRAMFS_HOOK,
     LOADER,
     MONITOR_DIRECTORY,
     MONITOR_FILES,
@@ -35,9 +37,10 @@ from failshut.model.plan import FileChange
 Report = Callable[[str], None]
 
 
-def boot_changes(*, with_systemd: bool) -> tuple[FileChange, ...]:
+def boot_changes(*, with_systemd: bool, in_initramfs: bool) -> tuple[FileChange, ...]:
     """Return what must be written so that a boot loads the lock. Raises `ArmingError` for what can't be read."""
-    wanted = (loader(), router(), *(systemd_files(own_command()) if with_systemd else ()))
+    systemd_s = systemd_files(own_command()) if with_systemd else ()
+    wanted = (loader(), router(), *systemd_s, *(initramfs_files() if in_initramfs else ()))
     return tuple(FileChange(each.path, read_text(Path(each.path)), each.text, each.mode) for each in wanted)
 
 
@@ -46,19 +49,31 @@ def seals(changes: Iterable[FileChange]) -> dict[str, str]:
     return {each.path: hashlib.sha256(each.after.encode()).hexdigest() for each in changes}
 
 
-def install(directory: Path, generation: str, report: Report, undo: contextlib.ExitStack, *, with_systemd: bool) -> None:
+def install(
+    directory: Path, generation: str, report: Report, undo: contextlib.ExitStack, *, with_systemd: bool, in_initramfs: bool
+) -> None:
     """Have the next boot load `generation`; what was current becomes the last good one. Raises `ArmingError`.
 
     Each step is put on `undo`. The order is for a power cut: the links are switched before any unit looks at them.
     """
-    changes = boot_changes(with_systemd=with_systemd)
+    changes = boot_changes(with_systemd=with_systemd, in_initramfs=in_initramfs)
+    is_new = pointed(directory, CURRENT) != generation
     fresh = not Path(BOOT_UNIT_PATH).exists()
     if with_systemd:
         undo.callback(systemd.reload_units)
     write(changes, undo)
     _switch(directory, generation, undo)
-    if not with_systemd:
-        return
+    if with_systemd:
+        _have_systemd_load_it(changes, report, undo, fresh=fresh)
+    # The last step, because it takes long, and what it wrote is not undone.
+    if in_initramfs and (is_new or initramfs.is_outdated(in_initramfs, changes)):
+        report("writing the initramfs anew, with the lock in it; this takes a while")
+        initramfs.write_anew()
+    elif not in_initramfs:
+        _take_out_of_initramfs(report)
+
+
+def _have_systemd_load_it(changes: Iterable[FileChange], report: Report, undo: contextlib.ExitStack, *, fresh: bool) -> None:
     if any(each.is_change for each in changes):
         report("telling systemd: the lock first, then the network")
         _must(systemd.reload_units(), "systemd does not read the units")
@@ -129,11 +144,23 @@ def missing_directories() -> tuple[str, ...]:
     return tuple(sorted({str(each) for each in above if not each.exists()}, key=len, reverse=True))
 
 
+def _take_out_of_initramfs(report: Report) -> None:
+    if not initramfs.is_installed():
+        return
+    try:
+        initramfs.remove_files()
+    except OSError as error:
+        raise ArmingError(f"the lock can't be taken out of the initramfs: {error.strerror}", help="mount /etc writable") from error
+    report("writing the initramfs anew, without the lock; this takes a while")
+    if complaint := initramfs.try_to_write_anew():
+        report(f"the old initramfs stays, and its lock goes as soon as the root file system is there: {complaint}")
+
+
 def uninstall(report: Report, directories: Iterable[str]) -> None:
     """Take the loader, the units and the drop-ins away, and the `directories` made for them: no boot knows of a lock any more."""
     with_systemd = systemd.is_running()
     written = [Path(each.path) for each in systemd_files()]
-    _must_be_writable((*written, Path(ROUTER), Path(LOADER)))
+    _must_be_writable((*written, Path(ROUTER), Path(LOADER), Path(INITRAMFS_HOOK)))
     if any(path.exists() for path in written):
         report("taking the lock out of the boot")
         systemd.disable((*UNITS, *WATCHING_UNITS))
@@ -142,6 +169,7 @@ def uninstall(report: Report, directories: Iterable[str]) -> None:
         if path.exists():
             path.unlink()
             sync_directory(path.parent)
+    _take_out_of_initramfs(report)
     for path in map(Path, directories):
         with contextlib.suppress(OSError):
             path.rmdir()

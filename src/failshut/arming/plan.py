@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from failshut import __version__
+from failshut.arming import initramfs
 from failshut.arming.boot import boot_changes
 from failshut.arming.compare import canonical_text, difference, stale_chains
 from failshut.arming.errors import ArmingError, from_nft
@@ -54,6 +55,10 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Ruleset, directory: Path
     with_systemd = systemd.is_running()
     routing = lower_routing(policy, facts)
     rules = kernel_rules()
+    if policy.initramfs:
+        initramfs.must_be_possible()
+    staged = tuple(_staged(wanted, guard(policy, facts), routing, policy, directory))
+    boot = boot_changes(with_systemd=with_systemd, in_initramfs=policy.initramfs)
     canonical = canonical_text(wanted)
     return Plan(
         wanted=wanted,
@@ -61,16 +66,18 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Ruleset, directory: Path
         text=text,
         facts=facts,
         difference=difference(canonical_text(kernel), canonical),
-        staged=tuple(_staged(wanted, guard(policy, facts), routing, policy, directory)),
+        staged=staged,
         configs=tuple(_configs(policy, facts)),
         marks=tuple(_marks(policy, facts)),
-        boot=boot_changes(with_systemd=with_systemd),
+        boot=boot,
         sysctls=tuple(_sysctls()),
         routing=routing_difference(rules, lines_of(routing)) if rules is not None else (),
         routes=routing if rules is not None else None,
         with_systemd=with_systemd,
         under_ip=facts.egress and not refusals,
-        notes=(*refusals, *_notes(policy, facts), *_unrouted(rules), *_left_out(facts, directory)),
+        initramfs=policy.initramfs,
+        rebuilds_initramfs=initramfs.is_outdated(policy.initramfs, (*staged, *boot)),
+        notes=(*refusals, *_notes(policy, facts), *_unrouted(rules), *_left_out(facts, directory), *initramfs.notes(policy)),
     )
 
 

@@ -50,7 +50,8 @@ class Record:
 
     `canonical` is the rules' one text, whatever tool lists them; `listing` what nft said right after they were read back and found
     equal: as long as it says the same, nothing has changed. `guarded` are the devices with the layer under IP, `under_ip` whether
-    this kernel takes that layer at all, `with_systemd` whether systemd shall load the lock at boot.
+    this kernel takes that layer at all, `with_systemd` whether systemd shall load the lock at boot, `in_initramfs` whether the
+    initramfs shall load it before.
     """
 
     canonical: str
@@ -64,6 +65,7 @@ class Record:
     guarded: tuple[str, ...]
     under_ip: bool
     with_systemd: bool = False
+    in_initramfs: bool = False
     configs: tuple[EditedConfig, ...] = ()
     marks: tuple[MarkedTunnel, ...] = ()
     sysctls: tuple[ChangedSysctl, ...] = ()

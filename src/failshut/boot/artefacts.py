@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 
-from failshut.boot.places import GENERATOR, LOADER, REFRESH_UNIT, ROUTER, UNIT_DIRECTORY, UNITS, WATCHING_UNITS
+from failshut.boot.places import (
+    GENERATOR,
+    INITRAMFS_DIRECTORY,
+    INITRAMFS_HOOK,
+    LOADER,
+    REFRESH_UNIT,
+    ROUTER,
+    UNIT_DIRECTORY,
+    UNITS,
+    WATCHING_UNITS,
+)
 from failshut.emit.nft import emit
 from failshut.lower.shut import everything, guard_everything
 
@@ -67,6 +77,16 @@ def systemd_files(program: str = PROGRAM) -> tuple[BootFile, ...]:
         BootFile("/etc/udev/rules.d/79-failshut.rules", _source("failshut.rules")),
         BootFile("/etc/systemd/networkd.conf.d/failshut.conf", _source("networkd.conf")),
         BootFile("/etc/sysctl.d/60-failshut.conf", _source("sysctl.conf")),
+    )
+
+
+def initramfs_files() -> tuple[BootFile, ...]:
+    """Return what has initramfs-tools put the lock into the initramfs, and load it there."""
+    return (
+        BootFile(f"{INITRAMFS_DIRECTORY}/conf.d/failshut", _source("initramfs.conf")),
+        BootFile(f"{INITRAMFS_DIRECTORY}/scripts/init-top/failshut", _source("initramfs-top"), _EXECUTABLE),
+        BootFile(f"{INITRAMFS_DIRECTORY}/scripts/init-bottom/failshut", _source("initramfs-bottom"), _EXECUTABLE),
+        BootFile(INITRAMFS_HOOK, _source("initramfs-hook"), _EXECUTABLE),
     )
 
 

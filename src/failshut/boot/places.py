@@ -12,6 +12,9 @@ PENDING_LINK = Path("/run/failshut/pending")
 LOADER = "/etc/failshut/load"
 ROUTER = "/etc/failshut/route"
 GENERATOR = "/etc/systemd/system-generators/failshut"
+# initramfs-tools' own (initramfs-tools(7)).
+INITRAMFS_DIRECTORY = "/etc/initramfs-tools"
+INITRAMFS_HOOK = f"{INITRAMFS_DIRECTORY}/hooks/failshut"
 UNIT_DIRECTORY = "/etc/systemd/system"
 BOOT_UNIT, GUARD_UNIT = "failshut.service", "failshut-guard.service"
 UNITS = (BOOT_UNIT, GUARD_UNIT)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from failshut.arming.errors import ArmingError
+from failshut.arming.initramfs import COMMAND
 from failshut.arming.kernel import kernel_listing
 from failshut.arming.plan import make_plan
 from failshut.cli.failures import leave
@@ -53,6 +54,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "files": [{"path": each.path, "diff": list(file_diff(each))} for each in plan.files if each.is_change],
         "sysctls": [{"path": each.path, "before": each.before, "after": each.after} for each in plan.sysctls],
         "marks": [{"interface": each.interface, "before": each.before, "after": each.after} for each in plan.marks],
+        "rebuilds_initramfs": plan.rebuilds_initramfs,
         "notes": list(plan.notes),
     }
 
@@ -73,6 +75,8 @@ def plan_lines(plan: Plan, session: Session) -> Iterator[str]:
         yield f"set {setting.path.replace('/', '.')} to {setting.after}  (it is {setting.before} now)"
     if plan.with_systemd and any(each.is_change for each in plan.boot):
         yield "systemctl enable failshut.service failshut-guard.service"
+    if plan.rebuilds_initramfs:
+        yield f"{' '.join(COMMAND)}  ({'with' if plan.initramfs else 'without'} the lock; this takes a while)"
     for mark in plan.marks:
         yield f"wg set {mark.interface} fwmark {mark.after}  (it has none now)"
 

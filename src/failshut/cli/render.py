@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from failshut.arming.plan import base_and_egress
-from failshut.boot.artefacts import BootFile, loader, systemd_files
+from failshut.boot.artefacts import BootFile, initramfs_files, loader, systemd_files
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import Failure, Session, begin, session_options
 from failshut.emit.nft import emit
@@ -36,13 +36,14 @@ def command(context: click.Context, /, artefact: str, output: Path | None, devic
     those named by --device, for another machine). With -o it writes lock.nft and egress.nft, the two transactions of a boot.
 
     `systemd`: the loader, the units, the generator, the drop-ins that make the network wait for the lock, the udev rule and the
-    sysctls, each under its path. With -o it writes them below DIRECTORY as they would stand below /.
+    sysctls, each under its path; and what initramfs-tools needs, where the policy wants the lock there too. With -o it writes them
+    below DIRECTORY as they would stand below /.
     """
     session = begin(context, options)
     policy = load_policy_or_leave(session, "render")
     artefacts: dict[str, Callable[[], None]] = {
         "nft": lambda: _render_nft(policy, _facts(policy, devices), output, session),
-        "systemd": lambda: _render_boot((loader(), *systemd_files()), output, session),
+        "systemd": lambda: _render_boot((loader(), *systemd_files(), *_early(policy)), output, session),
     }
     artefacts[artefact]()
 
@@ -66,6 +67,10 @@ def _render_boot(files: tuple[BootFile, ...], output: Path | None, session: Sess
         session.print_json({"artefact": "systemd", "files": listed})
     elif output is None:
         click.echo("\n".join(f"# {each.path}\n{each.text}" for each in files), nl=False)
+
+
+def _early(policy: Policy) -> tuple[BootFile, ...]:
+    return initramfs_files() if policy.initramfs else ()
 
 
 def _facts(policy: Policy, devices: tuple[str, ...]) -> HostFacts:

@@ -52,6 +52,7 @@ def resolve(declaration: Declaration, sources: Sources) -> Checked:
         outside=_outside(document.outside) if document.outside else None,
         forward=_forward(document.forward),
         log=document.log.blocked,
+        initramfs=document.boot.initramfs,
         metrics=_metrics(document.metrics) if document.metrics else None,
         backend=document.backend.use,
         pins=tuple(_pins(tunnels, sources)),

@@ -205,6 +205,14 @@ class LogTable(Table):
     )
 
 
+class BootTable(Table):
+    """[boot]: where a boot loads the lock."""
+
+    initramfs: bool = Field(
+        default=False, description="Load the lock in the initramfs too, before a network that is configured there."
+    )
+
+
 class MetricsTable(Table):
     """[metrics]: numbers for Prometheus, from the monitor."""
 
@@ -239,6 +247,7 @@ class Document(Table):
     endpoint: EndpointTable = Field(default_factory=EndpointTable)
     forward: ForwardTable = Field(default_factory=ForwardTable)
     log: LogTable = Field(default_factory=LogTable)
+    boot: BootTable = Field(default_factory=BootTable)
     metrics: MetricsTable | None = None
     backend: BackendTable = Field(default_factory=BackendTable)
 
@@ -256,6 +265,7 @@ TABLES: dict[tuple[str, ...], type[Table]] = {
     ("endpoint",): EndpointTable,
     ("forward",): ForwardTable,
     ("log",): LogTable,
+    ("boot",): BootTable,
     ("metrics",): MetricsTable,
     ("backend",): BackendTable,
 }

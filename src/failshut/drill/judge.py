@@ -172,13 +172,13 @@ def is_wireguard(payload: bytes) -> bool:
     return payload[0] == 4
 
 
-# The opcodes that OpenVPN's client and server use, in the five high bits of the first byte (its ssl_pkt.h).
-_OPENVPN_OPCODES = frozenset({3, 4, 5, 6, 7, 8, 9, 10, 11})
+# The opcodes that OpenVPN's client sends, in the five high bits of the first byte; a reset's three low ones are 0 (its ssl_pkt.h).
+_OPENVPN_RESETS, _OPENVPN_OTHERS = frozenset({7 << 3, 10 << 3}), frozenset({3, 4, 5, 6, 9, 11})
 
 
 def is_openvpn(payload: bytes) -> bool:
-    """Whether a UDP payload can be an OpenVPN message: its opcode, and a length that holds a session or an encrypted packet."""
-    return len(payload) >= 14 and payload[0] >> 3 in _OPENVPN_OPCODES and not payload.isascii()
+    """Whether a UDP payload can be an OpenVPN client's message: its opcode, and a length that holds at least a session's number."""
+    return len(payload) >= 14 and (payload[0] in _OPENVPN_RESETS or payload[0] >> 3 in _OPENVPN_OTHERS)
 
 
 def _transport(packet: Packet, device: str, case: Case) -> str | None:

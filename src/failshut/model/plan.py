@@ -53,7 +53,8 @@ class Plan:
     rules, empty when the kernel holds them already. `routing` is one of the routing rules, and `routes` what they shall be; None
     where `ip` can't set them. `staged` are the sealed files that a boot loads, `boot` the loader and the units that load them.
     `under_ip` says whether this kernel takes the layer under IP, `with_systemd` whether systemd is there to load the lock at boot;
-    `notes` what the user must know before saying yes.
+    `initramfs` whether the initramfs shall load it too, `rebuilds_initramfs` whether it must be written anew for that, or for the
+    opposite; `notes` what the user must know before saying yes.
     """
 
     wanted: Ruleset
@@ -70,6 +71,8 @@ class Plan:
     routes: Routing | None = None
     with_systemd: bool = False
     under_ip: bool = True
+    initramfs: bool = False
+    rebuilds_initramfs: bool = False
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -80,4 +83,5 @@ class Plan:
     @property
     def is_change(self) -> bool:
         """Whether carrying it out would change anything."""
-        return bool(self.difference or self.routing or self.marks or self.sysctls or any(each.is_change for each in self.files))
+        written = any(each.is_change for each in self.files)
+        return bool(self.difference or self.routing or self.marks or self.sysctls or written or self.rebuilds_initramfs)

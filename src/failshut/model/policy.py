@@ -273,6 +273,8 @@ class Policy:
     outside: Outside | None = None
     forward: Forward = Forward()
     log: BlockedLog = BlockedLog.COUNT
+    # Whether the initramfs loads the lock too.
+    initramfs: bool = False
     backend: BackendName = BackendName.NFTABLES
     # Resolvers that are asked over TLS for a tunnel's endpoint while the tunnel is down, and the name in their certificate.
     resolvers: tuple[Resolver, ...] = ()

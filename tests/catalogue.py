@@ -143,7 +143,6 @@ NOT_YET: dict[int, str] = {
     12: _ALLOWANCE,
     16: "cannot, because: there is no account and no automatic mode; the lock is armed or disarmed",
     17: _ALLOWANCE,
-    18: "not yet: a tunnel over TCP in the lab (issue 7)",
     51: "cannot, because: the size of the connection table belongs to the whole machine, which the lab never touches",
     65: "the generator is tested with a network that is up before the first process; inside an initramfs by `make vm-test`",
     67: "by `make vm-test` alone, and only as far as every device's sleep: from real sleep no machine comes back in qemu",

@@ -12,7 +12,7 @@ from benchmarks.ground import must
 from benchmarks.switches import FAILSHUT, GUIDE, NO_RULES, lock
 
 TITLE = "Through a tunnel of wireguard-go"
-ROUNDS = 9
+ROUNDS = 15
 
 _SERVER = """
 import socket, threading

@@ -15,7 +15,7 @@ from boot.roots import REPOSITORY
 from boot.router import POLICY
 from boot.wire import BETWEEN
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1200)]
 by_dhcp = pytest.mark.parametrize("machine", [Address.DHCP], indirect=True, ids=["dhcp"])
 REMOVED = "removed"
 # A key that no version of the policy has.

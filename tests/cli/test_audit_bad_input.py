@@ -9,7 +9,7 @@ import threading
 import pytest
 from click.testing import CliRunner
 
-from failshut.cli.audit import _MOST
+from failshut.cli.audit_given import MOST
 from failshut.cli.main import root
 from failshut.model.exits import Exit
 
@@ -119,7 +119,7 @@ def test_what_is_too_large_for_a_ruleset_is_refused(tmp_path):
     """Such a file is not read to its end."""
     path = tmp_path / "rules"
     with path.open("wb") as file:
-        file.truncate(_MOST + 1)
+        file.truncate(MOST + 1)
 
     result = run(path)
 

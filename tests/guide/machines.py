@@ -28,17 +28,13 @@ HOME4, HOME6 = "192.168.77.2", "fd77::2"
 RESOLVERS = ("9.9.9.9", "2620:fe::fe")
 
 
-def _static(address4: str, address6: str) -> str:
-    """Return what gives a machine its addresses before its first process."""
-    gateways = [next(ip_network(f"{each}/{length}", strict=False).hosts()) for each, length in ((address4, 24), (address6, 64))]
-    return "\n".join(
-        (
-            f"address add {address4}/24 dev {DEVICE}",
-            f"address add {address6}/64 dev {DEVICE} nodad",
-            f"link set {DEVICE} up",
-            *(f"route add default via {each}" for each in gateways),
-        )
-    )
+def _network(address4: str, address6: str) -> str:
+    """Return what systemd-networkd is told of a machine's cable."""
+    lines = []
+    for each, length in ((address4, 24), (address6, 64)):
+        gateway = next(ip_network(f"{each}/{length}", strict=False).hosts())
+        lines += [f"Address={each}/{length}", f"Gateway={gateway}"]
+    return "\n".join((f"[Match]\nName={DEVICE}\n[Network]\nIPv6AcceptRA=no", *lines, ""))
 
 
 class Cable:
@@ -105,26 +101,31 @@ def seen(watching: subprocess.Popen[str]) -> list[Frame]:
 
 
 class _Guide(Machine):
-    """A machine that has nothing yet but its address and a resolver."""
+    """A machine that has nothing yet but its addresses and a resolver."""
+
+    # Its own network manager sets them.
+    static = ""
+    network = ""
 
     def furnish(self) -> None:
-        """Give it a resolver, and let nobody else give it addresses."""
-        self.write("/etc/systemd/network/10-cable.network", f"[Match]\nName={DEVICE}\n[Link]\nUnmanaged=yes\n")
+        """Give it addresses and a resolver."""
+        self.write("/etc/systemd/network/10-cable.network", self.network)
+        self.systemctl_offline("enable", "systemd-networkd")
         self.write("/etc/resolv.conf", "nameserver 192.168.77.1\n")
-        self.write("/etc/hosts", f"127.0.0.1 localhost\n{VPS4} vps\n")
+        self.write("/etc/hosts", f"127.0.0.1 localhost {self.name}\n{VPS4} vps\n")
         self.systemctl_offline("mask", "systemd-networkd-wait-online")
 
 
 class Laptop(_Guide):
     """At home."""
 
-    name, static = "laptop", _static(HOME4, HOME6)
+    name, network = "laptop", _network(HOME4, HOME6)
 
 
 class Vps(_Guide):
     """Rented: an SSH server listens."""
 
-    name, static = "vps", _static(VPS4, VPS6)
+    name, network = "vps", _network(VPS4, VPS6)
 
     def furnish(self) -> None:
         """Have the SSH server on at boot."""

@@ -158,6 +158,16 @@ def test_a_mark_a_user_and_a_group_are_what_lets_a_packet_out(replayed):
     assert by_rule == {f"-A OUTPUT {each} -j ACCEPT": "confirmed" for each in exempt}
 
 
+def test_a_mark_that_is_taken_away_and_a_broadcast_address_are_brought_about(replayed):
+    """A packet that is routed anew without its mark; and one to an address that is its network's broadcast."""
+    mangle = "*mangle\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -m mark --mark 0x1 -j MARK --set-xmark 0x0/0xffffffff\nCOMMIT\n"
+    broadcast = "-A OUTPUT -p udp -m addrtype --dst-type BROADCAST ! -d 255.255.255.255 -j ACCEPT\n"
+    told = replayed(mangle + HEAD.replace("-A OUTPUT -o lo", f"{broadcast}-A OUTPUT -o lo") + END, SIX)
+
+    assert [each["verdict"] for each in told.replays("exempt", 4)] == ["confirmed"] * 2
+    assert [each["verdict"] for each in told.replays("lan", 4)] == ["confirmed"]
+
+
 @pytest.mark.usefixtures("may_replay")
 def test_what_leaks_without_the_lock_is_refuted_under_it():
     """The control of every `confirmed`: the same packets under rules that hold them are sent, are not seen, and are withdrawn."""

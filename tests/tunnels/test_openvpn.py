@@ -48,6 +48,7 @@ def clear(lab, frames) -> list:
     return [each for each in frames if (each.target, each.port, each.protocol) not in servers]
 
 
+@pytest.mark.scenario(18)
 def test_it_comes_up_under_the_lock_dies_and_comes_back_with_nothing_leaked(lab):
     """Killed without a word while a program sends: nothing in the clear. The control: without the lock it is all there."""
     armed(lab)
@@ -88,27 +89,29 @@ def test_it_moves_to_its_second_server(lab, more):
     assert clear(lab, frames) == []
 
 
+@pytest.mark.scenario(18)
 def test_who_forges_its_packets_is_refused(lab):
-    """The mark alone, or root alone, reaches no server; the control: without the lock both do."""
+    """The mark alone, root alone, and both by the other protocol reach no server; the control: without the lock all do."""
     armed(lab)
-    marked = _FORGER.format(mark=51820, server=SERVER, port=PORT)
-    plain = _FORGER.format(mark=0, server=SERVER, port=PORT)
+    marked, plain = (_FORGER.format(mark=mark, server=SERVER, port=PORT) for mark in (51820, 0))
     as_daemon = ("setpriv", "--reuid=1", "--clear-groups", "--inh-caps=+net_admin", "--ambient-caps=+net_admin")
+    forgers = {
+        "marked": (*as_daemon, PYTHON, "-c", marked),
+        "root": (PYTHON, "-c", plain),
+        "root, marked": (PYTHON, "-c", marked),
+    }
     seen = {}
     for locked in (True, False):
         if not locked:
             lab.must(*FAILSHUT, "disarm", "--yes")
-        for who, argv in (("marked", (*as_daemon, PYTHON, "-c", marked)), ("root", (PYTHON, "-c", plain))):
+        for who, argv in forgers.items():
             lab.watch("cable")
             lab.must(*argv)
             seen[who, locked] = {each.protocol for each in lab.seen() if each.target == SERVER}
 
-    assert seen == {
-        ("marked", True): set(),
-        ("root", True): set(),
-        ("marked", False): {"udp", "tcp"},
-        ("root", False): {"udp", "tcp"},
-    }
+    # Root may wear the mark: docs/known-limits.md.
+    assert [seen[who, True] for who in forgers] == [set(), set(), {lab.proto}]
+    assert [seen[who, False] for who in forgers] == [{"udp", "tcp"}] * 3
 
 
 def test_its_config_gets_the_mark_and_loses_it_again(lab):

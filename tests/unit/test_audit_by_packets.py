@@ -86,6 +86,19 @@ class TestFields:
             is Answer.PROVED
         )
 
+    def test_a_header_that_a_packet_lacks_says_nothing_of_it(self):
+        """What ufw refuses first, IPv6 with a routing header of type 0, is not what a program sends."""
+        found = answers(shut("rt type 0 drop\nct state established accept"))
+
+        assert (found["established6"], found["new-flow6"]) == (Answer.LEAK, Answer.PROVED)
+
+    @pytest.mark.parametrize("rule", ["rt type 0 accept", "rt type != 0 accept", "dst nexthdr tcp accept"])
+    def test_a_program_may_put_it_there(self, rule):
+        """The control: what asks for a header lets packets out that have it, of IPv6 only."""
+        found = answers(shut(rule))
+
+        assert (found["new-flow4"], found["new-flow6"]) == (Answer.PROVED, Answer.LEAK)
+
 
 class TestSenders:
     """Who sends: an ordinary program has neither a mark on its socket nor a control group that rules name."""
@@ -122,6 +135,31 @@ class TestTranslation:
         )
 
         assert answers(rules)["new-flow4"] is Answer.PROVED
+
+    LOOKUPS = "chain n { type nat hook output priority -100\nudp dport 53 dnat ip to 10.8.0.1\ntcp dport 53 redirect to :5353\n}\n"
+
+    def test_a_known_connection_goes_where_a_rule_may_have_sent_it(self):
+        """That lookups are sent into the tunnel takes no upload out of it: it is not routed anew (nf_nat_ipv4_local_fn)."""
+        found = answers(shut("", self.LOOKUPS))
+
+        assert {each: found[each] for each in ("established4", "established6", "new-flow4")} == dict.fromkeys(
+            ("established4", "established6", "new-flow4"), Answer.PROVED
+        )
+
+    @pytest.mark.parametrize("target", ["198.51.100.7", "198.51.100.0/24", "ip daddr map { 192.0.2.1 : 198.51.100.7 }"])
+    def test_a_connection_that_was_sent_past_the_tunnel_goes_on_there(self, target):
+        """The control: to lo by its first route, then to where its rule says, and the filter has seen lo."""
+        found = answers(shut("", f"chain n {{ type nat hook output priority -100\ntcp dport 80 dnat ip to {target}\n}}\n"))
+
+        assert found["established4"] is not Answer.PROVED
+        assert found["established6"] is Answer.PROVED
+
+    def test_nothing_is_translated_where_no_rule_translates(self):
+        """`ct status dnat accept`, as firewalld and OpenWrt have it, is for forwarded ports; with one, it lets packets out."""
+        forwarded = "chain p { type nat hook prerouting priority -100\ntcp dport 80 dnat ip to 10.8.0.1\n}\n"
+
+        assert answers(shut("ct status dnat accept"))["new-flow4"] is Answer.PROVED
+        assert answers(shut("ct status dnat accept", forwarded))["new-flow4"] is Answer.LEAK
 
     def test_a_translation_to_ipv4_leaves_ipv6_alone(self):
         """`dnat ip to` in a table of both families is for one of them."""
@@ -268,6 +306,12 @@ class TestKinds:
         found = answers(shut("fib daddr type { local, broadcast, multicast } accept"))
 
         assert (found["new-flow4"], found["new-flow6"], found["lan4"]) == (Answer.PROVED, Answer.PROVED, Answer.LEAK)
+
+    def test_no_address_of_the_internet_is_of_a_link(self):
+        """A broadcast or an anycast address is one of a link's own."""
+        found = answers(shut("fib daddr type { broadcast, anycast } accept"))
+
+        assert (found["new-flow4"], found["new-flow6"], found["lan6"]) == (Answer.PROVED, Answer.PROVED, Answer.LEAK)
 
     def test_what_leaves_has_no_kind_of_frame_yet(self):
         """`meta pkttype multicast` is of what comes in: a group's packet that goes out is none."""

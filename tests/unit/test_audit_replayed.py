@@ -10,9 +10,11 @@ from failshut.audit.infer import infer
 from failshut.audit.properties import Sense
 from failshut.audit.prove import Answer, Outcome, Replay, audit
 from failshut.audit.replayed import judged, to_replay
+from failshut.drill.replay.network import ip_packet
 from failshut.drill.replay.rules import of_files, of_kernel, without
-from failshut.model.ruleset import Family
+from failshut.model.ruleset import Engine, Family
 from failshut.read import read_ruleset
+from failshut.read.joined import together
 from failshut.read.recognise import Format, format_of, saves_in
 
 HOLED = """*filter
@@ -130,6 +132,54 @@ def test_iptables_own_tables_are_left_out_of_nfts_listing():
     assert without(listing, {("ip", "filter")}) == TABLE
     rules = of_kernel(listing, [("iptables-nft-save", "ip", HOLED), ("ip6tables-nft-save", "ip6", "")], READ)
     assert [(each.command[0], each.text) for each in rules.sources] == [("nft", TABLE), ("iptables-nft-restore", HOLED)]
+
+
+LISTED = """table ip filter {
+\tchain OUTPUT {
+\t\ttype filter hook output priority filter; policy drop;
+\t\toifname "wg0" counter packets 0 bytes 0 accept
+\t\ttcp dport 443 counter packets 0 bytes 0 accept
+\t\tmeta l4proto tcp xt match tcp counter packets 0 bytes 0 accept
+\t}
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("listing", "engine"),
+    [
+        (LISTED, Engine.IPTABLES_NFT),
+        # What iptables-save says nothing of: a lookup in a set, a rule.
+        (LISTED.replace('"wg0"', "{ eth0, wg0 } ip daddr 192.0.2.1"), Engine.NFT),
+        (LISTED.replace("tcp dport 443", "tcp dport vmap { 443 : accept } "), Engine.NFT),
+        (LISTED.replace("\t}\n}", "\t\tdrop\n\t}\n}"), Engine.NFT),
+    ],
+)
+def test_a_table_that_is_listed_and_saved_is_one(listing, engine):
+    """Of iptables' own, the save says more; of nft's own, a save leaves out what it does not know without a word."""
+    files = [("v4", HOLED.encode()), ("nft", (listing + TABLE).encode())]
+    ruleset = together([read_ruleset(text, name) for name, text in files]).ruleset
+    loaded = [(each.command[0], each.text) for each in of_files(files).sources]
+
+    assert [table.engine for table in ruleset.tables if table.name == "filter"] == [engine]
+    assert loaded == (
+        [("nft", TABLE), ("iptables-restore", HOLED)] if engine is Engine.IPTABLES_NFT else [("nft", listing + TABLE)]
+    )
+
+
+def test_a_chain_that_only_nft_lists_is_kept():
+    """It is another table's, or of another moment."""
+    files = [("v4", HOLED.encode()), ("nft", LISTED.replace("chain OUTPUT", "chain mine").encode())]
+
+    assert len(together([read_ruleset(text, name) for name, text in files]).ruleset.tables) == 2
+
+
+def test_what_is_heard_in_the_lab_is_ip():
+    """ARP is heard too, when the machine looks for somebody, and is no packet."""
+    arp = b"\0\x01\x08\0\x06\x04\0\x01" + bytes(20)
+
+    assert ip_packet(arp) == ip_packet(b"") == ip_packet(b"\x60" + bytes(20)) == b""
+    assert ip_packet(b"\x45" + bytes(19)) == b"\x45" + bytes(19)
 
 
 def test_a_table_of_its_owner_is_loaded_without_one():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from failshut.drill.attacker import craft
-from failshut.drill.judge import Case, Connection, explain, is_wireguard, judge
+from failshut.drill.judge import Case, Connection, explain, is_openvpn, is_wireguard, judge
 from failshut.drill.network.capture import Captured
 from failshut.model.packet import DCCP, ICMP, ICMPV6, IGMP, ROUTING_HEADER, SCTP, TCP, UDP, UDPLITE
 from failshut.model.policy import Inbound, Lan, MulticastName, Outbound, Policy, Tailscale, Tunnel
@@ -288,6 +288,24 @@ def test_leaks_are_kept_and_allowances_counted():
 def test_wireguards_messages_are_known(payload, expected):
     """Types and lengths of the whitepaper's section 5.4."""
     assert is_wireguard(payload) is expected
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (b"\x38" + b"sessions" + bytes(5), True),
+        (b"\x48\0\0\0" + b"\x9a" * 40, True),
+        (b"\x28" + b"\xe1" * 8 + bytes(16), True),
+        (b"\x48\0\0", False),
+        (b"\x00" + b"\x9a" * 40, False),
+        (b"GET /token HTTP/1.1 with a cookie", False),
+        (b"\x60" + b"\x9a" * 40, False),
+    ],
+    ids=["a first message", "data", "an acknowledgement", "too short", "no opcode", "text", "another opcode"],
+)
+def test_openvpns_messages_are_known(payload, expected):
+    """By the opcode in the first byte, of those that a client sends."""
+    assert is_openvpn(payload) is expected
 
 
 @given(st.binary(max_size=31))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from failshut.host.probe import probe
 from failshut.host.run import run
 from failshut.host.sysctl import read_sysctl
 from failshut.lower.sets import known_programs
+from failshut.model.host import HostFacts
 from failshut.model.plan import Plan
-from failshut.model.policy import Forward, Policy, Tunnel
+from failshut.model.policy import Forward, Policy, Tunnel, TunnelKind
 from failshut.model.units import InterfaceName
 
 # What names of users and of hosts are looked up in.
@@ -31,9 +33,11 @@ _NAMES = ("/etc/passwd", "/etc/hosts", "/etc/machine-id")
 def inputs_of(policy: Policy, plan: Plan, began: float) -> tuple[tuple[str, str], ...]:
     """Return what the lock was made of, each by its checksum, to be kept in the record; `began` is when the first was read.
 
-    Nothing for a policy whose meaning is not in files (names that a resolver knows, control groups that come and go), nor where a
-    file was written meanwhile: it may not be what was read.
+    Nothing for a policy whose meaning is not in these files (names that a resolver knows, control groups that come and go, what
+    other programs than wg-quick make of a tunnel), nor where a file was written meanwhile: it may not be what was read.
     """
+    if any(tunnel.kind is not TunnelKind.WG_QUICK for tunnel in policy.tunnels):
+        return ()
     if policy.pins or known_programs(policy) or any(tunnel.names or tunnel.named_endpoints for tunnel in policy.tunnels):
         return ()
     files = [str(Path(policy.path).absolute()), *(str(Path(each.config).absolute()) for each in policy.tunnels if each.config)]
@@ -42,7 +46,7 @@ def inputs_of(policy: Policy, plan: Plan, began: float) -> tuple[tuple[str, str]
     # As arming leaves them.
     written = {each.path: _sum(each.after.encode()) for each in plan.configs}
     summed = tuple((path, written.get(path, known)) for path, known in _summed(files))
-    return (*summed, ("facts", _sum(repr(plan.facts).encode())), ("failshut", _own_sum()))
+    return (*summed, ("facts", _facts_sum(plan.facts)), ("failshut", _own_sum()))
 
 
 def still_armed(policy_path: str, directory: Path = ARMED_DIRECTORY) -> Record | None:
@@ -57,8 +61,8 @@ def still_armed(policy_path: str, directory: Path = ARMED_DIRECTORY) -> Record |
     if record is None or not record.inputs or not _is_sound(status) or record.policy != str(Path(policy_path).absolute()):
         return None
     known = dict(record.inputs)
-    facts = probe(_like(record, known))
-    now = {**dict(_summed(each for each in known if each.startswith("/"))), "facts": _sum(repr(facts).encode())}
+    facts = _facts_sum(probe(_like(record, known)))
+    now = {**dict(_summed(each for each in known if each.startswith("/"))), "facts": facts}
     if {**now, "failshut": _own_sum()} != known or record.with_systemd != systemd.is_running():
         return None
     if any(read_sysctl(path) not in (None, value) for path, value in SYSCTLS):
@@ -103,6 +107,10 @@ def _content(path: str) -> bytes:
 
 def _sum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _facts_sum(facts: HostFacts) -> str:
+    return _sum(repr(replace(facts, tunnels=dict(sorted(facts.tunnels.items())))).encode())
 
 
 def _own_sum() -> str:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from failshut.audit.concrete import Values, compare, may_hold, written
 from failshut.audit.fields import load_of
-from failshut.audit.nat import concerns
+from failshut.audit.nat import concerns, translated
 from failshut.audit.nat import written as to_write
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When
-from failshut.audit.route import DEEPEST_JUMP, Route, Stop, Way, device_listed, map_elements, translates
+from failshut.audit.route import DEEPEST_JUMP, Route, Stop, Way, device_listed, map_elements
 from failshut.audit.words import ETHERTYPE, NEW, NFPROTO, RELATED, NotUnderstoodError, names_match
 from failshut.model.ruleset import (
     Assign,
@@ -106,6 +106,7 @@ def evaluate(route: Route, packet: Packet, oracle: Oracle = lambda _: True) -> F
         now["nfproto"] = 0
     run = _Run(packet, oracle, now)
     run.now["oifname first"] = packet.get("oifname", "")
+    run.now["ct status"] = int(packet.get("ct status", 0)) & ~route.never
     rerouted = False
     for hook, stops in route.hooks:
         _enter(run, route.way, hook, rerouted)
@@ -159,26 +160,28 @@ def _hook(run: _Run, hook: Hook, stops: tuple[Stop, ...]) -> tuple[bool, bool]:
     return True, rerouted
 
 
+def _family(run: _Run) -> int:
+    return next((family for family, number in NFPROTO.items() if family and number == run.now["nfproto"]), 0)
+
+
 def _routing(run: _Run) -> tuple[object, ...]:
-    return tuple(run.now.get(each, 0) for each in ("mark", "ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr"))
+    name = {4: "ip", 6: "ip6"}.get(_family(run), "")
+    return tuple(run.now.get(each, 0) for each in ("mark", f"{name} saddr", f"{name} daddr"))
 
 
 def _known_connection(run: _Run, hook: Hook, stops: tuple[Stop, ...]) -> bool:
-    """Translate a packet of a connection that was translated before: as no rule says any more, to anywhere."""
-    incoming = hook in (Hook.PREROUTING, Hook.OUTPUT)
-    if not translates(stops, frozenset({"dnat", "redirect"} if incoming else {"snat", "masquerade"})):
+    """Translate a packet of a known connection as one of these chains' rules may have done when it began, or not at all."""
+    made = translated(stops, _family(run), incoming=hook in (Hook.PREROUTING, Hook.OUTPUT))
+    if not made:
         return False
     run.now["stage"] = f"{hook} translated"
     if _is_first(run) or run.now.get("ct state", 0) not in (2, 4, 8):
         return False
     before = _routing(run)
-    _translate(run, *(("daddr", "dport") if incoming else ("saddr", "sport")))
+    said = {one.field: int(run.packet.get(f"nat {one.field}", 0)) for each in made for one in each}
+    fitting = [each for each in made if all(one.low <= said[one.field] <= one.high for one in each)]
+    run.now |= {one.field: said[one.field] for each in fitting for one in each}
     return hook is Hook.OUTPUT and before != _routing(run)
-
-
-def _translate(run: _Run, address: str, port: str) -> None:
-    for name in (f"ip {address}", f"ip6 {address}", port):
-        run.now[name] = run.packet.get(f"nat {name}", 0)
 
 
 def _is_first(run: _Run) -> bool:

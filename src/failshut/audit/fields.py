@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from failshut.audit.words import DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE, NotUnderstoodError
 from failshut.model.ruleset import Concat, Ct, Exthdr, Family, Fib, HeaderOption, Meta, Payload, Rt, Socket
+from failshut.model.symbols import EXTENSIONS
 
 IFNAME = "ifname"
 GROUP = "cgroupsv2"
@@ -137,6 +138,11 @@ def load_of(left: object, right: object = None, family: Family | None = None) ->
             return _fib(flags, result)
         case Exthdr(name, ""):
             return Load(f"exthdr {name}", 1, "boolean", (_V6,))
+        case Exthdr(name, field) if name != "frag" and field in EXTENSIONS.get(name, {}):
+            # Of a header that the packet lacks there is nothing to compare. Whether a fragment's header is there when a rule asks
+            # for it depends on who has put the packet together before.
+            _, width = EXTENSIONS[name][field]
+            return Load(f"exthdr {name} {field}", width, _KINDS.get(field, "number"), (_V6, (f"exthdr {name}", (1,))))
         case HeaderOption(protocol, name, ""):
             needs: tuple[tuple[str, tuple[int, ...]], ...] = (_V4,) if protocol == "ip" else (("l4proto", (TCP,)), _WHOLE)
             return Load(f"{protocol} option {name}", 1, "boolean", needs)

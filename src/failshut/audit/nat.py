@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from failshut.audit.route import Stop, reachable
 from failshut.audit.words import NotUnderstoodError, interval
 from failshut.model.ruleset import Nat, NatKind, Range
 
@@ -24,6 +25,19 @@ class Written:
     low: int
     high: int
     told: bool = True
+
+
+def translated(stops: Iterable[Stop], family: int, *, incoming: bool) -> tuple[tuple[Written, ...], ...]:
+    """Return what each rule of these chains may have made of a connection's packets when it began.
+
+    With `incoming`, of where they go; else of where they come from.
+    """
+    kinds = (NatKind.DNAT, NatKind.REDIRECT) if incoming else (NatKind.SNAT, NatKind.MASQUERADE)
+    name, other = ("ip", "ip6 ") if family == 4 else ("ip6", "ip ")
+    rules = (rule for stop in stops if stop.is_nat for rule in reachable(stop.table, stop.chain))
+    every = (each for rule in rules for each in rule.statements if isinstance(each, Nat))
+    ours = (each for each in every if each.kind in kinds and _NFPROTO[name] in concerns(each))
+    return tuple(dict.fromkeys(tuple(one for one in written(each) if not one.field.startswith(other)) for each in ours))
 
 
 def concerns(nat: Nat) -> tuple[int, ...]:

@@ -54,14 +54,14 @@ FIRST = FieldIn("first", 1, (1,))
 OPENING = both(NEWLY, FIRST)
 ORDINARY_FIELDS = ("mark", "ct mark", "cgroup")
 # Who may give its socket a mark or an address of others is no ordinary program.
-_SOCKETS = ("mark", "transparent")
+SOCKET_FIELDS = ("socket mark 0", "socket transparent 0")
 
 
 def ordinary(world: World) -> Predicate:
     """Return that nothing tells the sender from any other program: no mark, no group, no control group that rules may name."""
     plain = (FieldIn(name, 32, (0,)) for name in ORDINARY_FIELDS)
     groups = (FieldIn(f"socket cgroupv2 {level}", 256, (0,)) for level in world.levels)
-    sockets = (FieldIn(f"socket {name} 0", 32, (0,)) for name in _SOCKETS)
+    sockets = (FieldIn(name, 32, (0,)) for name in SOCKET_FIELDS)
     users = (FieldIn(each, 32, (world.uid,)) for each in ("skuid", "skgid"))
     return both(*plain, *groups, *sockets, FieldIn("socket", 1, (1,)), *users)
 
@@ -349,6 +349,7 @@ PROPERTIES: tuple[Property, ...] = (
 # What a proof over rules can't speak of; said with every one.
 ASSUMPTIONS: tuple[str, ...] = (
     "nobody with CAP_NET_ADMIN or root changes the rules, the routes or the tunnel",
+    "no rule that is gone has translated a connection that still stands",
     "AF_XDP sockets, tc and eBPF programs and offloaded flows pass no hook that a rule hangs on",
     "bridged guests, macvlan children and containers with a device of their own do not come through this machine's hooks",
     "nothing left before the rules were loaded, nor while another ruleset was being replaced by this one",

@@ -91,6 +91,8 @@ class Route:
     family: int
     hooks: tuple[tuple[Hook, tuple[Stop, ...]], ...]
     exact: bool = True
+    # What conntrack's status of a connection can't say: that it is translated, where no rule of the machine translates.
+    never: int = 0
 
 
 def routes(ruleset: Ruleset, way: Way, family: int) -> tuple[Route, ...]:
@@ -102,7 +104,19 @@ def routes(ruleset: Ruleset, way: Way, family: int) -> tuple[Route, ...]:
     count = prod(factorial(len(group)) for hook in groups for group in hook if _order_matters(group))
     exact = count <= MOST_ORDERS
     choices = [[sum(order, ()) for order in product(*(_orders(group) if exact else (group,) for group in hook))] for hook in groups]
-    return tuple(Route(way, family, tuple(zip(HOOKS[way], each, strict=True)), exact) for each in product(*choices))
+    never = _not_translated(ruleset)
+    return tuple(Route(way, family, tuple(zip(HOOKS[way], each, strict=True)), exact, never) for each in product(*choices))
+
+
+def _not_translated(ruleset: Ruleset) -> int:
+    """Return the bits of the status (nf_conntrack_common.h) that no rule sets: source and destination, translated or done so."""
+    rules = [rule for table in ruleset.tables for chain in table.chains for rule in chain.rules]
+    said = [each for rule in rules for each in rule.statements]
+    if any(isinstance(each, Unknown) for each in said):
+        return 0
+    kinds = {each.kind.value for each in said if isinstance(each, Nat)}
+    source, target = 0x10, 0x20
+    return (0 if kinds & {"snat", "masquerade"} else source) | (0 if kinds & {"dnat", "redirect"} else target)
 
 
 def _stops(ruleset: Ruleset, hook: Hook, family: int) -> list[Stop]:
@@ -202,14 +216,3 @@ def map_elements(table: Table, source: object) -> tuple[tuple[object, object], .
 def device_listed(devices: str, name: str) -> bool:
     """Whether a netdev base chain hangs on this device."""
     return name in devices.split(",")
-
-
-def translates(route_stops: tuple[Stop, ...], kinds: frozenset[str]) -> bool:
-    """Whether a nat chain among these may translate in one of these ways: then packets of known connections may be translated."""
-    return any(
-        isinstance(each, Nat) and each.kind.value in kinds
-        for stop in route_stops
-        if stop.is_nat
-        for rule in reachable(stop.table, stop.chain)
-        for each in rule.statements
-    )

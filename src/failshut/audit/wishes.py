@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 from failshut.audit.predicate import DeviceIs, FieldIn, Is, Not, Predicate, When, either, equals
-from failshut.audit.properties import DNS, state
+from failshut.audit.properties import DNS, SOCKET_FIELDS, state
 from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, TCP, UDP, UNTRACKED
 from failshut.audit.world import DADDR, OIF, SADDR, World, same_protocol, to_any
 from failshut.model.ruleset import Match, Op, Payload, Range
@@ -15,6 +15,7 @@ _NOBODY = {
     4: tuple(ip_network(each) for each in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")),
     6: tuple(ip_network(each) for each in ("::/127", "ff00::/8", "fe80::/10")),
 }
+SYN, ACK = 0x02, 0x10
 # IEEE 802's EtherType for local experiments.
 _EXPERIMENTAL = 0x88B5
 
@@ -32,6 +33,7 @@ def wishes(world: World, family: int) -> tuple[Predicate, ...]:
             *(equals(OIF, each, When.START) for each in world.underlay[:1]),
             FieldIn("later fragment", 1, (0,)),
             DeviceIs("via", ("",)),
+            *(FieldIn(each, 32, (0,)) for each in SOCKET_FIELDS),
             FieldIn("mark", 32, (0,)),
             FieldIn("ct mark", 32, (0,)),
             FieldIn("socket", 1, (1,)),
@@ -49,6 +51,9 @@ def wishes(world: World, family: int) -> tuple[Predicate, ...]:
             Is(Match(Payload("tcp", "dport"), 443)),
             FieldIn("icmp type", 8, (8 if family == 4 else 128,)),
             equals(DADDR[family], ip_address(host)),
+            # Nobody has translated it, if it may be so.
+            equals(DADDR[family], ip_address(host), When.START),
+            Is(Match(Payload("tcp", "dport"), 443), When.START),
             Not(to_any(_NOBODY[family], family)),
             equals(DADDR[family], ip_address(neighbour)),
             *(equals(DADDR[family], each) for each in groups),
@@ -59,6 +64,9 @@ def wishes(world: World, family: int) -> tuple[Predicate, ...]:
             Is(Match(Payload("th", "sport"), Range(1024, 65535))),
             Is(Match(Payload("th", "dport"), 0, Op.NE)),
             FieldIn("hop limit", 8, (64,)),
+            # None that is out of the ordinary: conntrack calls many of them invalid.
+            FieldIn("tcp flags", 8, (0,)),
+            FieldIn("tcp flags", 8, (SYN, ACK)),
             *([same_protocol()] if family == 6 else []),
         )
         if family

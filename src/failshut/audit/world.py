@@ -31,7 +31,7 @@ NEAR: dict[int, tuple[Prefix, ...]] = {
 
 
 # Numbers of linux/rtnetlink.h.
-_BROADCAST, _MULTICAST = 3, 5
+_BROADCAST, _ANYCAST, _MULTICAST = 3, 4, 5
 _GROUPS: dict[int, tuple[Scalar, ...]] = {4: (ip_network("224.0.0.0/4"),), 6: (ip_network("ff00::/8"),)}
 
 # Addresses of this machine alone: a program that is tied to a device can send there, and nobody answers.
@@ -147,9 +147,10 @@ def _icmp_states(family: int) -> list[Predicate]:
 
 
 def _kinds(family: int) -> list[Predicate]:
-    """Return what an address says of its kind: groups have a range of their own, and nobody's broadcast is on the internet."""
+    """Return what an address says of its kind: groups have a range of their own, a link's own addresses aren't on the internet."""
     first = among(DADDR[family], _GROUPS[family], When.START)
-    group, everyone = (FieldIn("fib daddr type @output", 32, (each,)) for each in (_MULTICAST, _BROADCAST))
+    group = FieldIn("fib daddr type @output", 32, (_MULTICAST,))
+    everyone = FieldIn("fib daddr type @output", 32, (_BROADCAST, _ANYCAST))
     near = among(DADDR[family], tuple(NEAR[family]), When.START)
     return [either(both(group, first), both(Not(group), Not(first))), either(Not(everyone), near)]
 

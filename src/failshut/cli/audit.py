@@ -5,32 +5,24 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
 from ipaddress import ip_network
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from failshut.audit.prover import why_not
+from failshut.cli.audit_given import Given, given_by, read_files
 from failshut.cli.report_file import must_be_writable, this_machine, write_report
-from failshut.cli.session import Failure, Session, begin, refuse, report, session_options
+from failshut.cli.session import Failure, Session, begin, report, session_options
 from failshut.host.runs import remember
 from failshut.model.exits import Exit
-from failshut.model.finding import Code
 
 if TYPE_CHECKING:
     from failshut.audit.prove import Result
     from failshut.audit.world import World
-    from failshut.drill.replay.rules import Rules
     from failshut.model.ruleset import Ruleset
     from failshut.model.units import Endpoint
-    from failshut.read.reading import Reading
 
-# What is longer is no ruleset: 100,000 rules have a tenth of it.
-_MOST = 128 << 20
 # Longer than this, and whoever waits is told how far it is.
 PATIENCE = 2.0
 
@@ -43,6 +35,9 @@ PATIENCE = 2.0
 @click.option("--endpoint", "endpoints", multiple=True, metavar="ADDRESS:PORT", help="The VPN server; tcp:// for TCP. Repeatable.")
 @click.option("--lan", "lan", multiple=True, metavar="PREFIX", help="The local network. Repeatable.")
 @click.option("--diff", nargs=2, type=click.Path(dir_okay=False), metavar="OLD NEW", help="What NEW lets out and OLD did not.")
+@click.option(
+    "--run", "script", metavar="SCRIPT", help="Audit the rules that a script makes, in namespaces of its own. Needs root."
+)
 @click.option("--replay", is_flag=True, help="Send every packet that is found, in a lab that runs the rules as given. Needs root.")
 @click.option("--report", metavar="FILE.html", help="Also write a page to look at.")
 @click.option("--sarif", is_flag=True, help="Answer as SARIF 2.1.0, for code scanning.")
@@ -61,13 +56,16 @@ def command(ctx: click.Context, /, *, sarif: bool, **options: Any) -> None:
 
     Tunnel, endpoint and local network are inferred from the rules unless they are said.
 
+    With --run the rules are those that a script makes: also pasted commands, a tunnel's PostUp lines, a unit. It runs as nobody in
+    namespaces of its own, with no network, every file read-only; what stands in FILES' place are its arguments.
+
     With --replay each packet is sent in a lab of network namespaces: confirmed by a captured packet, or refuted, and the finding
     withdrawn.
 
     Exits with 0 when nothing leaks, 12 when a packet does, 4 when that can't be decided or the kernel may not be asked, 2 when a
     file can't be read whole.
     """
-    asked = {name: options.pop(name) for name in ("files", "tunnels", "endpoints", "lan", "diff", "report", "replay")}
+    asked = {name: options.pop(name) for name in ("files", "script", "tunnels", "endpoints", "lan", "diff", "report", "replay")}
     if asked["report"]:
         if asked["diff"]:
             raise click.UsageError("--report shows one audit; --diff compares two.")
@@ -89,9 +87,10 @@ def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
     from failshut.audit.prove import audit, refuses_nothing  # noqa: PLC0415 - z3 is for this verb alone
     from failshut.cli import audit_output as output  # noqa: PLC0415
 
-    given = _read(asked["files"], session) if asked["files"] else _running()
+    given = given_by(asked["files"], asked["script"], session)
     reading = given.reading
-    world = _world(reading.ruleset, asked, session, running=not asked["files"])
+    running = not asked["files"] and not asked["script"]
+    world = _world(reading.ruleset, asked, session, running=running)
     open_now = opened(reading.ruleset) if world.is_strict else ()
     results = audit(as_granted(reading.ruleset) if world.is_strict else reading.ruleset, world, _Progress())
     if asked["replay"]:
@@ -113,7 +112,7 @@ def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
 
         write_report(asked["report"], audit_page(Audited(asked["files"], reading, world, results), this_machine()), session)
     leaks = sum(each.is_leak for each in results)
-    if not asked["files"]:
+    if running:
         remember("audit", ok=not leaks and not any(each.is_doubt for each in results), leaks=leaks)
     if leaks:
         return Exit.LEAK
@@ -128,7 +127,7 @@ def _difference(asked: dict[str, Any], session: Session) -> Exit:
     from failshut.audit.granted import as_anything  # noqa: PLC0415
     from failshut.cli import audit_output as output  # noqa: PLC0415
 
-    old, new = (_read((each,), session).reading for each in asked["diff"])
+    old, new = (read_files((each,), session).reading for each in asked["diff"])
     report((*old.findings, *new.findings), session)
     # What may be in the lock's sets is the same for both.
     world = _world(new.ruleset, asked, session, running=False)
@@ -165,7 +164,7 @@ def _check_replay(two: object) -> None:
         raise Failure(str(error), exit_code=Exit.UNKNOWN) from error
 
 
-def _replayed(results: tuple[Result, ...], given: _Given, world: World) -> tuple[Result, ...]:
+def _replayed(results: tuple[Result, ...], given: Given, world: World) -> tuple[Result, ...]:
     from failshut.drill.process import CannotDrillError  # noqa: PLC0415
     from failshut.drill.replay.start import replay  # noqa: PLC0415
 
@@ -176,73 +175,6 @@ def _replayed(results: tuple[Result, ...], given: _Given, world: World) -> tuple
         raise Failure(str(error), exit_code=Exit.UNKNOWN) from error
     finally:
         progress("", 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """What was read, and how a replay gets the rules themselves."""
-
-    reading: Reading
-    rules: Callable[[], Rules]
-
-
-def _read(files: tuple[str, ...], session: Session) -> _Given:
-    from failshut.read import read_ruleset  # noqa: PLC0415
-    from failshut.read.joined import together  # noqa: PLC0415
-
-    def rules() -> Rules:
-        from failshut.drill.replay.rules import of_files  # noqa: PLC0415
-
-        return of_files(texts)
-
-    texts = [(each, _text(each)) for each in files]
-    reading = together([read_ruleset(text, name) for name, text in texts])
-    if any(each.code is Code.RULES_UNREADABLE for each in reading.findings):
-        # Nothing that an answer could be about.
-        refuse(reading.findings, session, "audit")
-    return _Given(reading, rules)
-
-
-def _text(file: str) -> bytes:
-    try:
-        with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as source:
-            text = source.read(_MOST + 1)
-    except OSError as error:
-        code = Exit.UNKNOWN if isinstance(error, PermissionError) else Exit.USAGE
-        raise Failure(f"{file}: {error.strerror}", exit_code=code) from error
-    if len(text) > _MOST:
-        raise Failure(f"{file}: this has more than {_MOST >> 20} MiB, and no ruleset has", exit_code=Exit.USAGE)
-    return text
-
-
-def _running() -> _Given:
-    from failshut.host.rules import RulesError, running_rules  # noqa: PLC0415
-    from failshut.model.ruleset import Engine, Family  # noqa: PLC0415
-    from failshut.read.iptables import read_save  # noqa: PLC0415
-    from failshut.read.joined import joined, with_remarks_of  # noqa: PLC0415
-    from failshut.read.nft_text import read_text  # noqa: PLC0415
-    from failshut.read.visible import visible  # noqa: PLC0415
-
-    try:
-        rules = running_rules()
-    except RulesError as error:
-        code = Exit.UNKNOWN if error.permission else Exit.FAILED
-        raise Failure(f"the kernel's rules can't be read: {error}", help="Run it as root.", exit_code=code) from error
-    listed = read_text(visible(rules.nft), "nft list ruleset")
-    saved = [
-        read_save(visible(text), name, Family(family), Engine.IPTABLES_LEGACY if "legacy" in name else Engine.IPTABLES_NFT)
-        for name, family, text in rules.saves
-        # What an engine does not hold, it does not list.
-        if text.strip()
-    ]
-    whole = joined(listed.ruleset, [each.ruleset for each in saved])
-
-    def loaded() -> Rules:
-        from failshut.drill.replay.rules import of_kernel  # noqa: PLC0415
-
-        return of_kernel(rules.nft, rules.saves, whole)
-
-    return _Given(with_remarks_of([listed, *saved], whole), loaded)
 
 
 def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, *, running: bool) -> World:

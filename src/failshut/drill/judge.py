@@ -172,19 +172,21 @@ def is_wireguard(payload: bytes) -> bool:
     return payload[0] == 4
 
 
-# The opcodes that OpenVPN's client and server use, in the five high bits of the first byte (its ssl_pkt.h).
-_OPENVPN_OPCODES = frozenset({3, 4, 5, 6, 7, 8, 9, 10, 11})
+# The opcodes that OpenVPN's client sends, in the five high bits of the first byte; a reset's three low ones are 0 (its ssl_pkt.h).
+_OPENVPN_RESETS, _OPENVPN_OTHERS = frozenset({7 << 3, 10 << 3}), frozenset({3, 4, 5, 6, 9, 11})
 
 
 def is_openvpn(payload: bytes) -> bool:
-    """Whether a UDP payload can be an OpenVPN message: its opcode, and a length that holds a session or an encrypted packet."""
-    return len(payload) >= 14 and payload[0] >> 3 in _OPENVPN_OPCODES and not payload.isascii()
+    """Whether a UDP payload can be an OpenVPN client's message: its opcode, and a length that holds at least a session's number."""
+    return len(payload) >= 14 and (payload[0] in _OPENVPN_RESETS or payload[0] >> 3 in _OPENVPN_OTHERS)
 
 
 def _transport(packet: Packet, device: str, case: Case) -> str | None:
     """Explain a tunnel's transport: from the client's own address, to the endpoint, and in the tunnel's own protocol."""
-    if not _is_own(packet, device, case) or packet.is_fragment:
+    if not _is_own(packet, device, case):
         return None
+    if packet.is_fragment:
+        return _openvpn_fragment(packet, case)
     for tunnel in case.policy.tunnels:
         # What goes through another tunnel tells its server who we are when it is seen here.
         for endpoint in tunnel.endpoints if tunnel.through is None else ():
@@ -195,6 +197,16 @@ def _transport(packet: Packet, device: str, case: Case) -> str | None:
             if endpoint.protocol is Protocol.TCP or speaks(packet.payload):
                 return "transport"
     return None
+
+
+def _openvpn_fragment(packet: Packet, case: Case) -> str | None:
+    """Explain what OpenVPN's datagram was cut into on the way out: its device takes packets as large as the cable's.
+
+    The lock decides on the whole datagram; a later piece shows no port.
+    """
+    carried = (each for each in case.policy.tunnels if each.kind is TunnelKind.OPENVPN and each.through is None)
+    servers = {each.address for tunnel in carried for each in tunnel.endpoints if each.protocol is Protocol.UDP}
+    return "transport" if packet.protocol == UDP and packet.target in servers else None
 
 
 def _dhcp(packet: Packet, device: str, case: Case) -> str | None:

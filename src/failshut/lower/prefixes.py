@@ -1,7 +1,7 @@
 """Long lists of prefixes: found by their first bits, then in a set of those that begin so.
 
 The kernel keeps a set of intervals as a tree. With 100,000 prefixes in one, a packet to one of them cost 10 to 15 % more than with
-ten; with a tree for each first byte it costs the same (`python -m benchmarks`).
+ten; with a tree for each first byte it costs the same (`python -m benchmarks growth`).
 """
 
 from __future__ import annotations

@@ -63,6 +63,7 @@ class Code(StrEnum):
     RULES_COMMAND = "R007"
     RULES_OTHER_FAMILY = "R008"
     RULES_UNCLEAR = "R009"
+    RULES_SCRIPT = "R010"
 
 
 @dataclass(frozen=True, slots=True)

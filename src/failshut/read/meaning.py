@@ -14,6 +14,8 @@ _DEFAULT_REJECT = {Family.IP: "icmp", Family.IP6: "icmpv6"}
 _CODES = {"icmp": "icmp_code", "icmpv6": "icmpv6_code", "icmpx": "icmpx_code"}
 _UNITS = {"bytes": 1, "kbytes": 1 << 10, "mbytes": 1 << 20, "gbytes": 1 << 30}
 
+# Of iptables' own matches and targets, in either listing.
+XT_IS_SILENT = "nft does not print what it says; give what iptables-save prints, too"
 PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 _BRIDGE_PRIORITIES = {"dstnat": -300, "filter": -200, "out": 100, "srcnat": 300}
 

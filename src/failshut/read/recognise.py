@@ -9,6 +9,7 @@ from pathlib import PurePath
 
 from failshut.model.finding import Code, Finding, Place
 from failshut.model.ruleset import Family, Ruleset
+from failshut.read.foreign import foreign
 from failshut.read.iptables import read_save
 from failshut.read.joined import together
 from failshut.read.nft_json import read_json
@@ -49,19 +50,23 @@ def recognised(text: bytes, name: str) -> Reading:
         return _unreadable(name, "it is not text: it has a zero byte", text[: text.index(b"\0")])
     if not _COMMENT.sub("", decoded).strip():
         return _unreadable(name, "there are no rules in it", b"")
+    if other := foreign(decoded):
+        return _unreadable(name, other.what, decoded[: other.offset].encode(), other.help)
     form = format_of(decoded)
     return _READERS[form](decoded, name) if form else _unreadable(name, "it is of no format that is known", b"")
 
 
 def format_of(text: str) -> Format | None:
     """Return whose text this looks like; None when it is nobody's."""
+    if foreign(text):
+        return None
     stripped = _COMMENT.sub("", text)
     return next((form for form, pattern in _LOOKS.items() if pattern.search(stripped)), None)
 
 
-def _unreadable(name: str, message: str, before: bytes) -> Reading:
+def _unreadable(name: str, message: str, before: bytes, help_: str = _FORMATS) -> Reading:
     line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
-    return Reading(Ruleset(), (Finding(Code.RULES_UNREADABLE, message, Place(name, line, column), _FORMATS),))
+    return Reading(Ruleset(), (Finding(Code.RULES_UNREADABLE, message, Place(name, line, column), help_),))
 
 
 def _save(text: str, name: str) -> Reading:

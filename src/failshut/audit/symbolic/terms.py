@@ -25,6 +25,7 @@ from failshut.model.ruleset import (
     Table,
     Tuple,
 )
+from failshut.model.symbols import EXTENSIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Scope:
 
 
 _REQUIRED = {"nfproto": 8, "ethertype": 16, "l4proto": 8, "later fragment": 1, "socket": 1, "ct state": 32, "icmp type": 8}
+_REQUIRED |= {f"exthdr {each}": 1 for each in EXTENSIONS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from failshut.audit.fields import IFNAME
+from failshut.audit.nat import Written, translated
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When
-from failshut.audit.route import Route, Stop, Way, device_listed, translates
+from failshut.audit.route import Route, Stop, Way, device_listed
 from failshut.audit.symbolic.chains import Chains, prefix
 from failshut.audit.symbolic.formula import Bool, Number, choose, conj, disj, neg, same, within
 from failshut.audit.symbolic.space import Space
@@ -14,8 +15,11 @@ from failshut.audit.symbolic.terms import Env, Scope, matches
 from failshut.audit.words import NEW, RELATED
 from failshut.model.ruleset import ChainType, Hook, Verdict
 
-_ROUTING = (("mark", 32), ("ip saddr", 32), ("ip daddr", 32), ("ip6 saddr", 128), ("ip6 daddr", 128))
-_ADDRESSES = (("ip {}addr", 32), ("ip6 {}addr", 128), ("{}port", 16))
+_ROUTING = {
+    0: (),
+    4: (("mark", 32), ("ip saddr", 32), ("ip daddr", 32)),
+    6: (("mark", 32), ("ip6 saddr", 128), ("ip6 daddr", 128)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ def encode(route: Route, names: tuple[str, ...]) -> Encoding:
     space = Space(route.family, names)
     chains = Chains(space)
     travel = _Travel(route, chains, Env())
+    if route.never:
+        _write(travel, "ct status", travel.read("ct status", 32) & (0xFFFFFFFF ^ route.never))
     for hook, stops in route.hooks:
         _enter(travel, hook)
         _hook(travel, hook, stops)
@@ -120,7 +126,7 @@ def _merge(travel: _Travel, called: Bool, other: Env) -> None:
 def _reroute(travel: _Travel, before: Env) -> None:
     """Let the packet take another device when a chain that re-routes changed its mark or an address."""
     changed = []
-    for name, width in _ROUTING:
+    for name, width in _ROUTING[travel.route.family]:
         old = Scope(travel.chains.space, before, None)
         if name in travel.env.written and travel.env.written[name] is not before.written.get(name):
             changed.append(neg(same(old.read(name, width), travel.env.written[name])))
@@ -134,20 +140,26 @@ def _first(travel: _Travel) -> Bool:
 
 
 def _known_connection(travel: _Travel, hook: Hook, stops: tuple[Stop, ...]) -> None:
-    """Let a packet of a connection that was translated before go to anywhere: no rule says any more where."""
-    end = "d" if hook in (Hook.PREROUTING, Hook.OUTPUT) else "s"
-    kinds = frozenset({"dnat", "redirect"}) if end == "d" else frozenset({"snat", "masquerade"})
-    if not translates(stops, kinds):
+    """Translate a packet of a known connection as one of these chains' rules may have done when it began, or not at all."""
+    made = translated(stops, travel.route.family, incoming=hook in (Hook.PREROUTING, Hook.OUTPUT))
+    if not made:
         return
     travel.env = travel.chains.next_version(travel.env.written, f"{hook} translated")
     tracked = within(travel.read("ct state", 32), [(2, 2), (4, 4), (8, 8)])
     known = conj([neg(_first(travel)), tracked])
     before = travel.env
-    for template, width in _ADDRESSES:
-        name = template.format(end)
-        _write(travel, name, choose(known, travel.chains.space.variable(f"nat {name}", width), travel.read(name, width), width))
+    for name, width in dict.fromkeys((one.field, one.width) for each in made for one in each):
+        by = disj([_as_written(travel, each) for each in made if name in {one.field for one in each}])
+        new = travel.chains.space.variable(f"nat {name}", width)
+        _write(travel, name, choose(conj([known, by]), new, travel.read(name, width), width))
     if hook is Hook.OUTPUT:
         _reroute(travel, before)
+
+
+def _as_written(travel: _Travel, made: tuple[Written, ...]) -> Bool:
+    """Return when what a packet was translated to is what one rule says."""
+    free = travel.chains.space.variable
+    return conj([within(free(f"nat {each.field}", each.width), [(each.low, each.high)]) for each in made])
 
 
 def _called(travel: _Travel, stop: Stop) -> Bool:

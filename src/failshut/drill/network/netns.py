@@ -31,6 +31,11 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "unshare")
 
 
+def enter(network: int) -> None:
+    """Move the calling thread into the network namespace of a descriptor (setns(2)), for good."""
+    _check(_libc.setns(network, CLONE_NEWNET), "setns")
+
+
 def mount(source: str, target: str, kind: str, flags: int) -> None:
     """Mount a file system, in the mount namespace of the caller (mount(2))."""
     _check(_libc.mount(source.encode(), target.encode(), kind.encode(), flags, None), f"mount {kind} on {target}")

@@ -99,8 +99,10 @@ def _packet(candidate: Candidate, token: bytes, flow: Flow, counters: tuple[int,
 
 def _extended(candidate: Candidate, protocol: int, body: bytes) -> tuple[int, bytes]:
     """Put the IPv6 extension headers that a rule asks for before a body; return the number of the first, and all of it."""
-    for name, (number, rest) in reversed(EXTENSIONS.items()):
+    for name, (number, usual) in reversed(EXTENSIONS.items()):
         if candidate.number(f"exthdr {name}"):
+            asked = name == "rt" and "exthdr rt type" in candidate.start
+            rest = bytes((candidate.number("exthdr rt type"),)) + usual[1:] if asked else usual
             protocol, body = number, bytes((protocol, 0)) + rest + body
     return protocol, body
 

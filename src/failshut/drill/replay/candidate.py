@@ -20,7 +20,7 @@ _MADE = frozenset(
         *("ip saddr", "ip daddr", "ip6 saddr", "ip6 daddr", "skuid", "skgid", "socket", "hop limit", "tcp flags"),
         *("oifname", "oifname rerouted", "iifname", "later fragment", "ip frag-off", "ip dscp", "ip6 dscp", "priority"),
         *("ethertype", "ether daddr", "ether saddr", "nfproto", "ip version", "ip6 version"),
-        *("exthdr hbh", "exthdr dst", "exthdr rt", "exthdr frag"),
+        *("exthdr hbh", "exthdr dst", "exthdr rt", "exthdr frag", "exthdr rt type"),
     }
 )
 _EXTENSION_NUMBERS = (0, 43, 44, 60)

@@ -21,6 +21,8 @@ from failshut.drill.replay.rules import Rules
 # How often a packet is sent before it counts as held back (a limiter lets some through), and how long each is awaited, in seconds.
 TRIES = ((1, 0.1), (3, 0.1), (40, 0.3))
 _TABLE = "failshut_replay"
+# linux/rtnetlink.h
+RTN_BROADCAST = 3
 _STATES = tuple(STATE_NAMES.values())
 
 
@@ -59,15 +61,18 @@ class Lab:
             if complaint := self.rules.load(self.net.machine):
                 raise RulesGoneError(complaint)
 
-    def send(self, candidate: Candidate, token: bytes, *, locked: bool) -> Sent:
-        """Bring about the packet's situation and send it, until it is seen or was tried often enough."""
+    def send(self, candidate: Candidate, token: bytes, *, locked: bool, before: bool = False) -> Sent:
+        """Bring about the packet's situation and send it, until it is seen or was tried often enough.
+
+        With `before`, its connection is opened before the rules are loaded.
+        """
         opened: Opened | None = None
         try:
             self.table.empty()
             self.net.setting(_base(candidate, self.net, locked=locked), candidate.family or 4)
             if not locked:
                 self._track(candidate)
-            opened = self._open(candidate, locked=locked) if needs_connection(candidate) else Opened("")
+            opened = self._open(candidate, locked=locked, before=before) if needs_connection(candidate) else Opened("")
             if opened is None:
                 return Sent(failure=f"its connection can't be {STATE_NAMES.get(candidate.state, 'opened')}")
             self._finish(candidate, locked=locked)
@@ -123,13 +128,13 @@ class Lab:
             return sender.say(opened.sock, token, times)
         return sender.send_packet(net.machine, candidate, made, times)
 
-    def _open(self, candidate: Candidate, *, locked: bool) -> Opened | None:
+    def _open(self, candidate: Candidate, *, locked: bool, before: bool) -> Opened | None:
         """Open the packet's connection: under the rules, else before they are loaded, else by an entry in the table."""
         way = "" if candidate.is_reply else "through the tunnel"
-        for before in (False, True) if locked else (False,):
-            opened = self._by_packets(candidate, before=before, way=way)
+        for earlier in (before, True) if locked else (False,):
+            opened = self._by_packets(candidate, before=earlier, way=way)
             if opened is not None:
-                when = " before the rules were loaded" if before else ""
+                when = " before the rules were loaded" if earlier else ""
                 then = ", and the tunnel's route was lost" if way else ""
                 opened.how = f"its connection was opened {way or 'from outside'}{when}{then}"
                 return opened
@@ -209,10 +214,24 @@ def _base(candidate: Candidate, net: network.Network, *, locked: bool) -> Iterat
         for each in dict.fromkeys((device, candidate.last_device)):
             if each in net.devices and not net.devices[each].is_tunnel:
                 yield from _neighbour(net, address, each)
-    if candidate.last_device != candidate.first_device and candidate.last_mark:
-        yield f"rule add pref {network.RE_ROUTED} fwmark {candidate.last_mark:#x} lookup {network.RE_ROUTED}"
-        for address in dict.fromkeys((target, candidate.last_target)):
-            yield f"route replace {address} dev {candidate.last_device} table {network.RE_ROUTED}"
+    if _is_broadcast(candidate):
+        # What kind an address is of is the local table's to say.
+        yield f"route replace broadcast {target} dev {candidate.last_device} table local"
+    if candidate.last_device != candidate.first_device and candidate.last_mark != candidate.number("mark"):
+        yield from _routed_anew(candidate)
+
+
+def _routed_anew(candidate: Candidate) -> Iterator[str]:
+    # With its mask: a mark that was taken away is one, too.
+    yield f"rule add pref {network.RE_ROUTED} fwmark {candidate.last_mark:#x}/0xffffffff lookup {network.RE_ROUTED}"
+    for address in dict.fromkeys((candidate.target, candidate.last_target)):
+        yield f"route replace {address} dev {candidate.last_device} table {network.RE_ROUTED}"
+
+
+def _is_broadcast(candidate: Candidate) -> bool:
+    """Whether a rule asks for an address that is a network's broadcast, and the packet's is: everybody's is one anyway."""
+    asked = any(value == RTN_BROADCAST for name, value in candidate.start.items() if name.startswith("fib daddr"))
+    return asked and candidate.family == 4 and str(candidate.target) != "255.255.255.255"
 
 
 def _neighbour(net: network.Network, address: object, device: str) -> Iterator[str]:
@@ -227,5 +246,7 @@ def _taken_back(candidate: Candidate) -> Iterator[str]:
     yield f"route flush table {network.PLAIN}"
     yield f"route flush table {network.RE_ROUTED}"
     yield f"rule delete pref {network.RE_ROUTED}"
+    if _is_broadcast(candidate):
+        yield f"route delete broadcast {candidate.target} dev {candidate.last_device} table local"
     if candidate.way is Way.OUTPUT:
         yield f"address delete {source}/{source.max_prefixlen} dev {candidate.last_device}"

@@ -25,7 +25,7 @@ from failshut.drill.attacker import craft
 from failshut.drill.network import topology
 from failshut.drill.network.capture import ETH_P_ALL
 from failshut.drill.network.netns import Namespace, SetUpError, must
-from failshut.drill.network.wait import pace
+from failshut.drill.network.wait import pace, until
 from failshut.drill.network.wireguard import create_device, fresh_keys
 from failshut.host.run import run
 from failshut.model.units import Address
@@ -86,8 +86,8 @@ class Network:
                 frame, address = tap.recvfrom(65535)
             except OSError:
                 return
-            if address[2] != 4:
-                yield frame if end.is_tunnel else frame[14:]
+            if address[2] != 4 and (packet := ip_packet(frame if end.is_tunnel else frame[14:])):
+                yield packet
 
     def hush(self) -> None:
         """Throw away what came out at any end so far."""
@@ -179,12 +179,19 @@ def prove_tunnel(made: Network) -> None:
         token = f"the tunnel carries {family} ".encode() + os.urandom(8)
         with made.machine.inside():
             sock = socket.socket(socket.AF_INET if own.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
-        with sock, contextlib.suppress(OSError):
-            sock.bind((str(own), 0))
-            sock.sendto(token, (str(target), 7001))
-        if wait_for(made, made.tunnel, partial(_holds, token), within=10) is None:
-            raise SetUpError(f"the lab's tunnel carried no IPv{family}")
+        with sock:
+            if not until(partial(_carries, made, sock, (str(own), str(target)), token), within=10):
+                raise SetUpError(f"the lab's tunnel carried no IPv{family}")
         made.setting([f"route flush table {TUNNELLED}"], family)
+
+
+def _carries(made: Network, sock: socket.socket, ends: tuple[str, str], token: bytes) -> bool:
+    """Whether a datagram comes out at the server. A busy kernel may yet have to finish the address, or the handshake."""
+    with contextlib.suppress(OSError):
+        if not sock.getsockname()[1]:
+            sock.bind((ends[0], 0))
+        sock.sendto(token, (ends[1], 7001))
+    return wait_for(made, made.tunnel, partial(_holds, token), within=0.5) is not None
 
 
 def _holds(token: bytes, packet: bytes) -> bool:
@@ -201,6 +208,12 @@ def wait_for(made: Network, device: str, wanted: Callable[[bytes], bool], within
         if time.monotonic() >= end:
             return None
         pace(0.002)
+
+
+def ip_packet(body: bytes) -> bytes:
+    """Return what a frame carries where that is an IP packet with its header whole; nothing of ARP and the like."""
+    shortest = {4: 20, 6: 40}.get(body[0] >> 4) if body else None
+    return body if shortest and len(body) >= shortest else b""
 
 
 def ports_of(packet: bytes) -> tuple[Address, Address, int, bytes]:

@@ -17,7 +17,7 @@ from failshut.drill.network.wait import pace
 from failshut.drill.scenario import Need, Scenario
 from failshut.drill.scenarios.routing import lose_rules
 from failshut.model.packet import ICMP, ICMPV6, TCP, UDP, Packet
-from failshut.model.units import Address, Endpoint
+from failshut.model.units import Address, Endpoint, Protocol
 
 # linux/capability.h
 CAP_NET_RAW = 13
@@ -54,6 +54,9 @@ def rogue_payload(lab: Lab) -> None:
             (f"DNS at the endpoint, {name}", UDP, 53, (socket.SOCK_DGRAM, 0), senders.datagram(53, traffic.dns_query())),
         )
         for probe, protocol, watched, kind, send in probes:
+            if (protocol, watched, endpoint.protocol) == (TCP, port, Protocol.TCP):
+                # On the cable nobody tells it from the tunnel's own.
+                continue
             lab.watch(probe, _to(endpoint, protocol, watched))
             with lab.sending(family(address.version), *kind) as sock:
                 senders.bind_to(sock, lab.device)

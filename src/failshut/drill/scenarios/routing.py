@@ -7,15 +7,21 @@ from ipaddress import IPv6Address, ip_address
 from failshut.drill.attacker import craft, senders
 from failshut.drill.lab import Lab
 from failshut.drill.network import traffic
+from failshut.drill.network.openvpn import OpenVpnTunnel
 from failshut.drill.network.topology import client_device, default_routes
 from failshut.drill.network.wait import until
 from failshut.drill.scenario import Need, Scenario
 
 
 def lose_rules(lab: Lab) -> None:
-    """Delete wg-quick's routing rules, IPv4 and IPv6, with the tunnel up: what is not marked goes to the main table."""
+    """Delete wg-quick's routing rules, IPv4 and IPv6, with the tunnel up: what is not marked goes to the main table.
+
+    OpenVPN has none; its routes stand in the main table themselves.
+    """
+    of_openvpn = isinstance(lab.tunnel, OpenVpnTunnel)
+    lost = ("route", "flush", "dev", lab.tunnel.device) if of_openvpn else ("rule", "delete", "table", str(int(lab.plan.fwmark)))
     for family in ("-4", "-6"):
-        lab.client.run("ip", family, "rule", "delete", "table", str(int(lab.plan.fwmark)))
+        lab.client.run("ip", family, *lost)
 
 
 def new_flows(lab: Lab, probe: str = "new flows") -> None:

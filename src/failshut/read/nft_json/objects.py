@@ -27,6 +27,7 @@ from failshut.model.ruleset import (
     UnknownMatch,
     Verdict,
 )
+from failshut.read.meaning import XT_IS_SILENT
 from failshut.read.nft_json.expressions import elements, mappings
 from failshut.read.nft_json.statements import limit_of, quota_of, statement
 from failshut.read.nft_text import read_rule
@@ -164,10 +165,10 @@ def _read_rule(reader: _Reader, entry: Entry) -> None:
             reader.noted += [replace(noted, place=reader.source.place(entry.offset)) for noted in approximations]
             continue
         found.append(statement(each, draft.table.family))
-        if isinstance(found[-1], Unknown):
-            reader.assume(entry, found[-1].text, "it may do anything")
-        elif isinstance(found[-1], UnknownMatch):
-            reader.assume(entry, found[-1].text, "it may match or not")
+        if isinstance(found[-1], Unknown | UnknownMatch):
+            assumed = "it may do anything" if isinstance(found[-1], Unknown) else "it may match or not"
+            why = f": {XT_IS_SILENT}" if found[-1].text.startswith("xt ") else ""
+            reader.assume(entry, found[-1].text, assumed + why)
     if body["chain"] not in draft.chains:
         raise KeyError(body["chain"])
     draft.rules.setdefault(body["chain"], []).append(Rule(tuple(found), body.get("comment", ""), reader.origin(entry)))

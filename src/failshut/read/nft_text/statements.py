@@ -39,7 +39,7 @@ from failshut.model.ruleset import (
 )
 from failshut.model.symbols import word_of
 from failshut.read.constants import UnknowableError, bits_of, number, seconds, tests_bits
-from failshut.read.meaning import limit, quota, reject
+from failshut.read.meaning import XT_IS_SILENT, limit, quota, reject
 from failshut.read.nft_text.cursor import RULE_END, Cursor, NotUnderstoodError
 from failshut.read.nft_text.expressions import KEYWORDS, expression, left_side
 from failshut.read.nft_text.nat import duplicate, forward, masquerade, redirect, tproxy, translate
@@ -315,7 +315,7 @@ def _xt(cursor: Cursor) -> Statement:
 
 def _opaque(cursor: Cursor, text: str, found: UnknownMatch | Unknown) -> Statement:
     assumed = "it may match or not" if isinstance(found, UnknownMatch) else "it may do anything"
-    cursor.assume(cursor.at - 1, text, f"{assumed}: nft does not print what it says")
+    cursor.assume(cursor.at - 1, text, f"{assumed}: {XT_IS_SILENT}")
     return found
 
 

@@ -1,0 +1,144 @@
+"""What an audit is given: files, what a script makes, or what the running kernel holds."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from failshut.cli.session import Failure, Session, refuse
+from failshut.model.exits import Exit
+from failshut.model.finding import Code, Finding, Place, Severity
+
+if TYPE_CHECKING:
+    from failshut.drill.replay.rules import Rules
+    from failshut.drill.scripted import Ran
+    from failshut.host.rules import RunningRules
+    from failshut.read.reading import Reading
+
+# What is longer is no ruleset: 100,000 rules have a tenth of it.
+MOST = 128 << 20
+_NO_RULES = (
+    "what follows the script on the command line are its arguments, such as `up` or `enable`; nothing else of it is known here"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What was read, and how a replay gets the rules themselves."""
+
+    reading: Reading
+    rules: Callable[[], Rules]
+
+
+def given_by(files: tuple[str, ...], script: str | None, session: Session) -> Given:
+    """Return what is to be audited: of the files, of the script, or, without either, of the running kernel."""
+    if script:
+        return _scripted(script, files)
+    return read_files(files, session) if files else _running()
+
+
+def read_files(files: tuple[str, ...], session: Session) -> Given:
+    """Return the ruleset that some files make together. Leaves where one of them is none."""
+    from failshut.read import read_ruleset  # noqa: PLC0415
+    from failshut.read.joined import together  # noqa: PLC0415
+
+    def rules() -> Rules:
+        from failshut.drill.replay.rules import of_files  # noqa: PLC0415
+
+        return of_files(texts)
+
+    texts = [(each, _text(each)) for each in files]
+    reading = together([read_ruleset(text, name) for name, text in texts])
+    if any(each.code is Code.RULES_UNREADABLE for each in reading.findings):
+        # Nothing that an answer could be about.
+        refuse(reading.findings, session, "audit")
+    return Given(reading, rules)
+
+
+def _text(file: str) -> bytes:
+    try:
+        with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as source:
+            text = source.read(MOST + 1)
+    except OSError as error:
+        code = Exit.UNKNOWN if isinstance(error, PermissionError) else Exit.USAGE
+        raise Failure(f"{file}: {error.strerror}", exit_code=code) from error
+    if len(text) > MOST:
+        raise Failure(f"{file}: this has more than {MOST >> 20} MiB, and no ruleset has", exit_code=Exit.USAGE)
+    return text
+
+
+def _running() -> Given:
+    from failshut.host.rules import RulesError, running_rules  # noqa: PLC0415
+
+    try:
+        return _listed(running_rules())
+    except RulesError as error:
+        code = Exit.UNKNOWN if error.permission else Exit.FAILED
+        raise Failure(f"the kernel's rules can't be read: {error}", help="Run it as root.", exit_code=code) from error
+
+
+def _listed(rules: RunningRules) -> Given:
+    from failshut.model.ruleset import Engine, Family  # noqa: PLC0415
+    from failshut.read.iptables import read_save  # noqa: PLC0415
+    from failshut.read.joined import joined, with_remarks_of  # noqa: PLC0415
+    from failshut.read.nft_text import read_text  # noqa: PLC0415
+    from failshut.read.visible import visible  # noqa: PLC0415
+
+    listed = read_text(visible(rules.nft), "nft list ruleset")
+    saved = [
+        read_save(visible(text), name, Family(family), Engine.IPTABLES_LEGACY if "legacy" in name else Engine.IPTABLES_NFT)
+        for name, family, text in rules.saves
+        # What an engine does not hold, it does not list.
+        if text.strip()
+    ]
+    whole = joined(listed.ruleset, [each.ruleset for each in saved])
+
+    def loaded() -> Rules:
+        from failshut.drill.replay.rules import of_kernel  # noqa: PLC0415
+
+        return of_kernel(rules.nft, rules.saves, whole)
+
+    return Given(with_remarks_of([listed, *saved], whole), loaded)
+
+
+def _scripted(file: str, arguments: tuple[str, ...]) -> Given:
+    """Run a script where it harms nothing, and return what its kernel holds."""
+    from failshut.drill.process import CannotDrillError  # noqa: PLC0415
+    from failshut.drill.scripted import rules_of_script  # noqa: PLC0415
+    from failshut.read.scripts import script_of  # noqa: PLC0415
+
+    script = script_of(_text(file).decode("utf-8", errors="replace"), file)
+    if script is None:
+        raise Failure(f"{file}: there is nothing in it to be run", help="give a ruleset without --run", exit_code=Exit.USAGE)
+    if os.geteuid() != 0:
+        raise Failure("--run needs root: it builds namespaces for the script", help="Run it with sudo.", exit_code=Exit.UNKNOWN)
+    try:
+        ran = rules_of_script(replace(script, arguments=arguments))
+    except CannotDrillError as error:
+        raise Failure(str(error), exit_code=Exit.UNKNOWN) from error
+    given = _listed(ran.rules)
+    complaints = _complaints(ran, file)
+    if not any(chain.base for table in given.reading.ruleset.tables for chain in table.chains):
+        said = "".join(f": {each.message}" for each in complaints)
+        raise Failure(f"{file}: no rules came of it{said}", help=_NO_RULES, exit_code=Exit.UNKNOWN)
+    return replace(given, reading=replace(given.reading, findings=(*complaints, *given.reading.findings)))
+
+
+def _complaints(ran: Ran, file: str) -> tuple[Finding, ...]:
+    """Return what a script said: with an error where it did not come to its end, so that nothing is called proved."""
+    from failshut.read.visible import visible  # noqa: PLC0415
+
+    said = "; ".join(each.strip() for each in visible(ran.said).splitlines()[-5:] if each.strip())
+    if ran.status == 0:
+        message, severity = f"the script said: {said}", Severity.WARNING
+    else:
+        end = f"it ended with {ran.status}" if ran.status is not None else f"it had not ended after {ran.seconds:.0f} s"
+        message = f"the script did not come to a good end: {end}{f', and said: {said}' if said else ''}"
+        severity = Severity.ERROR
+    help_ = "it has no network here, and a copy of /etc; what it could not do is not in the rules"
+    return (Finding(Code.RULES_SCRIPT, message, Place(file), help_, severity),) if said or ran.status != 0 else ()

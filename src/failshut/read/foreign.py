@@ -1,0 +1,62 @@
+"""What people hand over that is no ruleset: what it is, by its looks, and what to give instead."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_SAVED = "give what `iptables-save`, `ip6tables-save` and `nft list ruleset` print"
+_LOADED = f"`failshut audit --run FILE` runs it in namespaces of its own; or load it, then {_SAVED}"
+# A command, as it stands in a script, in a guide or after a prompt. No line of a ruleset begins so.
+_COMMAND = (
+    r"^[ \t]*(?:[$>][ \t]+)?(?:(?:sudo|doas)[ \t]+)?(?:/\S{1,60}/)?(?:"
+    r"(?:ip6?tables(?:-(?:nft|legacy))?(?:-restore)?|nft|ufw|firewall-cmd|ipset)[ \t]+\S"
+    r"|\$\{?\w+\}?[ \t]+(?:-\w|add|insert|delete|flush)\b)"
+)
+# What a text is shows where it begins; in characters.
+_LOOKED_AT = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A text of another kind: what it is, in a sentence, where that is seen, the remedy, and whether rules come of running it."""
+
+    what: str
+    offset: int
+    help: str
+    runs: bool
+
+
+_UP, _STARTED = (_LOADED.replace("load it", each) for each in ("bring the tunnel up", "start it"))
+_PARTIAL = f"it is one table, and without -v it leaves devices out; {_SAVED}"
+_KINDS: tuple[tuple[str, str, str], ...] = (
+    (r"\A#!(?!.*\b(?:nft|ip6?tables-restore)\b)", "this is a script", _LOADED),
+    (r"\A\s*<(?:\?xml|!--|\w)", "this is XML, such as firewalld's own rules", f"where firewalld runs, {_SAVED}"),
+    (r"^[ \t]*\[(?:Interface|Peer)\][ \t]*$", "this is a tunnel's config", _UP),
+    (r"^[ \t]*(?:Pre|Post)(?:Up|Down)[ \t]*=", "these are lines of a tunnel's config", _UP),
+    (r"^[ \t]*\[(?:Unit|Service)\][ \t]*$", "this is a unit of systemd", _STARTED),
+    (
+        r"^config +(?:defaults|zone|rule|forwarding)\b",
+        "this is OpenWrt's configuration",
+        "give what `nft list ruleset` prints there",
+    ),
+    (r"^Status: (?:in)?active\b", "this is what `ufw status` prints", f"it leaves ufw's own rules out; {_SAVED}"),
+    (r"^Chain \S+ \((?:policy|\d+ ref)", "this is a listing of `iptables -L`", _PARTIAL),
+    (
+        r"^create \S+ (?:hash|bitmap|list):",
+        "this is what `ipset save` prints",
+        "give the rules that use its sets: these are not read",
+    ),
+    (r"^services:[ \t]*$", "this is a file of Docker Compose", f"start it, then in the container {_SAVED}"),
+    (_COMMAND, "these are commands, and not the rules that they make", _LOADED),
+)
+_PATTERNS = tuple((re.compile(pattern, re.MULTILINE), what, help_) for pattern, what, help_ in _KINDS)
+
+
+def foreign(text: str) -> Foreign | None:
+    """Return what a text is, when it is no ruleset at all; None for a ruleset, and for what nobody knows."""
+    start = text[:_LOOKED_AT]
+    for pattern, what, help_ in _PATTERNS:
+        if found := pattern.search(start):
+            return Foreign(what, found.start(), help_, "--run" in help_)
+    return None

@@ -1,0 +1,53 @@
+"""What can be run to make rules, of what people hand over: a script, commands, a tunnel's PostUp lines, a unit's ExecStart."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from failshut.read.foreign import foreign
+
+_HOOKS = re.compile(r"^[ \t]*(?:Pre|Post)Up[ \t]*=[ \t]*(.*)$", re.MULTILINE)
+_STARTS = re.compile(r"^[ \t]*ExecStart(?:Pre|Post)?[ \t]*=[ \t]*[-@:+!]*[ \t]*(.*)$", re.MULTILINE)
+_PROMPT = re.compile(r"^[ \t]*[$>][ \t]+", re.MULTILINE)
+# A word that stands where a device's or a user's name does; variables are the shell's to know.
+_DEVICE = re.compile(
+    r"(?:\s-[io]|\b[io]if(?:name)?|\bdev|\b(?:in|out) on|[A-Z_]*(?:IF|IFACE|INTERFACE|DEV)=)\s*[\"']?([a-zA-Z][\w.-]{1,14})\b"
+)
+_USER = re.compile(r"(?:--[ug]id-owner|\bsk[ug]id)\s+(?:!=\s+)?[\"']?([a-z_][a-z0-9_-]{0,30})\b")
+# What else stands there: ufw's words, and those of `ip -o link`.
+_NO_DEVICES = frozenset({"lo", "any", "from", "to", "type", "in", "link", "addr", "address", "route", "show"})
+_MOST_NAMES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A text to be run by `interpreter`, or, where that is empty, by what it begins with; the devices and users that it names."""
+
+    text: bytes
+    interpreter: str = ""
+    devices: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+
+
+def script_of(text: str, name: str) -> Script | None:
+    """Return what there is to be run in a file of that name; None where there is nothing."""
+    other = foreign(text)
+    if other is None or not other.runs:
+        return None
+    lines = text
+    if hooks := _HOOKS.findall(text):
+        # wg-quick(8): `%i` is the tunnel, which the file is named for.
+        lines = "\n".join(hooks).replace("%i", PurePath(name).stem)
+    elif starts := _STARTS.findall(text):
+        lines = "\n".join(starts).replace("%%", "%")
+    elif text.startswith("#!"):
+        return Script(text.encode(), "", *_names(text))
+    return Script(f"{_PROMPT.sub('', lines).rstrip()}\n".encode(), "sh", *_names(lines))
+
+
+def _names(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    devices = (each for each in _DEVICE.findall(text) if each not in _NO_DEVICES)
+    return tuple(dict.fromkeys(devices))[:_MOST_NAMES], tuple(dict.fromkeys(_USER.findall(text)))[:_MOST_NAMES]

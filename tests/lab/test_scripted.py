@@ -1,0 +1,108 @@
+"""`failshut audit --run`: somebody's script makes its rules where it can harm nothing, and they are audited."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from failshut.cli.main import root
+from failshut.drill.pool import preflight
+from failshut.drill.process import CannotDrillError
+from failshut.model.exits import Exit
+
+pytestmark = pytest.mark.lab
+
+KILL_SWITCH = """#!/bin/sh
+case "$1" in up) ;; *) exit 0 ;; esac
+VPN=$(ip -o link show | sed -n 's/.*: \\(tun0\\)@.*/\\1/p')
+WAN=$(ip route | awk '/default/ {print $5}')
+both() { iptables "$@" && ip6tables "$@"; }
+both -P FORWARD DROP
+both -P OUTPUT DROP
+for dev in lo "$VPN"; do both -A OUTPUT -o $dev -j ACCEPT; done
+iptables -A OUTPUT -o $WAN -d 203.0.113.7 -p udp --dport 1194 -j ACCEPT
+iptables-restore --noflush <<END
+*filter
+-A OUTPUT -m owner --uid-owner somebody-else -p tcp --dport 8123 -j ACCEPT
+COMMIT
+END
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _may_run():
+    if os.geteuid() != 0:
+        pytest.skip("--run needs root")
+    if shutil.which("iptables", path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
+        pytest.skip("needs iptables: run `make setup`")
+    try:
+        preflight(real_root=True)
+    except CannotDrillError as error:
+        pytest.skip(str(error))
+
+
+def run(tmp_path: Path, text: str, *arguments: str):
+    path = tmp_path / "wg0.conf"
+    path.write_text(text)
+    result = CliRunner().invoke(root, ["audit", "--json", "--run", str(path), *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def answers(result) -> dict[tuple[str, int], str]:
+    return {(each["property"], each["family"]): each["answer"] for each in json.loads(result.stdout)["properties"]}
+
+
+def test_the_rules_that_a_script_makes_are_audited(tmp_path):
+    """Variables, functions, loops, a restore within it, what it asks the machine, and a user whom nobody knows here."""
+    result = run(tmp_path, KILL_SWITCH, "up")
+    found = answers(result)
+
+    assert {each: found["new-flow", each] for each in (4, 6)} == {4: "proved", 6: "proved"}
+    assert (found["established", 4], found["handshake-out", 4], found["exempt", 4]) == ("proved", "works", "leak")
+    assert json.loads(result.stdout)["findings"] == []
+
+
+def test_a_script_that_does_not_end_well_proves_nothing(tmp_path):
+    """What it says is passed on; what it made until then is audited."""
+    result = run(tmp_path, KILL_SWITCH + "iptables -A OUTPUT -d vpn.invalid -j ACCEPT\n", "up")
+
+    assert result.exit_code == Exit.USAGE
+    assert "vpn.invalid" in json.loads(result.stdout)["findings"][0]["message"]
+
+
+def test_a_script_that_makes_no_rules_is_no_ruleset(tmp_path):
+    """Without its argument this one does nothing."""
+    result = run(tmp_path, KILL_SWITCH)
+
+    assert result.exit_code == Exit.UNKNOWN
+    assert "no rules came of it" in result.output
+
+
+def test_the_hooks_of_a_tunnel_are_run(tmp_path):
+    """As wg-quick would, with the mark that it sets."""
+    guide = "-I OUTPUT ! -o %i -m mark ! --mark $(wg show %i fwmark) -m addrtype ! --dst-type LOCAL -j REJECT"
+    config = f"[Interface]\nPostUp = iptables {guide} && ip6tables {guide}\n"
+    found = answers(run(tmp_path, config))
+
+    assert (found["new-flow", 4], found["new-flow", 6], found["tunnel-out", 4]) == ("proved", "proved", "works")
+
+
+def test_a_script_harms_nothing(tmp_path):
+    """Outside of it the same commands do what they say: the control."""
+    target = Path(__file__).parent / "made by a script"
+    harm = f'touch "{target}" && echo harmed; cat /etc/shadow > /dev/null && echo read; kill -0 1 && echo killed\n'
+    assert subprocess.run(["sh", "-c", harm], capture_output=True, text=True, check=False).stdout == "harmed\nread\nkilled\n"
+    target.unlink()
+
+    result = run(tmp_path, f"#!/bin/sh\n{harm}sysctl -qw kernel.panic=1 && echo set\niptables -P OUTPUT DROP\n")
+    (said,) = json.loads(result.stdout)["findings"]
+
+    assert not target.exists()
+    assert not {"harmed", "read", "killed", "set"} & set(said["message"].replace(";", " ").split())

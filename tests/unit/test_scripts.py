@@ -1,0 +1,104 @@
+"""What is no ruleset is told by its looks, and what of it can be run to make rules."""
+
+from __future__ import annotations
+
+import pytest
+
+from failshut.model.finding import Code
+from failshut.read import read_ruleset
+from failshut.read.foreign import foreign
+from failshut.read.scripts import script_of
+
+CONFIG = """[Interface]
+PrivateKey = x
+PreUp = echo before
+PostUp = iptables -I OUTPUT ! -o %i -m mark ! --mark $(wg show %i fwmark) -j REJECT
+PreDown = iptables -D OUTPUT -j REJECT
+
+[Peer]
+Endpoint = 203.0.113.7:51820
+"""
+UNIT = "[Unit]\nDescription=x\n[Service]\nExecStart=-/usr/sbin/iptables -A OUTPUT -o eth0 -j DROP\nExecStop=/usr/sbin/iptables -F\n"
+XML = '<?xml version="1.0"?>\n<direct><rule>-o tun0 -j ACCEPT</rule></direct>\n'
+LISTED = "Chain OUTPUT (policy DROP 0 packets, 0 bytes)\n pkts bytes target\n"
+
+FOREIGN = {
+    "a script": ("#!/bin/bash\nVPN=tun0\niptables -A OUTPUT -o $VPN -j ACCEPT\n", 1, "script"),
+    "a script around iptables-restore": ("set -e\niptables-restore <<X\n*filter\n:OUTPUT DROP\nCOMMIT\nX\n", 2, "commands"),
+    "a script around nft": ("#!/bin/sh\nnft -f - <<X\ntable inet t {\n}\nX\n", 1, "script"),
+    "commands": ("# a guide's\niptables -P OUTPUT DROP\n", 2, "commands"),
+    "commands with sudo": ("$ sudo /sbin/ip6tables -w -A OUTPUT -j DROP\n", 1, "commands"),
+    "commands by a variable": ("IPT=iptables\n${IPT} -A OUTPUT -j DROP\n", 2, "commands"),
+    "commands of nft": ("nft add table inet t\nnft 'add chain inet t o { type filter hook output priority 0; }'\n", 1, "commands"),
+    "commands of ufw": ("ufw default deny outgoing\nufw allow out on tun0\n", 1, "commands"),
+    "a tunnel's config": (CONFIG, 1, "tunnel"),
+    "a line of a tunnel's config": ("PostUp = iptables -I OUTPUT -j REJECT\n", 1, "tunnel"),
+    "a unit": (UNIT, 1, "systemd"),
+    "firewalld's XML": (XML, 1, "XML"),
+    "OpenWrt's configuration": ("\nconfig zone\n\toption name 'wan'\n", 2, "OpenWrt"),
+    "what ufw says": ("Status: active\n\nTo   Action\n", 1, "ufw status"),
+    "a listing for people": (LISTED, 1, "iptables -L"),
+    "sets of ipset": ("create wl hash:net family inet\nadd wl 198.51.100.0/24\n", 1, "ipset save"),
+    "Docker Compose": ("services:\n  vpn:\n    command: iptables -P OUTPUT DROP\n", 1, "Compose"),
+}
+RULESETS = (
+    "#!/usr/sbin/nft -f\ntable inet t {\n}\n",
+    "#!/usr/sbin/iptables-restore\n*filter\n:OUTPUT DROP [0:0]\nCOMMIT\n",
+    '# iptables -A OUTPUT -j DROP\n*filter\n:OUTPUT DROP [0:0]\n-A OUTPUT -m comment --comment "ufw allow out" -j ACCEPT\nCOMMIT\n',
+    "define LAN = { 10.0.0.0/8 }\ntable inet t {\n\tset a {\n\t\ttype ipv4_addr\n\t\telements = {\n$LAN }\n\t}\n}\n",
+)
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_no_ruleset_is_named_with_a_remedy(name):
+    """It is one error, and never read as rules that refuse nothing."""
+    text, line, named = FOREIGN[name]
+    (finding,) = read_ruleset(text.encode(), "file").findings
+
+    assert (finding.code, finding.place.line) == (Code.RULES_UNREADABLE, line)
+    assert named in finding.message
+    assert "iptables-save" in finding.help or "rules" in finding.help
+
+
+@pytest.mark.parametrize("text", RULESETS)
+def test_a_ruleset_is_not_taken_for_something_else(text):
+    """Whatever stands in its comments, and whoever its first line names."""
+    assert foreign(text) is None
+    assert read_ruleset(text.encode(), "file").findings == ()
+
+
+def test_a_tunnels_hooks_are_run_for_the_tunnel_that_the_file_is_named_for():
+    """Those that bring it up, in their order."""
+    script = script_of(CONFIG, "/etc/wireguard/wg7.conf")
+
+    assert script is not None
+    assert script.text.decode().splitlines() == [
+        "echo before",
+        "iptables -I OUTPUT ! -o wg7 -m mark ! --mark $(wg show wg7 fwmark) -j REJECT",
+    ]
+    assert (script.interpreter, script.devices) == ("sh", ("wg7",))
+
+
+def test_a_unit_is_run_by_what_starts_it():
+    """Without the signs before a command, and without what stops it."""
+    script = script_of(UNIT, "ks.service")
+
+    assert script is not None
+    assert script.text == b"/usr/sbin/iptables -A OUTPUT -o eth0 -j DROP\n"
+
+
+def test_a_script_is_run_as_it_is_and_prompts_are_no_part_of_commands():
+    """By its first line, else by a shell; the users that it names are known."""
+    text = "#!/bin/bash\nIFACE=tun5\niptables -A OUTPUT -m owner --uid-owner torrents -j REJECT\n"
+    script, commands = script_of(text, "ks"), script_of("$ nft list ruleset\n", "-")
+
+    assert script is not None
+    assert commands is not None
+    assert (script.text.decode(), script.interpreter, script.devices, script.users) == (text, "", ("tun5",), ("torrents",))
+    assert (commands.text, commands.interpreter) == (b"nft list ruleset\n", "sh")
+
+
+@pytest.mark.parametrize("text", [*RULESETS, XML, LISTED, "Status: active\n", "good day\n"])
+def test_what_makes_no_rules_is_not_run(text):
+    """A ruleset is given as such."""
+    assert script_of(text, "file") is None

@@ -95,6 +95,8 @@ class Root:
 
 BOOKWORM, TRIXIE = Root("bookworm", "bookworm", "3.11"), Root("trixie", "trixie", "3.13")
 CROWDED = Root("crowded", "bookworm", "3.11", ("network-manager", "ufw", "firewalld", "docker.io"))
+# What brings tunnels up beside wg-quick and systemd-networkd.
+TUNNELS = Root("tunnels", "bookworm", "3.11", ("network-manager", "openvpn"))
 # netavark is podman's network, aardvark-dns its names; Debian only recommends them.
 CONTAINERS = Root("containers", "bookworm", "3.11", ("docker.io", "podman", "netavark", "aardvark-dns", "crun"))
 # What the guide's two machines have: an SSH server, and what wg-quick needs for its DNS line.

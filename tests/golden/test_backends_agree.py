@@ -168,6 +168,17 @@ def test_what_iptables_cant_say_is_refused_by_name(name):
     assert error.value.rules
 
 
+def test_the_lock_of_an_initramfs_is_refused_by_name():
+    """It is nftables' alone: ignored in silence, a network in the initramfs would be open."""
+    case = next(each for each in CASES if each.name == "minimal")
+    text = (case / "policy.toml").read_text() + '\n[backend]\nuse = "iptables"\n\n[boot]\ninitramfs = true\n'
+    declaration = parse(text, "policy.toml")
+
+    found = resolve(declaration, fetch(declaration)).findings
+
+    assert [(each.code, "initramfs" in each.source) for each in found if each.is_error] == [(Code.BACKEND_CANT, True)]
+
+
 def test_our_chains_come_first_and_leave_the_users_rules_a_say():
     """The kernel's chains jump to ours before anything else, and no rule of ours accepts for good."""
     rules = lower_iptables(*load_case(CASES[0]))

@@ -41,6 +41,8 @@ def _beyond(view: View) -> Iterator[tuple[Path, str, str]]:
             yield ("allow", "outbound", index, "on_demand"), demand, "remove `on_demand`"
         if pin.cgroup is not None:
             yield ("allow", "outbound", index, "cgroup"), "an exception for a control group", "name a `user`"
+    if document.boot.initramfs:
+        yield ("boot", "initramfs"), "what an initramfs sends: its lock is nftables'", "remove `initramfs`"
     if outside and outside.dns:
         yield ("outside", "dns"), "resolvers of programs outside: it does not know these programs", "remove `dns`"
     if outside and outside.slice != _SLICE:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from failshut.config.checks.view import View
 from failshut.config.locate import Path
-from failshut.config.schema import OutsideTable
+from failshut.config.schema import AllowTable, OutsideTable
 from failshut.model.finding import Code, Finding
 from failshut.model.policy import BackendName
 
@@ -28,17 +28,11 @@ def _beyond(view: View) -> Iterator[tuple[Path, str, str]]:
     """Yield each setting that is beyond iptables: its place, what it is, and what to write instead."""
     document = view.declaration.document
     allow, outside = document.allow, document.outside
-    demand = "what is open on demand: it has no sets that the kernel empties"
     if allow.portal:
         yield ("allow", "portal"), "a sign-in for one browser: it does not know programs by their control group", "remove it"
-    if allow.lan and allow.lan.on_demand:
-        yield ("allow", "lan", "on_demand"), demand, "remove `on_demand`"
-    for index, service in enumerate(allow.inbound):
-        if service.on_demand:
-            yield ("allow", "inbound", index, "on_demand"), demand, "remove `on_demand`"
+    for at in _on_demand(allow):
+        yield at, "what is open on demand: it has no sets that the kernel empties", "remove `on_demand`"
     for index, pin in enumerate(allow.outbound):
-        if pin.on_demand:
-            yield ("allow", "outbound", index, "on_demand"), demand, "remove `on_demand`"
         if pin.cgroup is not None:
             yield ("allow", "outbound", index, "cgroup"), "an exception for a control group", "name a `user`"
     if document.boot.initramfs:
@@ -47,3 +41,10 @@ def _beyond(view: View) -> Iterator[tuple[Path, str, str]]:
         yield ("outside", "dns"), "resolvers of programs outside: it does not know these programs", "remove `dns`"
     if outside and outside.slice != _SLICE:
         yield ("outside", "slice"), "a slice of programs outside", "remove `slice`"
+
+
+def _on_demand(allow: AllowTable) -> Iterator[Path]:
+    if allow.lan and allow.lan.on_demand:
+        yield "allow", "lan", "on_demand"
+    yield from (("allow", "inbound", index, "on_demand") for index, each in enumerate(allow.inbound) if each.on_demand)
+    yield from (("allow", "outbound", index, "on_demand") for index, each in enumerate(allow.outbound) if each.on_demand)

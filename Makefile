@@ -8,7 +8,7 @@ MACHINES_READY := $(VENV)/.machines-ready
 RELEASE_READY := $(VENV)/.release-ready
 JOBS ?= 3
 
-.PHONY: help setup drill test vm-test lint scenarios reference docs deb release sbom bench bench-check clean
+.PHONY: help setup drill test vm-test lint scenarios reference docs deb release sbom backends bench bench-check clean
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -67,6 +67,9 @@ sbom: $(RELEASE_READY)  ## Write the bill of materials to dist/failshut.cdx.json
 
 release: $(RELEASE_READY)  ## Build package, wheel, sdist, SBOM and checksums in dist/; KEY=FILE signs them
 	@$(BIN)/python tools/release.py $(if $(KEY),--key '$(KEY)')
+
+backends: $(TESTS_READY)  ## Drill by every backend, and write the table of docs/reference/backends.md
+	@$(BIN)/python tools/backends_table.py
 
 bench: $(TESTS_READY)  ## Measure what the lock costs beside other switches; BENCH="cost load" for parts, --write for the docs
 	@$(BIN)/python -m benchmarks $(BENCH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ _NEEDED = ("dpkg-buildpackage", "dh", "dpkg-deb")
 _ALIVE = ("proc", "sys", "dev", "run", "tmp", "root", "var/tmp", "var/log", "var/cache", "var/lib/dpkg", "var/lib/systemd")
 
 
+@functools.cache
 def package() -> Path:
     """Return the package of this checkout, built when the cache has none of the same contents."""
     for program in _NEEDED:

@@ -24,6 +24,7 @@ def test_every_library_is_depended_on_or_pinned(asked):
     name, least = re.fullmatch(r"([a-zA-Z0-9-]+)>=([0-9.]+)", asked).groups()
     if name in PINNED:
         assert _number(PINNED[name]) >= _number(least)
+        assert f"python3-{name}" not in sources.depended_on(), f"{name} is pinned: Debian 12 has an older one"
     else:
         assert _IN_DEBIAN.get(name, f"python3-{name}") in sources.depended_on(), f"{name}: put it into debian/control or vendor.txt"
 

@@ -13,6 +13,7 @@ from failshut.cli.drill import EXAMPLE_DEVICES
 from failshut.drill.network.rules import RuleSource
 from failshut.drill.pool import Job, Worker, preflight, rehearse
 from failshut.drill.process import CannotDrillError
+from failshut.drill.rule_source import Backend
 from failshut.drill.run import Rehearsal
 from failshut.drill.scenario import Outcome, RunResult, Scenario, Status, conclude
 from failshut.drill.scenarios import AT_LENGTH, SCENARIOS
@@ -49,6 +50,11 @@ def rehearsal_of_the_example(changed: Callable[[Policy], Policy]) -> Rehearsal:
     """Return the rehearsal of the example policy with a change."""
     policy = changed(example_policy())
     return rehearse(policy, replace(probe(policy), underlay=EXAMPLE_DEVICES))
+
+
+def rehearsal_by(policy: Policy, backend: Backend) -> Rehearsal:
+    """Return the rehearsal of a policy as another backend loads it."""
+    return rehearse(policy, replace(probe(policy), underlay=EXAMPLE_DEVICES), backend=backend)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from failshut.drill.network.plan import make_plan
 from failshut.drill.network.rules import RuleSource
 from failshut.drill.pool import Job, Worker, preflight
 from failshut.drill.process import CannotDrillError
+from failshut.drill.rule_source import NftLock
 from failshut.drill.scenario import RunResult, conclude
 from failshut.drill.scenarios import SCENARIOS, THEMES
 from failshut.report.drill import Drilled, drill_page
@@ -126,11 +127,11 @@ def _run(pattern: str, replacement: str, scenario: str) -> RunResult:
         pytest.skip(str(reason))
     rehearsal = example_rehearsal()
     # The chains are declared, then flushed, then filled: only the filling is changed.
-    declared, filled = rehearsal.lock.split("flush table", maxsplit=1)
+    declared, filled = rehearsal.lock.text.split("flush table", maxsplit=1)
     weakened = declared + "flush table" + re.sub(pattern, replacement, filled)
-    assert weakened != rehearsal.lock, "the lock's text has changed: adapt the pattern"
+    assert weakened != rehearsal.lock.text, "the lock's text has changed: adapt the pattern"
 
-    worker = Worker(replace(rehearsal, lock=weakened))
+    worker = Worker(replace(rehearsal, lock=NftLock(weakened)))
     try:
         result = worker.run(Job(SCENARIOS[scenario], RuleSource.LOCK))
     finally:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from amount import amount
 from audit_golden import case_ruleset, case_world
 from audit_random import tables
 from failshut.audit.properties import PROPERTIES, Sense
@@ -59,7 +60,7 @@ foreign_tables = st.tuples(*(tables(f"foreign{number}", odd=False) for number in
 
 @pytest.mark.parametrize("name", ["guide", "kernel_wireguard"])
 @settings(
-    max_examples=25,
+    max_examples=amount(usually=8, thoroughly=25),
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from amount import amount
 from audit_golden import case_ruleset, case_world
 from audit_mutants import is_noticed, mutants
 from failshut.audit.difference import opened_beyond
@@ -14,14 +15,14 @@ UNNOTICED = ('inet output: delete `meta mark 0x10000001 accept comment "choke-po
 
 
 def test_a_lock_with_one_rule_wrong_is_noticed_when_it_leaks():
-    """Every sixth mutant of one lock (all of them: benchmarks/audit_mutants.py): those that open it are noticed, and some do."""
+    """Every twelfth mutant of one lock (all of them: benchmarks/audit_mutants.py): those that open it are noticed, and some do."""
     case = next(each for each in CASES if each.name == "minimal")
     lock, world = case_ruleset(case), case_world(case)
-    sample = [each for each in list(mutants(lock))[::6] if each[0] not in UNNOTICED]
+    sample = [each for each in list(mutants(lock))[:: amount(usually=12, thoroughly=6)] if each[0] not in UNNOTICED]
     opening = [(what, mutant) for what, mutant in sample if opened_beyond(lock, mutant, world)]
 
     assert [what for what, mutant in opening if not is_noticed(mutant, world)] == []
-    assert len(opening) >= 3
+    assert len(opening) >= 2
 
 
 def test_what_enters_a_tunnel_that_carries_another_is_asked_for():

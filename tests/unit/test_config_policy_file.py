@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from failshut.config import not_yet
 from failshut.config.declaration import Declaration
 from failshut.config.policy_file import parse
 from failshut.config.schema import TABLES, Document, Table, json_schema, keys_of
@@ -210,27 +209,6 @@ def test_what_is_sound_beside_a_mistake_keeps_its_place():
     assert isinstance(read, Declaration)
     assert read.names == ("vpn.example.com",)
     assert read.spot(("tunnel", "wg0", "endpoints", 0)) == (4, 1, 19)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        TUNNEL + '[backend]\nuse = "iptables"\n',
-    ],
-)
-def test_what_this_version_can_not_enforce_is_refused_not_ignored(text):
-    """A kill switch that skips a part of its policy in silence would lie."""
-    found = only(text)
-
-    assert found.code is Code.NOT_YET
-    assert found.is_error
-    assert found.help
-
-
-def test_every_row_of_the_not_yet_table_names_a_key_of_the_schema():
-    """A row for a key that does not exist could never refuse anything."""
-    for row in not_yet.NOT_YET:
-        assert row.path[-1] in keys_of(TABLES[row.path[:-1]])
 
 
 def test_every_table_of_the_schema_has_its_place():

@@ -12,6 +12,7 @@ from failshut.allowances.launch import Start, command_line, ready_slice
 from failshut.arming.status import State, read_status
 from failshut.host import programs
 from failshut.model.exits import Exit
+from failshut.model.policy import BackendName
 from failshut.model.timed import OUTSIDE_PROGRAMS
 
 _HELP = "write [outside] into the policy, look with `failshut plan`, then `failshut arm`"
@@ -56,6 +57,9 @@ def why_not(missing: str, help: str) -> RefusedError:  # noqa: A002 - as in Find
         return RefusedError(
             "the lock is disarmed: nothing is kept inside", help="`failshut arm` turns it on", exit_code=Exit.DISARMED
         )
+    if status.record and status.record.backend == BackendName.IPTABLES:
+        # It has no sets that the kernel empties, and knows no program by its control group.
+        return RefusedError("iptables, by which the lock was armed, can't do that", help='write [backend] use = "nftables"')
     return RefusedError(missing, help=help)
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from failshut import __version__
 from failshut.arming import pending
-from failshut.arming.boot import install, missing_directories, seals, tidy
+from failshut.arming.backends import Listing
+from failshut.arming.boot import Boots, install, missing_directories, seals, tidy
 from failshut.arming.compare import guarded_devices
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed, pointed, publish, stage
@@ -34,7 +35,7 @@ from failshut.arming.undo import make_directory, unwritable, write
 from failshut.boot.places import LOADER
 from failshut.emit.tunnel_marks import mark_of_ours, place_of
 from failshut.emit.wgquick import TAG
-from failshut.host import nft, programs
+from failshut.host import programs
 from failshut.host.files import remove_tree, write_atomically
 from failshut.host.managers import read_again
 from failshut.host.run import run
@@ -42,7 +43,7 @@ from failshut.host.sysctl import set_sysctl
 from failshut.host.wireguard import set_fwmark
 from failshut.lower.sets import known_programs
 from failshut.model.plan import MarkChange, Plan, SysctlChange
-from failshut.model.policy import DEFAULT_FWMARK, Policy, Tunnel
+from failshut.model.policy import DEFAULT_FWMARK, BackendName, Policy, Tunnel
 
 Report = Callable[[str], None]
 LOCK_PATH = Path("/run/failshut.lock")
@@ -72,7 +73,7 @@ def one_at_a_time(path: Path = LOCK_PATH, doing: str = "arming or disarming") ->
 def arm(
     policy: Policy,
     plan: Plan,
-    before: nft.Listing,
+    before: Listing,
     *,
     report: Report,
     confirm_within: int = 0,
@@ -105,9 +106,9 @@ def arm(
         edited = [each.path for each in plan.configs if each.is_change]
         # Also when it is undone: its manager has it in memory.
         undo.callback(read_again, edited)
-        write(plan.configs, undo)
+        write((*plan.configs, *plan.shared), undo)
         read_again(edited)
-        report("loading the lock in one transaction, and reading it back")
+        report("loading the lock, and reading it back")
         record = replace(
             _record(policy, plan, load(plan, before, undo), directory),
             audit="proved" if proved else "undecided",
@@ -120,7 +121,8 @@ def arm(
             route(staged)
         generation = _keep(staged, copies, record, undo)
         if not confirm_within:
-            install(directory, generation.name, report, undo, with_systemd=plan.with_systemd, in_initramfs=plan.initramfs)
+            boots = Boots(plan.with_systemd, plan.initramfs, plan.backend)
+            install(directory, generation.name, report, undo, boots)
         else:
             pending.take_over(generation, undo)
         undo.pop_all()
@@ -137,7 +139,8 @@ def confirm(report: Report, directory: Path = ARMED_DIRECTORY) -> Record:
     if record is None or not is_sealed(generation):
         raise ArmingError(f"{generation} is damaged", help="wait until it is undone, then arm again")
     with contextlib.ExitStack() as undo:
-        install(directory, generation.name, report, undo, with_systemd=record.with_systemd, in_initramfs=record.in_initramfs)
+        boots = Boots(record.with_systemd, record.in_initramfs, BackendName(record.backend))
+        install(directory, generation.name, report, undo, boots)
         _must_hold(record)
         undo.pop_all()
     pending.forget()
@@ -147,10 +150,10 @@ def confirm(report: Report, directory: Path = ARMED_DIRECTORY) -> Record:
 
 def _must_hold(record: Record) -> None:
     """Load the lock again if another program has put something else into the kernel since. Raises `ArmingError`."""
-    if text_beside(kernel_listing().ruleset(), record) == record.canonical:
+    if text_beside(kernel_listing(record.backend).ruleset(), record) == record.canonical:
         return
     run(["/bin/sh", LOADER])
-    if text_beside(kernel_listing().ruleset(), record) == record.canonical:
+    if text_beside(kernel_listing(record.backend).ruleset(), record) == record.canonical:
         return
     raise ArmingError("the kernel does not hold what was armed", help="wait until it is undone, then arm again")
 
@@ -179,7 +182,7 @@ def _stage(plan: Plan, directory: Path, undo: contextlib.ExitStack) -> tuple[Pat
 
 def _let_programs_out(policy: Policy, report: Report) -> None:
     """Tell the kernel the control groups that go beside the tunnel: what an earlier policy let out is in no set any more."""
-    groups = known_programs(policy)
+    groups = known_programs(policy) if policy.backend is BackendName.NFTABLES else ()
     told = programs.replace(groups) if groups else None
     if told and not told.ok:
         # They stay inside: nothing is open that should not be.
@@ -200,7 +203,7 @@ def _keep(staged: Path, copies: Iterable[Path], record: Record, undo: contextlib
     return generation
 
 
-def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) -> Record:
+def _record(policy: Policy, plan: Plan, loaded: Listing, directory: Path) -> Record:
     try:
         earlier = load_record(directory / CURRENT)
     except ValueError:
@@ -236,8 +239,16 @@ def _record(policy: Policy, plan: Plan, loaded: nft.Listing, directory: Path) ->
         notes=plan.notes,
         pins=tuple(replace(each, since=each.since or int(time.time())) for each in policy.pins),
         digest=digest_of(_as_written(policy, plan)),
+        backend=plan.backend,
+        shared=_shared(plan, earlier),
         directories=tuple(dict.fromkeys((*(earlier.directories if earlier else ()), *missing))),
     )
+
+
+def _shared(plan: Plan, earlier: Record | None) -> tuple[tuple[str, bool], ...]:
+    """Return the user's files with rules of ours, and whether each was there before the first arming."""
+    known = dict(earlier.shared) if earlier else {}
+    return tuple({**{each.path: each.before is not None for each in plan.shared}, **known}.items())
 
 
 def digest_of(policy: Policy) -> str:

@@ -6,13 +6,14 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from failshut.arming import initramfs
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, collect, is_sealed, numbered, point, pointed
 from failshut.arming.undo import read_text, write
-from failshut.boot.artefacts import initramfs_files, loader, router, systemd_files
+from failshut.boot.artefacts import BootFile, every_file, initramfs_files, iptables_files, loader, router, systemd_files
 from failshut.boot.places import (
     BOOT_UNIT,
     BOOT_UNIT_PATH,
@@ -22,6 +23,7 @@ from failshut.boot.places import (
     MONITOR_DIRECTORY,
     MONITOR_FILES,
     MONITOR_LOCK,
+    PERSISTENT_UNIT,
     REFRESH_UNIT,
     ROUTER,
     UNIT_DIRECTORY,
@@ -33,15 +35,36 @@ from failshut.host.files import remove_tree, sync_directory
 from failshut.host.run import Result
 from failshut.host.self import own_command, why_no_unit
 from failshut.model.plan import FileChange
+from failshut.model.policy import BackendName
 
 Report = Callable[[str], None]
 
 
-def boot_changes(*, with_systemd: bool, in_initramfs: bool) -> tuple[FileChange, ...]:
+@dataclass(frozen=True, slots=True)
+class Boots:
+    """Who loads the lock at boot, and what: systemd, the initramfs (nftables' lock alone), the backend's own loader."""
+
+    with_systemd: bool
+    in_initramfs: bool
+    backend: BackendName = BackendName.NFTABLES
+
+    @property
+    def early(self) -> bool:
+        """Whether the initramfs gets the lock."""
+        return self.in_initramfs and self.backend is BackendName.NFTABLES
+
+
+def boot_changes(boots: Boots) -> tuple[FileChange, ...]:
     """Return what must be written so that a boot loads the lock. Raises `ArmingError` for what can't be read."""
-    systemd_s = systemd_files(own_command()) if with_systemd else ()
-    wanted = (loader(), router(), *systemd_s, *(initramfs_files() if in_initramfs else ()))
+    units = _units(boots.backend) if boots.with_systemd else ()
+    wanted = (loader(boots.backend), router(), *units, *(initramfs_files() if boots.early else ()))
     return tuple(FileChange(each.path, read_text(Path(each.path)), each.text, each.mode) for each in wanted)
+
+
+def _units(backend: BackendName) -> tuple[BootFile, ...]:
+    if backend is BackendName.IPTABLES:
+        return iptables_files(persistent=systemd.has_unit(PERSISTENT_UNIT))
+    return systemd_files(own_command())
 
 
 def seals(changes: Iterable[FileChange]) -> dict[str, str]:
@@ -49,14 +72,13 @@ def seals(changes: Iterable[FileChange]) -> dict[str, str]:
     return {each.path: hashlib.sha256(each.after.encode()).hexdigest() for each in changes}
 
 
-def install(
-    directory: Path, generation: str, report: Report, undo: contextlib.ExitStack, *, with_systemd: bool, in_initramfs: bool
-) -> None:
+def install(directory: Path, generation: str, report: Report, undo: contextlib.ExitStack, boots: Boots) -> None:
     """Have the next boot load `generation`; what was current becomes the last good one. Raises `ArmingError`.
 
     Each step is put on `undo`. The order is for a power cut: the links are switched before any unit looks at them.
     """
-    changes = boot_changes(with_systemd=with_systemd, in_initramfs=in_initramfs)
+    changes = boot_changes(boots)
+    with_systemd, in_initramfs = boots.with_systemd, boots.early
     is_new = pointed(directory, CURRENT) != generation
     fresh = not Path(BOOT_UNIT_PATH).exists()
     if with_systemd:
@@ -64,7 +86,7 @@ def install(
     write(changes, undo)
     _switch(directory, generation, undo)
     if with_systemd:
-        _have_systemd_load_it(changes, report, undo, fresh=fresh)
+        _have_systemd_load_it(changes, report, undo, fresh=fresh, guarded=boots.backend is BackendName.NFTABLES)
     # The last step, because it takes long, and what it wrote is not undone.
     if in_initramfs and (is_new or initramfs.is_outdated(in_initramfs, changes)):
         report("writing the initramfs anew, with the lock in it; this takes a while")
@@ -73,14 +95,19 @@ def install(
         _take_out_of_initramfs(report)
 
 
-def _have_systemd_load_it(changes: Iterable[FileChange], report: Report, undo: contextlib.ExitStack, *, fresh: bool) -> None:
+def _have_systemd_load_it(
+    changes: Iterable[FileChange], report: Report, undo: contextlib.ExitStack, *, fresh: bool, guarded: bool
+) -> None:
+    units, watching = (UNITS, WATCHING_UNITS) if guarded else ((BOOT_UNIT,), ())
     if any(each.is_change for each in changes):
         report("telling systemd: the lock first, then the network")
         _must(systemd.reload_units(), "systemd does not read the units")
     if fresh:
-        undo.callback(systemd.disable, (*UNITS, *WATCHING_UNITS))
-    _must(systemd.enable(UNITS), "the boot unit can't be enabled")
+        undo.callback(systemd.disable, (*units, *watching))
+    _must(systemd.enable(units), "the boot unit can't be enabled")
     _must(systemd.start(BOOT_UNIT), "the boot unit does not start")
+    if not guarded:
+        return
     _must(systemd.start(GUARD_UNIT), "the guard does not start")
     _must(systemd.reload(GUARD_UNIT), "the guard does not take over what has changed")
     _watch(report)
@@ -140,7 +167,7 @@ def start_guard() -> None:
 
 def missing_directories() -> tuple[str, ...]:
     """Return the directories that installing would make, the deepest first."""
-    above = (parent for each in systemd_files() for parent in Path(each.path).parents)
+    above = (parent for each in every_file() for parent in Path(each.path).parents)
     return tuple(sorted({str(each) for each in above if not each.exists()}, key=len, reverse=True))
 
 
@@ -159,7 +186,7 @@ def _take_out_of_initramfs(report: Report) -> None:
 def uninstall(report: Report, directories: Iterable[str]) -> None:
     """Take the loader, the units and the drop-ins away, and the `directories` made for them: no boot knows of a lock any more."""
     with_systemd = systemd.is_running()
-    written = [Path(each.path) for each in systemd_files()]
+    written = [Path(each.path) for each in every_file()]
     _must_be_writable((*written, Path(ROUTER), Path(LOADER), Path(INITRAMFS_HOOK)))
     if any(path.exists() for path in written):
         report("taking the lock out of the boot")

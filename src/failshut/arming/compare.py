@@ -6,9 +6,10 @@ import difflib
 import re
 from collections.abc import Collection, Iterator
 
+from failshut.emit.iptables import shown_text
 from failshut.emit.nft import UnsupportedError, table_text
 from failshut.lower.egress import chain_name
-from failshut.model.ruleset import Chain, Family, Ruleset, Table
+from failshut.model.ruleset import Chain, Engine, Family, Ruleset, Table
 from failshut.model.units import InterfaceName
 
 # Behind an empty line: a chain without a hook stands before them.
@@ -70,6 +71,8 @@ def without_later(canonical: str, wanted: str, devices: Collection[str]) -> str:
 
 
 def _table_text(table: Table) -> str:
+    if table.engine is not Engine.NFT:
+        return shown_text(table)
     try:
         return table_text(table)
     except UnsupportedError as error:

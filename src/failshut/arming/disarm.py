@@ -7,21 +7,23 @@ from pathlib import Path
 
 from failshut.arming import pending
 from failshut.arming.arm import Report
+from failshut.arming.backends import backend
 from failshut.arming.boot import leave_alone, start_guard, uninstall
-from failshut.arming.errors import ArmingError, from_nft
+from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, numbered
-from failshut.arming.kernel import kernel_listing
 from failshut.arming.routing import unroute
 from failshut.arming.state import ARMED_DIRECTORY, MarkedTunnel, Record, load_pending, load_record
-from failshut.arming.undo import unwritable
-from failshut.boot.places import LOADER
+from failshut.arming.undo import read_text, unwritable
+from failshut.boot.places import LOADER, PERSISTENT_RULES
+from failshut.emit.iptables import merged_text
 from failshut.emit.tunnel_marks import without_mark
 from failshut.emit.wgquick import TAG
-from failshut.host import nft
 from failshut.host.files import remove_tree, sync_directory, write_atomically
 from failshut.host.managers import read_again
 from failshut.host.sysctl import set_sysctl
 from failshut.host.wireguard import set_fwmark
+from failshut.model.policy import BackendName
+from failshut.model.ruleset import Family, Ruleset
 from failshut.model.units import Mark
 
 # Where the tunnels' own programs keep their configs.
@@ -38,13 +40,16 @@ def disarm(report: Report, directory: Path = ARMED_DIRECTORY) -> bool:
 
     First the boot forgets it, then the kernel: cut off in between, the machine is locked until its next boot.
     """
-    listing = kernel_listing()
     record = _record(report, directory)
+    tool = backend(record.backend if record else BackendName.NFTABLES)
+    listing = tool.listing()
     if not listing.tables and not directory.exists() and not Path(LOADER).exists():
         return False
     # What may fail comes first: a config that can't be written leaves the lock on.
     for path in sorted({each.path for each in record.configs} if record else _tagged_configs()):
         _restore_config(Path(path), report)
+    for name, existed in record.shared if record else ():
+        _restore_shared(Path(name), existed, report)
     leave_alone()
     try:
         uninstall(report, record.directories if record else ())
@@ -53,8 +58,8 @@ def disarm(report: Report, directory: Path = ARMED_DIRECTORY) -> bool:
         raise
     pending.forget()
     if listing.tables:
-        report("removing the lock from the kernel in one transaction")
-        _unload(listing)
+        report("removing the lock from the kernel")
+        tool.remove(listing)
     unroute()
     if record:
         for mark in record.marks:
@@ -84,10 +89,21 @@ def _record(report: Report, directory: Path) -> Record | None:
     return None
 
 
-def _unload(listing: nft.Listing) -> None:
-    result = nft.load("".join(f"delete table {family} {name}\n" for family, name in listing.tables))
-    if not result.ok:
-        raise from_nft(nft.NftError(result), "the lock could not be removed")
+def _restore_shared(path: Path, existed: bool, report: Report) -> None:
+    """Take our rules out of a file of the user's, and leave his as he has left them by now; one that we made goes."""
+    text = read_text(path)
+    if text is None:
+        return
+    family = Family.IP6 if str(path) == PERSISTENT_RULES["6"] else Family.IP
+    rest = merged_text(text, Ruleset(), family)
+    report(f"taking our rules out of {path}")
+    try:
+        if rest.strip() or existed:
+            write_atomically(path, rest)
+        else:
+            path.unlink()
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def _restore_config(path: Path, report: Report) -> None:

@@ -25,6 +25,10 @@ PROGRAMS_FILE = "programs"
 # For the monitor: where it serves its numbers.
 METRICS_FILE = "metrics.toml"
 SEAL_FILE = "SHA256SUMS"
+# With the version of IP behind it: the lock of a machine whose backend is iptables.
+IPTABLES_FILE = "lock.v"
+# What a whole list of checksums ends with, by backend.
+_LAST = (LOCK_FILE, f"{IPTABLES_FILE}4")
 # The rules hold the stamp, which is a secret.
 _PRIVATE_DIRECTORY, _PRIVATE_FILE = 0o700, 0o600
 
@@ -83,8 +87,8 @@ def is_sealed(generation: Path) -> bool:
         whole = all(hashlib.sha256((generation / name).read_bytes()).hexdigest() == digest for digest, name in sums)
     except (OSError, ValueError):
         return False
-    # The lock is the list's last line: a list that was cut does not end with it.
-    return whole and bool(sums) and sums[-1][1] == LOCK_FILE and text.endswith("\n")
+    # A lock is the list's last line: a list that was cut does not end with it.
+    return whole and bool(sums) and sums[-1][1] in _LAST and text.endswith("\n")
 
 
 def collect(directory: Path) -> None:
@@ -97,7 +101,8 @@ def collect(directory: Path) -> None:
 
 def _seal(files: Mapping[str, str]) -> str:
     """Return the list of checksums in the form of sha256sum(1)."""
-    names = [*sorted(name for name in files if name != LOCK_FILE), LOCK_FILE]
+    last = next(each for each in _LAST if each in files)
+    names = [*sorted(name for name in files if name != last), last]
     return "".join(f"{hashlib.sha256(files[name].encode()).hexdigest()}  {name}\n" for name in names)
 
 

@@ -12,14 +12,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from failshut.arming.backends import Listing, backend
 from failshut.arming.boot import tell_guard
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, pointed
-from failshut.arming.kernel import way_back
 from failshut.arming.state import PENDING_FILE, PENDING_LINK, Pending, load_pending
 from failshut.boot.artefacts import router
 from failshut.boot.places import LOADER
-from failshut.host import nft, systemd
+from failshut.host import systemd
 from failshut.host.files import remove_tree, write_atomically
 from failshut.model.plan import Plan
 
@@ -28,17 +28,19 @@ _DIRECTORY = PENDING_FILE.parent / "revert"
 _PRIVATE = 0o600
 
 
-def schedule(plan: Plan, before: nft.Listing, generation: Path, seconds: int, undo: contextlib.ExitStack) -> None:
+def schedule(plan: Plan, before: Listing, generation: Path, seconds: int, undo: contextlib.ExitStack) -> None:
     """Have everything undone in `seconds`, from before the first change on. Raises `ArmingError`."""
     pending = Pending(generation.name, int(time.time()) + seconds)
     undo.callback(forget)
     try:
         _DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomically(_DIRECTORY / "kernel.nft", way_back(plan.wanted, before), mode=_PRIVATE)
-        for number, change in enumerate(plan.configs):
+        back = backend(plan.backend).way_back(plan.wanted, before, _DIRECTORY)
+        for name, text in back.files.items():
+            write_atomically(_DIRECTORY / name, text, mode=_PRIVATE)
+        for number, change in enumerate((*plan.configs, *plan.shared)):
             write_atomically(_DIRECTORY / f"config-{number}", change.before or "", mode=_PRIVATE)
         write_atomically(_DIRECTORY / "route", router().text, mode=_PRIVATE)
-        write_atomically(_DIRECTORY / "run", "\n".join(_script(plan, generation)) + "\n", mode=_PRIVATE)
+        write_atomically(_DIRECTORY / "run", "\n".join(_script(plan, generation, back.commands)) + "\n", mode=_PRIVATE)
         write_atomically(PENDING_FILE, pending.to_json(), mode=_PRIVATE)
     except OSError as error:
         raise ArmingError(f"{_DIRECTORY} can't be written: {error.strerror}") from error
@@ -76,7 +78,7 @@ def waiting() -> Pending:
     return pending
 
 
-def _script(plan: Plan, generation: Path) -> Iterator[str]:
+def _script(plan: Plan, generation: Path, back: tuple[str, ...]) -> Iterator[str]:
     """Yield the lines that undo `plan`: each goes on where another fails."""
     was_armed = pointed(generation.parent, CURRENT) is not None
     yield "#!/bin/sh"
@@ -87,12 +89,15 @@ def _script(plan: Plan, generation: Path) -> Iterator[str]:
     yield f"[ -e {PENDING_FILE} ] || exit 0"
     yield "echo '<4>failshut: nobody confirmed; everything is put back as it was' >&2"
     yield f"rm -f {PENDING_LINK}"
-    yield f"nft -f {_DIRECTORY}/kernel.nft"
+    yield from back
     yield f"[ ! -p /run/failshut/guard/hold ] || /bin/sh {LOADER} reguard"
     if plan.routes is not None:
         armed = f"apply {generation.parent / CURRENT}" if was_armed else "clear"
         yield f"sh {_DIRECTORY}/route {armed}"
-    for number, change in enumerate(plan.configs):
+    for number, change in enumerate((*plan.configs, *plan.shared)):
+        if change.before is None:
+            yield f"rm -f {shlex.quote(change.path)}"
+            continue
         path, beside = shlex.quote(change.path), shlex.quote(f"{change.path}.failshut-revert")
         yield f"cp -p {path} {beside} && cat {_DIRECTORY}/config-{number} >{beside} && mv {beside} {path}"
     for mark in plan.marks:

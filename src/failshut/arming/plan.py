@@ -7,65 +7,57 @@ from pathlib import Path
 
 from failshut import __version__
 from failshut.arming import initramfs
-from failshut.arming.boot import boot_changes
-from failshut.arming.compare import canonical_text, difference, stale_chains
-from failshut.arming.errors import ArmingError, from_nft
-from failshut.arming.generations import (
-    CURRENT,
-    EGRESS_FILE,
-    GUARD_FILE,
-    LOCK_FILE,
-    METRICS_FILE,
-    OUTSIDE_FILE,
-    PROGRAMS_FILE,
-    ROUTING_FILE,
-)
+from failshut.arming.backends import Listing, backend, must_be_the_same
+from failshut.arming.boot import Boots, boot_changes
+from failshut.arming.compare import canonical_text, difference
+from failshut.arming.errors import ArmingError
+from failshut.arming.generations import CURRENT, METRICS_FILE, OUTSIDE_FILE, PROGRAMS_FILE, ROUTING_FILE
 from failshut.arming.routing import kernel_rules, lines_of, routing_difference
 from failshut.arming.state import ARMED_DIRECTORY, load_record
 from failshut.arming.undo import read_text
 from failshut.boot.artefacts import SYSCTLS
 from failshut.boot.places import LOADER
 from failshut.emit.metrics import emit_metrics
-from failshut.emit.nft import emit, emit_by_device
 from failshut.emit.routing import emit_routes, emit_rules
 from failshut.emit.tunnel_marks import line_of, place_of, with_mark
-from failshut.host import nft, openvpn, systemd
+from failshut.host import openvpn, systemd
 from failshut.host.sysctl import read_sysctl
-from failshut.lower import lower
-from failshut.lower.egress import with_later
 from failshut.lower.routing import lower_routing
 from failshut.lower.sets import known_programs
-from failshut.lower.shut import guard
 from failshut.lower.transport import mark_of
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
 from failshut.model.marks import STAMP
 from failshut.model.plan import FileChange, MarkChange, Plan, SysctlChange
-from failshut.model.policy import Policy, Tunnel, TunnelKind
+from failshut.model.policy import BackendName, Policy, Tunnel, TunnelKind
 from failshut.model.routing import IpVersion, Routing
-from failshut.model.ruleset import Family, Ruleset
 from failshut.model.units import InterfaceName, Mark
 from failshut.read.routing import KernelRule
 
 HEADER = f"# Written by failshut {__version__} from {{policy}}. Do not edit: `failshut arm` writes it anew.\n"
 
 
-def make_plan(policy: Policy, facts: HostFacts, kernel: Ruleset, directory: Path = ARMED_DIRECTORY) -> Plan:
-    """Return what arming would do. Asks nft and the kernel whether the text would load. Raises `ArmingError` if it would not."""
-    wanted, text, refusals = _loadable(lower(policy, facts), kernel)
+def make_plan(policy: Policy, facts: HostFacts, kernel: Listing, directory: Path = ARMED_DIRECTORY) -> Plan:
+    """Return what arming would do. Asks the tool and the kernel whether it would load. Raises `ArmingError` if it would not."""
+    _must_be_free(policy, directory)
+    tool = backend(policy.backend)
+    compiled = tool.compiled(policy, facts, kernel)
+    wanted = compiled.wanted
     with_systemd = systemd.is_running()
     routing = lower_routing(policy, facts)
     rules = kernel_rules()
-    if policy.initramfs:
+    boots = Boots(with_systemd, policy.initramfs, policy.backend)
+    early = boots.early
+    if early:
         initramfs.must_be_possible()
-    staged = tuple(_staged(wanted, guard(policy, facts), routing, policy, directory))
-    boot = boot_changes(with_systemd=with_systemd, in_initramfs=policy.initramfs)
+    staged = tuple(_staged(tool.staged(policy, facts, wanted), routing, policy, directory))
+    boot = boot_changes(boots)
     canonical = canonical_text(wanted)
     return Plan(
         wanted=wanted,
         canonical=canonical,
-        text=text,
+        text=compiled.text,
         facts=facts,
-        difference=difference(canonical_text(kernel), canonical),
+        difference=difference(canonical_text(kernel.ruleset()), canonical),
         staged=staged,
         configs=tuple(_configs(policy, facts)),
         marks=tuple(_marks(policy, facts)),
@@ -74,34 +66,13 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Ruleset, directory: Path
         routing=routing_difference(rules, lines_of(routing)) if rules is not None else (),
         routes=routing if rules is not None else None,
         with_systemd=with_systemd,
-        under_ip=facts.egress and not refusals,
-        initramfs=policy.initramfs,
-        rebuilds_initramfs=initramfs.is_outdated(policy.initramfs, (*staged, *boot)),
-        notes=(*refusals, *_notes(policy, facts), *_unrouted(rules), *_left_out(facts, directory), *initramfs.notes(policy)),
+        under_ip=compiled.under_ip,
+        backend=policy.backend,
+        shared=tool.shared(policy, wanted),
+        initramfs=early,
+        rebuilds_initramfs=initramfs.is_outdated(early, (*staged, *boot)),
+        notes=(*compiled.notes, *_notes(policy, facts), *_unrouted(rules), *_left_out(facts, directory), *initramfs.notes(policy)),
     )
-
-
-def base_and_egress(wanted: Ruleset) -> tuple[Ruleset, Ruleset]:
-    """Return the lock in the two transactions of a boot: on kernels before 6.16 a missing device refuses the whole second one."""
-    egress = tuple(table for table in wanted.tables if table.family is Family.NETDEV)
-    base = tuple(table for table in wanted.tables if table.family is not Family.NETDEV)
-    return Ruleset(base), Ruleset(egress)
-
-
-def _loadable(wanted: Ruleset, kernel: Ruleset) -> tuple[Ruleset, str, tuple[str, ...]]:
-    """Return the rules that this kernel takes, the very text that was checked, and what had to be left out."""
-    text = emit(wanted, stale=stale_chains(kernel, wanted))
-    refused = nft.check(text)
-    if refused.ok:
-        return wanted, text, ()
-    error = nft.NftError(refused)
-    base, egress = base_and_egress(wanted)
-    # The layer under IP is the only part that a kernel or a vanished device can refuse; without it the choke point still holds.
-    fallback = emit(base, stale=stale_chains(kernel, base))
-    if egress.tables and not error.missing and not error.permission and nft.check(fallback).ok:
-        reason = refused.err.strip().splitlines()[0] if refused.err.strip() else "no reason given"
-        return base, fallback, (f"the layer under IP can't be loaded here, packets below IP are not held: {reason}",)
-    raise from_nft(error, "the lock does not load")
 
 
 def _left_out(facts: HostFacts, directory: Path) -> Iterator[str]:
@@ -118,9 +89,9 @@ def _left_out(facts: HostFacts, directory: Path) -> Iterator[str]:
 def _notes(policy: Policy, facts: HostFacts) -> Iterator[str]:
     if not systemd.is_running():
         yield f"systemd does not run here: nothing loads the lock at boot but you, with `sh {LOADER}` before the network"
-    if not facts.egress:
+    if not facts.egress and policy.backend is BackendName.NFTABLES:
         yield "this kernel has no egress hook (Linux 5.16): packets below IP (AF_PACKET, macvlan, bridged guests) are not held"
-    if facts.egress and facts.stamp == STAMP:
+    if facts.egress and facts.stamp == STAMP and policy.backend is BackendName.NFTABLES:
         yield "no secret to make the stamp of (machine-id, private key): a container with CAP_NET_RAW on macvlan can guess it"
     if not facts.underlay:
         yield "there is no underlay device now: arm again when one is there, for the layer under IP and inbound services"
@@ -159,14 +130,19 @@ def _unrouted(rules: Collection[KernelRule] | None) -> Iterator[str]:
         yield "ip does not list the routing rules: they stay as they are, and an injected route can starve the tunnel"
 
 
-def _staged(wanted: Ruleset, guarding: Ruleset, routing: Routing, policy: Policy, directory: Path) -> Iterator[FileChange]:
-    base, egress = base_and_egress(wanted)
+def _must_be_free(policy: Policy, directory: Path) -> None:
+    """Raise `ArmingError` where the lock that is armed is the other tool's."""
+    try:
+        record = load_record(directory / CURRENT)
+    except (OSError, ValueError):
+        return
+    if record:
+        must_be_the_same(policy.backend, record.backend)
+
+
+def _staged(texts: dict[str, str], routing: Routing, policy: Policy, directory: Path) -> Iterator[FileChange]:
     head = HEADER.format(policy=policy.path) + "\n"
-    texts = {
-        LOCK_FILE: emit(base),
-        EGRESS_FILE: emit_by_device(with_later(egress)),
-        GUARD_FILE: emit_by_device(with_later(guarding)),
-    }
+    texts = dict(texts)
     for family in IpVersion:
         texts[f"{ROUTING_FILE}{family}"] = emit_rules(routing.of(family))
         texts[f"{OUTSIDE_FILE}{family}"] = emit_routes(routing.of(family))

@@ -5,16 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-from failshut.arming.errors import ArmingError, LeakError, UndecidedError
-from failshut.arming.generations import EGRESS_FILE, LOCK_FILE
+from failshut.arming.backends import backend
+from failshut.arming.errors import LeakError, UndecidedError
 from failshut.audit.prover import why_not
 from failshut.lower.egress import LATER
 from failshut.model.plan import Plan
 from failshut.model.policy import Policy
 from failshut.model.ruleset import Ruleset
-from failshut.read.nft_text import read_text
 
 Report = Callable[[str], None]
 # In seconds; who waits longer is told how far it is.
@@ -30,9 +28,7 @@ def must_be_proved(policy: Policy, plan: Plan, report: Report, *, undecided_is_f
     """
     if reason := why_not():
         return _undecided((f"the prover can't be loaded: {reason}",), report, is_fine=undecided_is_fine)
-    texts = {Path(each.path).name: each.after for each in plan.staged}
-    loaded = _read({"the transaction": plan.text})
-    booted = _read({name: texts[name] for name in (LOCK_FILE, EGRESS_FILE) if name in texts})
+    loaded, booted = backend(plan.backend).read(plan)
     decided = _judge(loaded, policy, plan, report, undecided_is_fine=undecided_is_fine)
     # One proof does for both where they say the same.
     if not _say_the_same(loaded, booted):
@@ -51,15 +47,6 @@ def _say_the_same(loaded: Ruleset, booted: Ruleset) -> bool:
             return False
         known.append(replace(table, chains=chains))
     return Ruleset(tuple(known)).canonical() == loaded.canonical()
-
-
-def _read(texts: dict[str, str]) -> Ruleset:
-    readings = [read_text(text, name) for name, text in texts.items()]
-    wrong = [finding for each in readings for finding in each.findings if finding.is_error]
-    if wrong:
-        raise ArmingError(f"what would be loaded can't be read back: {wrong[0].place}: {wrong[0].message}", help=_REMEDY)
-    # A table that is only emptied stays without chains.
-    return Ruleset(tuple(table for each in readings for table in each.ruleset.tables if table.chains))
 
 
 def _judge(ruleset: Ruleset, policy: Policy, plan: Plan, report: Report, *, undecided_is_fine: bool) -> bool:

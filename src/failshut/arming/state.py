@@ -12,6 +12,7 @@ from typing import Any
 from failshut.boot.places import ARMED_DIRECTORY, PENDING_LINK, RECORD_FILE
 from failshut.host.pins import parse_pins, pins_json
 from failshut.model.pin import Pin
+from failshut.model.policy import BackendName
 
 __all__ = ("ARMED_DIRECTORY", "PENDING_LINK", "RECORD_FILE")
 
@@ -87,6 +88,10 @@ class Record:
     notes: tuple[str, ...] = ()
     # What the audit said of the rules before they were loaded: `proved`, or `undecided`.
     audit: str = ""
+    # Which tool's rules are loaded.
+    backend: str = BackendName.NFTABLES
+    # Files that are the user's own, with rules of ours among theirs; whether each was there before.
+    shared: tuple[tuple[str, bool], ...] = ()
 
     def to_json(self) -> str:
         """Return the record as it stands on disk."""
@@ -117,6 +122,7 @@ def parse_record(text: str) -> Record:
         raw["marks"] = tuple(MarkedTunnel(**each) for each in raw["marks"])
         raw["sysctls"] = tuple(ChangedSysctl(**each) for each in raw["sysctls"])
         raw["boot"] = tuple((path, digest) for path, digest in raw["boot"])
+        raw["shared"] = tuple((path, bool(existed)) for path, existed in raw.get("shared", ()))
         raw["inputs"] = tuple((name, digest) for name, digest in raw.get("inputs", ()))
         raw["pins"] = tuple(parse_pins(raw.get("pins", ())).values())
         for name in ("listing", "tunnels", "bridges", "guarded", "directories", "routing", "notes"):

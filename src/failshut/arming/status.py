@@ -6,15 +6,20 @@ import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
+from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed
 from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, load_record
 from failshut.boot.places import BOOT_UNIT_PATH, ENABLED_PATH, GENERATOR, LOADER, MONITOR_LOCK
 from failshut.host import locks, nft
 from failshut.host.links import all_links, is_up, traffic, underlay_now
 from failshut.host.wireguard import RunningTunnel, running_tunnels
+from failshut.model.policy import BackendName
 from failshut.read.counts import Counts, counts
+
+if TYPE_CHECKING:
+    from failshut.arming.backends import Listing
 
 # In seconds; what undoes an arming may be at work.
 _PATIENCE = 10
@@ -79,17 +84,19 @@ class Status:
     # Underlay devices that came after arming: IP is held on them, frames below it are not.
     unguarded: tuple[str, ...] = ()
     reason: str = ""
-    listing: nft.Listing = field(default_factory=nft.Listing)
+    listing: Listing = field(default_factory=nft.Listing)
 
 
 def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
     """Ask the kernel and the record. Never raises: what can't be known is `State.UNKNOWN` with its reason."""
-    try:
-        listing = nft.listing()
-    except nft.NftError as error:
-        return Status(State.UNKNOWN, reason=_complaint(error))
     pending = load_pending()
     record, which, broken = _recorded(directory, pending.generation if pending else CURRENT)
+    try:
+        listing = _listing(record)
+    except nft.NftError as error:
+        return Status(State.UNKNOWN, reason=_complaint(error))
+    except ArmingError as error:
+        return Status(State.UNKNOWN, reason=str(error))
     if not listing.tables and record is None and not broken and not _is_pointed(directory):
         return Status(State.DISARMED)
     drift, guarded = _compared(listing, record)
@@ -111,12 +118,29 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
         guarded_by=listing.guarded,
         watched=locks.is_held(MONITOR_LOCK),
         tunnels=tuple((name, running.get(name) or _others(name)) for name in (record.tunnels if record else ())),
-        counts=counts(listing.json_texts),
+        counts=_counts(listing, record),
         guarded=guarded,
         unguarded=unguarded,
         reason=next((each for each in problems if each), ""),
         listing=listing,
     )
+
+
+def _listing(record: Record | None) -> Listing:
+    """Return what the kernel holds, by the tool that the lock was armed with. Raises what that tool raises."""
+    if record is None or record.backend == BackendName.NFTABLES:
+        return nft.listing()
+    from failshut.arming.backends import backend  # noqa: PLC0415 - as in `_compared`
+
+    return backend(record.backend).listing()
+
+
+def _counts(listing: Listing, record: Record | None) -> Counts:
+    if record is None or record.backend == BackendName.NFTABLES:
+        return counts(listing.json_texts)
+    from failshut.host.iptables import refused  # noqa: PLC0415 - as in `_compared`
+
+    return refused()
 
 
 def _others(name: str) -> RunningTunnel | None:
@@ -143,7 +167,7 @@ def _recorded(directory: Path, wanted: str) -> tuple[Record | None, Held, str]:
         return None, Held.OTHER, broken
 
 
-def _held(listing: nft.Listing, drift: tuple[str, ...], which: Held, directory: Path) -> Held:
+def _held(listing: Listing, drift: tuple[str, ...], which: Held, directory: Path) -> Held:
     if not listing.tables:
         return Held.NONE
     if not drift:
@@ -151,12 +175,13 @@ def _held(listing: nft.Listing, drift: tuple[str, ...], which: Held, directory: 
     # Imported here, as in `_compared`: only a lock that is not the current one pays for it.
     from failshut.arming.compare import canonical_text  # noqa: PLC0415
     from failshut.arming.kernel import text_beside  # noqa: PLC0415
+    from failshut.lower.iptables.shut import everything as everything_by_iptables  # noqa: PLC0415
     from failshut.lower.shut import everything  # noqa: PLC0415
     from failshut.model.ruleset import Family, Ruleset  # noqa: PLC0415
 
     rules = listing.ruleset()
     base = Ruleset(tuple(table for table in rules.tables if table.family is not Family.NETDEV))
-    if canonical_text(base) == canonical_text(everything()):
+    if canonical_text(base) in (canonical_text(everything()), canonical_text(everything_by_iptables())):
         return Held.EVERYTHING
     try:
         earlier = load_record(directory / LAST_GOOD)
@@ -191,7 +216,7 @@ def _boot_problem(boot: Boot | None) -> str:
     return f"the sealed files for the next boot are damaged: {', '.join(boot.damaged)}"
 
 
-def _compared(listing: nft.Listing, record: Record | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _compared(listing: Listing, record: Record | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the drift and the guarded devices. While nft says the same words as after arming, nothing has changed."""
     if record and listing.texts == record.listing:
         return (), record.guarded

@@ -20,7 +20,6 @@ from failshut.host import systemd
 from failshut.host.probe import probe
 from failshut.host.run import run
 from failshut.host.sysctl import read_sysctl
-from failshut.lower.sets import known_programs
 from failshut.model.host import HostFacts
 from failshut.model.plan import Plan
 from failshut.model.policy import Forward, Policy, Tunnel, TunnelKind
@@ -33,12 +32,12 @@ _NAMES = ("/etc/passwd", "/etc/hosts", "/etc/machine-id")
 def inputs_of(policy: Policy, plan: Plan, began: float) -> tuple[tuple[str, str], ...]:
     """Return what the lock was made of, each by its checksum, to be kept in the record; `began` is when the first was read.
 
-    Nothing for a policy whose meaning is not in these files (names that a resolver knows, control groups that come and go, what
-    other programs than wg-quick make of a tunnel), nor where a file was written meanwhile: it may not be what was read.
+    Nothing for a policy whose meaning is not in these files (names that a resolver knows, what other programs than wg-quick make
+    of a tunnel), nor where a file was written meanwhile: it may not be what was read.
     """
     if any(tunnel.kind is not TunnelKind.WG_QUICK for tunnel in policy.tunnels):
         return ()
-    if policy.pins or known_programs(policy) or any(tunnel.names or tunnel.named_endpoints for tunnel in policy.tunnels):
+    if policy.pins or any(tunnel.names or tunnel.named_endpoints for tunnel in policy.tunnels):
         return ()
     files = [str(Path(policy.path).absolute()), *(str(Path(each.config).absolute()) for each in policy.tunnels if each.config)]
     if any(_changed_since(each, began) for each in (*files, *_NAMES)):
@@ -67,8 +66,9 @@ def still_armed(policy_path: str, directory: Path = ARMED_DIRECTORY) -> Record |
         return None
     if any(read_sysctl(path) not in (None, value) for path, value in SYSCTLS):
         return None
-    # Opens nothing: puts back what is missing of the routes.
-    run(["/bin/sh", LOADER, "routing"])
+    # Puts back what is missing of the routes, and tells the kernel control groups that were made since.
+    for each in ("routing", "programs"):
+        run(["/bin/sh", LOADER, each])
     return record
 
 

@@ -32,14 +32,21 @@ class Difference:
     closed: tuple[Result, ...]
 
 
-def difference(old: Ruleset, new: Ruleset, world: World) -> Difference:
-    """Compare what leaves on the underlay, for each way and family."""
+EVERY_WAY = (*WAYS, (Way.FRAME, 0))
+# As IP sees it: what is below has no words in iptables.
+IP_WAYS = tuple(each for each in WAYS if each[0] is not Way.FRAME)
+
+
+def difference(
+    old: Ruleset, new: Ruleset, world: World, ways: tuple[tuple[Way, int], ...] = EVERY_WAY, closed_among: Predicate = ANY
+) -> Difference:
+    """Compare what leaves on the underlay, for each way and family; `closed_among` narrows what must not be closed."""
     names = device_names(patterns(old, world) | patterns(new, world))
     more: list[Result] = []
     less: list[Result] = []
-    for way, family in (*WAYS, (Way.FRAME, 0)):
+    for way, family in ways:
         more += _only(new, old, world, (way, family, names), "opened")
-        less += _only(old, new, world, (way, family, names), "closed")
+        less += _only(old, new, world, (way, family, names), "closed", closed_among)
     return Difference(tuple(more), tuple(less))
 
 

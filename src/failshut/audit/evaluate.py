@@ -14,8 +14,8 @@ from failshut.audit.fields import load_of
 from failshut.audit.nat import concerns, translated
 from failshut.audit.nat import written as to_write
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When
-from failshut.audit.route import DEEPEST_JUMP, Route, Stop, Way, device_listed, map_elements
-from failshut.audit.words import ETHERTYPE, NEW, NFPROTO, RELATED, NotUnderstoodError, names_match
+from failshut.audit.route import DEEPEST_CALL, DEEPEST_JUMP, Route, Stop, Way, called_place, device_listed, map_elements
+from failshut.audit.words import ETHERTYPE, NEW, NFPROTO, RELATED, TRANSLATED, NotUnderstoodError, names_match
 from failshut.model.ruleset import (
     Assign,
     ChainType,
@@ -175,7 +175,7 @@ def _known_connection(run: _Run, hook: Hook, stops: tuple[Stop, ...]) -> bool:
     if not made:
         return False
     run.now["stage"] = f"{hook} translated"
-    if _is_first(run) or run.now.get("ct state", 0) not in (2, 4, 8):
+    if _is_first(run) or run.now.get("ct state", 0) not in (2, 4, 8) or not int(run.now.get("ct status", 0)) & TRANSLATED:
         return False
     before = _routing(run)
     said = {one.field: int(run.packet.get(f"nat {one.field}", 0)) for each in made for one in each}
@@ -209,7 +209,7 @@ def _base(run: _Run, stop: Stop) -> Verdict:
 def _chain(run: _Run, stop: Stop, name: str, place: str) -> Verdict:
     """Return ACCEPT, DROP, or CONTINUE when the chain ended without a verdict."""
     chain = stop.table.chain(name)
-    if chain is None or place.count("/") > DEEPEST_JUMP:
+    if chain is None or place.count("/") > DEEPEST_JUMP or len(run.calls) > DEEPEST_CALL:
         return _anything(run, f"{_prefix(stop)}{place}", stop, name, -1, None)
     for index, rule in enumerate(chain.rules):
         verdict = _rule(run, stop, name, index, rule, f"{place}:{index}")
@@ -240,7 +240,7 @@ def _rule(run: _Run, stop: Stop, name: str, index: int, rule: Rule, place: str) 
                 return verdict
             case Jump(target, goto):
                 run.calls.append(rule)
-                inner = _chain(run, stop, target, f"{here}/{target}")
+                inner = _chain(run, stop, target, called_place(here, target, goto=goto))
                 run.calls.pop()
                 if inner is not Verdict.CONTINUE:
                     return inner

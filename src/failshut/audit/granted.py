@@ -133,7 +133,7 @@ def opened(ruleset: Ruleset) -> tuple[Opened, ...]:
 
 
 def _is_worth_a_word(named: NamedSet, each: Opened) -> bool:
-    return named.name != "timed" and (_is_timed(named) or isinstance(each.element, int))
+    return named.name not in ("timed", "logging") and (_is_timed(named) or isinstance(each.element, int))
 
 
 def _opened(named: NamedSet) -> Iterator[Opened]:

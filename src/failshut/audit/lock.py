@@ -9,7 +9,7 @@ from failshut.audit.properties import PROPERTIES
 from failshut.audit.prove import Answer, Auditor, Progress, Result
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy
-from failshut.model.ruleset import Ruleset
+from failshut.model.ruleset import Engine, Ruleset
 
 # Every other leak is a part of these.
 _ASKED = ("policy", "forwarded", "transit", "below-ip")
@@ -20,7 +20,7 @@ def objections(ruleset: Ruleset, policy: Policy, host: HostFacts, *, under_ip: b
 
     Without `under_ip` the lock has no layer under IP, and is not asked about it.
     """
-    own = Ruleset(tuple(each for each in ruleset.tables if each.name == LOCK))
+    own = Ruleset(tuple(each for each in ruleset.tables if each.name == LOCK or each.engine is not Engine.NFT))
     auditor = Auditor(as_anything(own, policy), world_of(policy, host, open_now=Granted()))
     asked = [(each, family) for each in PROPERTIES if each.name in _ASKED for family in each.families]
     found = []

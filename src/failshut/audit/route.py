@@ -36,6 +36,8 @@ _NAT_PRIORITY = {Hook.PREROUTING: -100, Hook.OUTPUT: -100, Hook.POSTROUTING: 100
 MOST_ORDERS = 24
 # JUMP_STACK_SIZE of nf_tables.h: the kernel refuses deeper rulesets; a text may hold them all the same.
 DEEPEST_JUMP = 16
+# So many calls one within the other, of either kind, are followed; a circle has no end.
+DEEPEST_CALL = 100
 # A set's flag: it may hold anything, but for one packet and one key always the same.
 ANYTHING = "anything"
 
@@ -216,3 +218,19 @@ def map_elements(table: Table, source: object) -> tuple[tuple[object, object], .
 def device_listed(devices: str, name: str) -> bool:
     """Whether a netdev base chain hangs on this device."""
     return name in devices.split(",")
+
+
+def called_place(here: str, target: str, *, goto: bool) -> str:
+    """Return the place of a chain that is called from the statement at `here`, which names what is not known in it.
+
+    A chain that is gone to has one place, from wherever it is gone to until somebody jumps: a packet comes there once, since no way
+    leads back. So its limiters are the same for all of these, and it is worked out once.
+    """
+    if not goto:
+        return f"{here}/{target}"
+    chain = here.rpartition(":")[0]
+    above, slash, _ = chain.rpartition("/")
+    if slash and ":" not in above.rpartition("/")[2]:
+        # The caller was gone to itself.
+        chain = above
+    return f"{chain}/{target}"

@@ -14,6 +14,8 @@ from failshut.model.symbols import WORDS
 
 NEW, ESTABLISHED, RELATED, INVALID, UNTRACKED = 8, 2, 4, 1, 64
 ORIGINAL, REPLY = 0, 1
+# IPS_SRC_NAT and IPS_DST_NAT of a connection's status.
+TRANSLATED = 0x30
 NFPROTO = {4: 2, 6: 10}
 ETHERTYPE = {4: 0x0800, 6: 0x86DD}
 ICMP, TCP, UDP, DCCP, ICMPV6, SCTP, UDPLITE = 1, 6, 17, 33, 58, 132, 136

@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When, among, both, either, equals
 from failshut.audit.route import Way
 from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, UNTRACKED
-from failshut.model.ruleset import Binary, BitOp, Match, Meta, Payload, Ruleset, Scalar, Socket
+from failshut.model.ruleset import Binary, BitOp, HeaderOption, Match, Meta, Payload, Range, Ruleset, Scalar, Socket
 from failshut.model.units import Endpoint, Prefix
 
 LOOPBACK = "lo"
@@ -108,6 +108,7 @@ def facts(way: Way, family: int) -> Predicate:
     if family == 4:
         offset = Match(Binary(BitOp.AND, Payload("ip", "frag-off"), 0x1FFF), 0)
         parts.append(either(both(FieldIn("later fragment", 1, (0,)), Is(offset, When.START)), _later(offset)))
+        parts.append(_header_is_long_enough())
     if family == 6:
         # Beside the upper protocol the next header may be an extension header's number.
         extensions = (0, 43, 44, 50, 51, 60, 135, 139, 140)
@@ -164,6 +165,13 @@ def _stays(family: int) -> Predicate:
         return equals(DADDR[4], ip_address("0.0.0.0"))
     scope = Binary(BitOp.AND, DADDR[6], 0xFF0E << 112)
     return Is(Match(scope, 0xFF00 << 112))
+
+
+def _header_is_long_enough() -> Predicate:
+    """Return that an IPv4 header has its five words, and more where there are options (RFC 791)."""
+    length = Payload("ip", "hdrlength")
+    options = (Is(Match(HeaderOption("ip", each), "missing"), When.START) for each in ("lsrr", "ssrr", "rr", "ra"))
+    return either(Is(Match(length, Range(6, 15)), When.START), both(Is(Match(length, 5), When.START), *options))
 
 
 def _later(offset: Match) -> Predicate:

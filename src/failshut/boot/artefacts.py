@@ -6,18 +6,24 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from failshut.boot.places import (
+    BOOT_UNIT,
     GENERATOR,
     INITRAMFS_DIRECTORY,
     INITRAMFS_HOOK,
     LOADER,
+    PERSISTENT_UNIT,
     REFRESH_UNIT,
     ROUTER,
     UNIT_DIRECTORY,
     UNITS,
     WATCHING_UNITS,
 )
+from failshut.emit.iptables import body_text
 from failshut.emit.nft import emit
+from failshut.lower.iptables import shut as iptables_shut
 from failshut.lower.shut import everything, guard_everything
+from failshut.model.policy import BackendName
+from failshut.model.ruleset import Family
 
 # What brings interfaces up: each requires the lock, so that without a lock there is no network. A missing one does no harm.
 NETWORK_MANAGERS = (
@@ -48,8 +54,11 @@ class BootFile:
     mode: int = _READABLE
 
 
-def loader() -> BootFile:
+def loader(backend: BackendName = BackendName.NFTABLES) -> BootFile:
     """Return the script that puts the lock on from files alone, with the lock that drops everything inside it."""
+    if backend is BackendName.IPTABLES:
+        shut = body_text(iptables_shut.everything(), Family.IP)
+        return BootFile(LOADER, _source("load-iptables").replace("@EVERYTHING@\n", shut), _EXECUTABLE)
     text = _source("load").replace("@GUARD@\n", emit(guard_everything()))
     return BootFile(LOADER, text.replace("@EVERYTHING@\n", emit(everything())), _EXECUTABLE)
 
@@ -78,6 +87,35 @@ def systemd_files(program: str = PROGRAM) -> tuple[BootFile, ...]:
         BootFile("/etc/systemd/networkd.conf.d/failshut.conf", _source("networkd.conf")),
         BootFile("/etc/sysctl.d/60-failshut.conf", _source("sysctl.conf")),
     )
+
+
+def iptables_files(*, persistent: bool) -> tuple[BootFile, ...]:
+    """Return the same for a machine whose backend is iptables: no guard, no layer under IP, no monitor.
+
+    `persistent`: netfilter-persistent is there, and wg-quick waits for it as for the lock.
+    """
+    manager, after = _source("requires-the-lock.conf"), _source("after-netfilter-persistent.conf") if persistent else ""
+    return (
+        BootFile(f"{UNIT_DIRECTORY}/{BOOT_UNIT}", _with_iptables(_source(BOOT_UNIT))),
+        BootFile(GENERATOR, _source("generator-iptables"), _EXECUTABLE),
+        *(_drop_in(each, manager) for each in NETWORK_MANAGERS),
+        *(_drop_in(each, manager + after) for each in TUNNEL_UNITS),
+        *((_drop_in(PERSISTENT_UNIT, _source("netfilter-persistent.conf")),) if persistent else ()),
+        BootFile("/etc/systemd/networkd.conf.d/failshut.conf", _source("networkd.conf")),
+        BootFile("/etc/sysctl.d/60-failshut.conf", _source("sysctl.conf")),
+    )
+
+
+def every_file() -> tuple[BootFile, ...]:
+    """Return every file that either backend may have written, each once, for whoever takes them away."""
+    both = {each.path: each for each in (*iptables_files(persistent=True), *systemd_files())}
+    return tuple(both.values())
+
+
+def _with_iptables(unit: str) -> str:
+    """Return the boot unit with the question to iptables in the place of that to nft."""
+    asked = f"ExecStartPost=/bin/sh {LOADER} holds\n"
+    return "".join(asked if line.startswith("ExecStartPost=") else line for line in unit.splitlines(keepends=True))
 
 
 def initramfs_files() -> tuple[BootFile, ...]:

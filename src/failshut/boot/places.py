@@ -18,6 +18,9 @@ INITRAMFS_HOOK = f"{INITRAMFS_DIRECTORY}/hooks/failshut"
 UNIT_DIRECTORY = "/etc/systemd/system"
 BOOT_UNIT, GUARD_UNIT = "failshut.service", "failshut-guard.service"
 UNITS = (BOOT_UNIT, GUARD_UNIT)
+# What Debian's netfilter-persistent loads at boot, by version of IP, when iptables is the backend.
+PERSISTENT_UNIT = "netfilter-persistent.service"
+PERSISTENT_RULES = {"4": "/etc/iptables/rules.v4", "6": "/etc/iptables/rules.v6"}
 # What sees and says, and holds nothing: without them the lock is the same. What the path starts is enabled by nobody.
 MONITOR_UNIT, REFRESH_PATH, REFRESH_UNIT = "failshut-monitor.service", "failshut-refresh.path", "failshut-refresh.service"
 WATCHING_UNITS = (MONITOR_UNIT, REFRESH_PATH)

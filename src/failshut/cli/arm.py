@@ -57,8 +57,8 @@ def command(context: click.Context, /, confirm_within: int | None, i_know: bool,
     policy = load_policy_or_leave(session, "arm")
     try:
         with one_at_a_time():
-            before = kernel_listing()
-            plan = make_plan(policy, probe(policy), before.ruleset())
+            before = kernel_listing(policy.backend)
+            plan = make_plan(policy, probe(policy), before)
             seconds = _seconds(confirm_within, plan)
             record = arm(
                 policy,

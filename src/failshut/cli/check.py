@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from failshut.cli.session import begin, finding_json, report, session_options
+from failshut.cli.session import Session, begin, finding_json, report, session_options
 from failshut.model.exits import Exit
 from failshut.model.finding import Code
-from failshut.model.policy import DEFAULT_FWMARK, Policy, Tunnel
+from failshut.model.policy import DEFAULT_FWMARK, BackendName, Policy, Tunnel
 
 
 @click.command()
@@ -39,9 +39,18 @@ def command(ctx: click.Context, /, *, strict: bool, **options: object) -> None:
                 f"{session.style('ok', fg='green', bold=True)}: {session.policy}: {summary(checked.policy)}"
                 + (f" ({counts})" if counts else "")
             )
+            _say_unsaid(checked.policy, session)
     if failed:
         denied = any(each.code is Code.NO_PRIVILEGE for each in checked.findings)
         raise click.exceptions.Exit(Exit.UNKNOWN if denied else Exit.USAGE)
+
+
+def _say_unsaid(policy: Policy, session: Session) -> None:
+    if policy.backend is BackendName.IPTABLES:
+        from failshut.lower.iptables.unsaid import left_out  # noqa: PLC0415 - only such a policy pays for it
+
+        for each in left_out(tailscale=policy.tailscale is not None):
+            click.echo(session.style(f"note: iptables has no word for {each}", fg="yellow"), err=True)
 
 
 def summary(policy: Policy) -> str:

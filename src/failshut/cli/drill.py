@@ -25,7 +25,7 @@ from failshut.drill.beside import loadable
 from failshut.drill.network.plan import PlanError, make_plan
 from failshut.drill.pool import DEFAULT_WORKERS, WINDOW_SECONDS, drill, preflight, rehearse
 from failshut.drill.process import CannotDrillError
-from failshut.drill.rule_source import Loadable
+from failshut.drill.rule_source import Backend, Loadable
 from failshut.drill.run import Rehearsal
 from failshut.drill.scenario import Outcome, Scenario
 from failshut.drill.scenarios import SCENARIOS, THEMES
@@ -54,6 +54,11 @@ LEAD_SECONDS = 0.5
     "-j", "--jobs", type=click.IntRange(1, 64), metavar="N", default=DEFAULT_WORKERS, help="How many labs at the same time."
 )
 @click.option("--beside", multiple=True, metavar="FILE", help="Try each attack under these rules too. Repeatable.")
+@click.option(
+    "--backend",
+    type=click.Choice([str(each) for each in Backend]),
+    help="Rehearse the lock as this backend loads it, instead of the policy's own.",
+)
 @click.option("--report", metavar="FILE.html", help="Also write a page to look at: the lab, a timeline for each attack.")
 @session_options
 @click.pass_context
@@ -72,7 +77,7 @@ def command(context: click.Context, /, *, scenarios: tuple[str, ...], **options:
         must_be_writable(options["report"])
     others = tuple(part for file in options["beside"] for part in _beside(file))
     rehearsal = replace(
-        prepare(session, example=options["example"], window=options["window"]),
+        prepare(session, example=options["example"], window=options["window"], backend=options["backend"]),
         beside=others,
         lead=LEAD_SECONDS if options["report"] else 0.0,
     )
@@ -130,14 +135,14 @@ def choose(patterns: Sequence[str]) -> list[Scenario]:
     return [each for name, each in SCENARIOS.items() if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
-def prepare(session: Session, *, example: bool, window: float) -> Rehearsal:
+def prepare(session: Session, *, example: bool, window: float, backend: str | None = None) -> Rehearsal:
     """Load the policy, compile the lock and check what a lab needs; leave with a clear message where one can't be built."""
     try:
         preflight(real_root=os.geteuid() == 0)
         if example:
             with importlib.resources.as_file(importlib.resources.files("failshut.examples") / "example.toml") as path:
-                return _rehearse(load_policy_or_leave(replace(session, policy=str(path)), "drill"), window, example=True)
-        return _rehearse(load_policy_or_leave(session, "drill"), window, example=False)
+                return _rehearse(load_policy_or_leave(replace(session, policy=str(path)), "drill"), window, backend, example=True)
+        return _rehearse(load_policy_or_leave(session, "drill"), window, backend, example=False)
     except CannotDrillError as error:
         raise Failure(
             str(error), help="the drill needs root, or user namespaces and /dev/net/tun", exit_code=Exit.UNKNOWN
@@ -146,9 +151,10 @@ def prepare(session: Session, *, example: bool, window: float) -> Rehearsal:
         raise Failure(f"no lab can be made of this policy: {error}", help="try `failshut drill --example`") from error
 
 
-def _rehearse(policy: Policy, window: float, *, example: bool) -> Rehearsal:
+def _rehearse(policy: Policy, window: float, backend: str | None, *, example: bool) -> Rehearsal:
     facts = probe(policy)
-    return rehearse(policy, replace(facts, underlay=EXAMPLE_DEVICES) if example else facts, window)
+    chosen = Backend(backend) if backend else None
+    return rehearse(policy, replace(facts, underlay=EXAMPLE_DEVICES) if example else facts, window, chosen)
 
 
 def run(rehearsal: Rehearsal, scenarios: Sequence[Scenario], progress: Progress, *, control: bool, jobs: int) -> list[Outcome]:

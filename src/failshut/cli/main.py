@@ -36,6 +36,7 @@ VERBS: dict[str, str] = {
     "portal": "Sign in at a captive portal, with one browser and nothing else",
     "allow": "Open something beside the tunnel for a time; the kernel ends it",
     "revoke": "End what `allow` opened, before its time",
+    "log": "Write what is refused into the kernel's log, for a time",
     "render": "Print an artefact as text; no root needed",
     "templates": "Ready configs with fresh keys, and the lock policy for each",
     "server": "Make this machine a WireGuard server, and keep its peers",

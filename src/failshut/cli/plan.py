@@ -33,7 +33,7 @@ def command(context: click.Context, /, exit_code: bool, **options: Any) -> None:
     session = begin(context, options)
     policy = load_policy_or_leave(session, "plan")
     try:
-        plan = make_plan(policy, probe(policy), kernel_listing().ruleset())
+        plan = make_plan(policy, probe(policy), kernel_listing(policy.backend))
     except ArmingError as error:
         leave(error)
     if session.json:

@@ -9,43 +9,119 @@ from typing import Any
 
 import click
 
-from failshut.arming.plan import base_and_egress
-from failshut.boot.artefacts import BootFile, initramfs_files, loader, systemd_files
+from failshut.arming.backends.nftables import base_and_egress
+from failshut.boot.artefacts import BootFile, initramfs_files, iptables_files, loader, systemd_files
+from failshut.cli.inline import render_inline
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import Failure, Session, begin, session_options
+from failshut.emit.iptables import CantSayError, complete_text, merged_text
 from failshut.emit.nft import emit
 from failshut.host.files import write_atomically
 from failshut.host.probe import probe
 from failshut.lower import lower
+from failshut.lower.iptables import left_out, lower_iptables
 from failshut.model.exits import Exit
 from failshut.model.host import HostFacts
-from failshut.model.policy import Policy
+from failshut.model.inline import Tool
+from failshut.model.policy import BackendName, Policy
+from failshut.model.ruleset import Family, Ruleset
 from failshut.model.units import InterfaceName
+from failshut.read.iptables import read_save
+
+# As netfilter-persistent calls them.
+_FILES = {Family.IP: "rules.v4", Family.IP6: "rules.v6"}
+_PROGRAMS = {Family.IP: "iptables-restore", Family.IP6: "ip6tables-restore"}
 
 
 @click.command("render")
-@click.argument("artefact", type=click.Choice(["nft", "systemd"]))
+@click.argument("artefact", type=click.Choice(["nft", "iptables", "systemd", "wg-quick"]))
+@click.argument("tunnel", required=False)
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Write files into this directory instead.")
 @click.option("--device", "devices", multiple=True, metavar="NAME", help="An underlay device to guard, instead of this machine's.")
+@click.option("--with", "tool", type=click.Choice([str(each) for each in Tool]), help="wg-quick: what loads the lines [nft].")
+@click.option("--install", is_flag=True, help="wg-quick: write the lines into the tunnel's config.")
+@click.option("--remove", is_flag=True, help="wg-quick: take them out again.")
 @session_options
 @click.pass_context
-def command(context: click.Context, /, artefact: str, output: Path | None, devices: tuple[str, ...], **options: Any) -> None:
+def command(context: click.Context, /, *, artefact: str, tunnel: str | None, **options: Any) -> None:
     """Print ARTEFACT for the policy, as it would be loaded or installed.
 
     `nft`: the lock, for `nft -f`. Both layers: the choke point, and the layer under IP on the underlay devices of this machine (or
     those named by --device, for another machine). With -o it writes lock.nft and egress.nft, the two transactions of a boot.
 
+    `iptables`: the lock for iptables-restore, both families one after the other. With -o it writes rules.v4 and rules.v6, which
+    netfilter-persistent loads from /etc/iptables; files of that name in DIRECTORY keep every rule that is not ours.
+
     `systemd`: the loader, the units, the generator, the drop-ins that make the network wait for the lock, the udev rule and the
     sysctls, each under its path; and what initramfs-tools needs, where the policy wants the lock there too. With -o it writes them
     below DIRECTORY as they would stand below /.
+
+    `wg-quick TUNNEL`: the lock as PostUp and PreDown lines for the tunnel's own config, by nft or iptables (--with). --install
+    writes them into it and --remove takes them out; every other line stays as it is. Such a lock comes with the tunnel and goes
+    with it: nothing holds before it is up, and nothing after `wg-quick down`. Not for a machine that is armed.
     """
     session = begin(context, options)
     policy = load_policy_or_leave(session, "render")
+    output, devices = options["output"], options["devices"]
+    inline = any(options[each] for each in ("tool", "install", "remove")) or tunnel
+    if inline and artefact != "wg-quick":
+        raise click.UsageError("TUNNEL, --with, --install and --remove are for `render wg-quick`.")
     artefacts: dict[str, Callable[[], None]] = {
         "nft": lambda: _render_nft(policy, _facts(policy, devices), output, session),
-        "systemd": lambda: _render_boot((loader(), *systemd_files(), *_early(policy)), output, session),
+        "iptables": lambda: _render_iptables(policy, _facts(policy, devices), output, session),
+        "systemd": lambda: _render_boot((*_boot_files(policy), *_early(policy)), output, session),
+        "wg-quick": lambda: render_inline(policy, _facts(policy, devices), tunnel, options, session),
     }
     artefacts[artefact]()
+
+
+def _boot_files(policy: Policy) -> tuple[BootFile, ...]:
+    if policy.backend is BackendName.IPTABLES:
+        return (loader(policy.backend), *iptables_files(persistent=True))
+    return (loader(), *systemd_files())
+
+
+def _render_iptables(policy: Policy, facts: HostFacts, output: Path | None, session: Session) -> None:
+    try:
+        ruleset = lower_iptables(policy, facts)
+        texts = {family: complete_text(ruleset, family) for family in _FILES}
+    except CantSayError as error:
+        raise Failure(
+            f"iptables can't say this lock: {error}", help="`failshut check` names the settings", exit_code=Exit.USAGE
+        ) from error
+    unsaid = left_out(tailscale=policy.tailscale is not None)
+    if output is not None:
+        _write((BootFile(name, _merged(output / name, ruleset, family), 0o640) for family, name in _FILES.items()), output)
+    if session.json:
+        files = [{"path": name, "text": texts[family]} for family, name in _FILES.items()]
+        session.print_json(
+            {
+                "artefact": "iptables",
+                "files": files,
+                "left_out": [str(each) for each in unsaid],
+            }
+        )
+    elif output is None:
+        said = "".join(f"# not in it: {each}\n" for each in unsaid)
+        click.echo(
+            said + "".join(f"# {name}, for {_PROGRAMS[family]}\n{texts[family]}" for family, name in _FILES.items()), nl=False
+        )
+
+
+def _merged(path: Path, ruleset: Ruleset, family: Family) -> str:
+    """Return the file as it is now, with our chains in it."""
+    try:
+        before = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        before = ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(f"{path} can't be read: {error}") from error
+    wrong = [each for each in read_save(before, str(path), family).findings if each.is_error] if before else []
+    if wrong:
+        raise Failure(
+            f"{wrong[0].place}: {wrong[0].message}", help=wrong[0].help or "mend it; nothing was written", exit_code=Exit.USAGE
+        )
+    return merged_text(before, ruleset, family)
 
 
 def _render_nft(policy: Policy, facts: HostFacts, output: Path | None, session: Session) -> None:

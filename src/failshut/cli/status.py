@@ -19,6 +19,7 @@ from failshut.cli.session import Session, begin, session_options
 from failshut.host.pins import pins_json
 from failshut.host.wireguard import RunningTunnel
 from failshut.model.exits import Exit
+from failshut.model.policy import BackendName
 
 EXIT = {State.ARMED: Exit.OK, State.DISARMED: Exit.DISARMED, State.DRIFT: Exit.DRIFT, State.UNKNOWN: Exit.UNKNOWN}
 _COLOUR = {State.ARMED: "green", State.DISARMED: "red", State.DRIFT: "red", State.UNKNOWN: "yellow"}
@@ -124,8 +125,7 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
     if status.unguarded:
         late = ", ".join(status.unguarded)
         yield "           " + session.style(f"not on {late}; `failshut arm` guards it too", fg="yellow")
-    yield f"guard      {guard_words(status)}"
-    yield f"monitor    {'watches' if status.watched else 'none: nobody sees drift, new devices or a tunnel that is down'}"
+    yield from _behind(status)
     if status.boot:
         yield f"at boot    {boot_words(status.boot)}"
     yield from _open(status, session)
@@ -136,6 +136,19 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
     yield from _drift(status)
     if session.verbose:
         yield from _rules(status)
+
+
+def _behind(status: Status) -> Iterator[str]:
+    """Yield what stands behind the lock; with iptables as its backend, what it lacks."""
+    record = status.record
+    if record is None or record.backend != BackendName.IPTABLES:
+        yield f"guard      {guard_words(status)}"
+        yield f"monitor    {'watches' if status.watched else 'none: nobody sees drift, new devices or a tunnel that is down'}"
+        return
+    from failshut.lower.iptables.unsaid import left_out  # noqa: PLC0415 - only such a lock pays for it
+
+    for number, each in enumerate(left_out(tailscale=bool(record.beside))):
+        yield f"{'' if number else 'not held':<10} {each}"
 
 
 def _drift(status: Status) -> Iterator[str]:

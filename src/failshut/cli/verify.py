@@ -122,7 +122,7 @@ def _must_be_armed(session: Session) -> Status:
 
 
 def _say_what_is_not_armed(policy: Policy, status: Status, session: Session) -> None:
-    if status.state is State.ARMED and make_plan(policy, probe(policy), status.listing.ruleset()).difference:
+    if status.state is State.ARMED and make_plan(policy, probe(policy), status.listing).difference:
         words = f"{policy.path} is not what is armed (`failshut plan` shows the difference), and packets are judged by that file"
         _say(session.style(f"note: {words}", fg="yellow"), session)
 

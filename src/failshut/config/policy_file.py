@@ -9,7 +9,6 @@ from typing import Any
 from failshut.config.declaration import Declaration
 from failshut.config.explain import explain
 from failshut.config.locate import Spots
-from failshut.config.not_yet import refused
 from failshut.config.prune import validate
 from failshut.config.source import SourceText
 from failshut.model.finding import Code, Finding
@@ -41,18 +40,9 @@ def parse(text: bytes | str, path: str) -> Declaration | list[Finding]:
 
 def _declare(text: str, tree: dict[str, Any], source: SourceText) -> Declaration:
     spots = Spots(text)
-    findings = [
-        source.finding(
-            Code.NOT_YET,
-            f"this version can't enforce {row.what} yet",
-            (spots[at].key.line, spots[at].key.column, spots[at].key.length) if at in spots else (0, 0, 1),
-            row.help,
-        )
-        for at, row in refused(tree)
-    ]
     document, mirror, errors, damaged = validate(tree)
-    findings += [explain(each, source, spots) for each in errors]
-    return Declaration(document, source, spots, mirror, tuple(findings), damaged)
+    findings = tuple(explain(each, source, spots) for each in errors)
+    return Declaration(document, source, spots, mirror, findings, damaged)
 
 
 def _decode(text: bytes | str, path: str) -> str | Finding:

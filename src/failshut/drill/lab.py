@@ -19,7 +19,7 @@ from failshut.drill.network.traffic import Flow, Traffic
 from failshut.drill.network.tunnel import LabTunnel
 from failshut.drill.network.wait import until
 from failshut.drill.network.world import World, dns_answer, echo, silence
-from failshut.drill.rule_source import Loadable, RuleSource
+from failshut.drill.rule_source import InlineLock, Loadable, Lock, RuleSource
 from failshut.model.packet import Packet
 from failshut.model.policy import Inbound, Policy
 from failshut.model.units import Address, Mark, Protocol
@@ -59,8 +59,8 @@ class Lab:
     policy: Policy
     plan: Plan
     source: RuleSource
-    lock_text: str
-    other_lock_text: str
+    lock: Lock
+    other_lock: Lock
     hosts: Hosts
     tunnel: LabTunnel | OpenVpnTunnel
     world: World
@@ -120,6 +120,11 @@ class Lab:
         return self.source in (RuleSource.LOCK, RuleSource.BESIDE)
 
     @property
+    def is_inline(self) -> bool:
+        """Whether the lock comes and goes with the tunnel."""
+        return self.is_locked and isinstance(self.lock, InlineLock)
+
+    @property
     def sent(self) -> int:
         """How many packets were handed to the kernel so far, refused ones included."""
         return self.traffic.sent + self.extra_sent + sum(each() for each in self.counters)
@@ -169,7 +174,7 @@ class Lab:
     def rearm(self) -> None:
         """Load the rules once more, where this run has its own."""
         if self.has_own_rules:
-            rules.load(self.client, self.plan, self.source, self.lock_text, self.beside)
+            rules.reload(self.client, self.plan, self.source, self.lock, self.beside)
 
     def case(self) -> Case:
         """Return what the judge must know about this lab."""

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from failshut.drill.compiled import compiled
 from failshut.drill.network.openvpn import PROGRAMS
 from failshut.drill.network.plan import PlanError, make_plan
 from failshut.drill.network.rules import RuleSource
 from failshut.drill.process import CannotDrillError, WorkerProcess
+from failshut.drill.rule_source import Backend
 from failshut.drill.run import Rehearsal
 from failshut.drill.scenario import Kind, Outcome, RunResult, Scenario, conclude
 from failshut.drill.timeline import timeline_from
-from failshut.emit.nft import emit
-from failshut.lower import lower
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
 from failshut.model.policy import Policy, Tunnel, TunnelKind
 
@@ -60,14 +60,14 @@ def result_from(answer: dict[str, object]) -> RunResult:
     return RunResult(**fields)  # type: ignore[arg-type]
 
 
-def rehearse(policy: Policy, facts: HostFacts, window: float = WINDOW_SECONDS) -> Rehearsal:
+def rehearse(policy: Policy, facts: HostFacts, window: float = WINDOW_SECONDS, backend: Backend | None = None) -> Rehearsal:
     """Compile the lock as arming would, and return what the workers need. Raises PlanError where no lab can be made."""
     kind = WireGuardKind.KERNEL if Path("/sys/module/wireguard").exists() else WireGuardKind.USERSPACE
     # The lock refuses every other owner: where the machine does not say who sends, it is who will send in the lab.
     unknown = {each.interface: LiveTunnel(kind) for each in policy.tunnels if _kind(facts, each) is WireGuardKind.UNKNOWN}
     facts = replace(facts, tunnels={**facts.tunnels, **unknown})
     _require_program(make_plan(policy, facts).tunnel)
-    lock, other = (emit(lower(each, facts)) for each in (policy, _changed(policy)))
+    lock, other = (compiled(each, facts, backend) for each in (policy, _changed(policy)))
     return Rehearsal(policy, facts, lock, other, window, real_root=os.geteuid() == 0)
 
 

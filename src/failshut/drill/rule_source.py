@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from failshut.model.ruleset import Ruleset
+
 
 class RuleSource(StrEnum):
     """Which rules the client runs: none, the guide's own, those of the user's file, or the compiled lock."""
@@ -13,6 +15,42 @@ class RuleSource(StrEnum):
     GUIDE = "guide"
     BESIDE = "beside"
     LOCK = "lock"
+
+
+class Backend(StrEnum):
+    """Which tool's rules a lock is rehearsed with. `inline` stands in the tunnel's own config, and comes and goes with it."""
+
+    NFTABLES = "nftables"
+    IPTABLES = "iptables"
+    IPTABLES_NFT = "iptables-nft"
+    IPTABLES_LEGACY = "iptables-legacy"
+    INLINE_NFT = "inline-nft"
+    INLINE_IPTABLES = "inline-iptables"
+
+
+@dataclass(frozen=True, slots=True)
+class NftLock:
+    """A lock as the text of one transaction of nft's."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class IptablesLock:
+    """A lock as tables of iptables'; `kind` is the ending of the programs' names."""
+
+    rules: Ruleset
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class InlineLock:
+    """A lock as lines of [Interface] in the tunnel's config: wg-quick loads it."""
+
+    lines: tuple[str, ...]
+
+
+Lock = NftLock | IptablesLock | InlineLock
 
 
 @dataclass(frozen=True, slots=True)

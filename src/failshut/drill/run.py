@@ -12,14 +12,14 @@ from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.network import rules, topology
 from failshut.drill.network.capture import Capture, Captured
 from failshut.drill.network.netns import SetUpError
-from failshut.drill.network.openvpn import start_openvpn
+from failshut.drill.network.openvpn import OpenVpnTunnel, start_openvpn
 from failshut.drill.network.plan import Plan, make_plan
 from failshut.drill.network.traffic import Traffic
-from failshut.drill.network.tunnel import start_tunnel
+from failshut.drill.network.tunnel import LabTunnel, start_tunnel
 from failshut.drill.network.wait import pace
 from failshut.drill.network.world import World
 from failshut.drill.process import Progress
-from failshut.drill.rule_source import Loadable, RuleSource
+from failshut.drill.rule_source import InlineLock, Loadable, Lock, RuleSource
 from failshut.drill.scenario import Need, RunResult, Scenario
 from failshut.drill.scenarios import AT_LENGTH, SCENARIOS
 from failshut.drill.timeline import BIN_SECONDS, Timeline, binned
@@ -33,7 +33,7 @@ MOST_SHOWN = 12
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """What is rehearsed: the policy, the machine's devices, and the lock's text as the compiler wrote it.
+    """What is rehearsed: the policy, the machine's devices, and the lock as the compiler wrote it.
 
     `other_lock` is the lock of a changed policy: another server, no LAN. `beside` are the other rules to try the attacks under.
     `lead` is in seconds: how long the tunnel carries undisturbed before an attack, for whoever wants to see it.
@@ -41,8 +41,8 @@ class Rehearsal:
 
     policy: Policy
     facts: HostFacts
-    lock: str
-    other_lock: str
+    lock: Lock
+    other_lock: Lock
     window: float
     real_root: bool
     beside: tuple[Loadable, ...] = ()
@@ -80,10 +80,10 @@ def _build(plan: Plan, source: RuleSource, rehearsal: Rehearsal) -> Lab:
         policy=rehearsal.policy,
         plan=plan,
         source=source,
-        lock_text=rehearsal.lock,
-        other_lock_text=rehearsal.other_lock,
+        lock=rehearsal.lock,
+        other_lock=rehearsal.other_lock,
         hosts=hosts,
-        tunnel=(start_openvpn if plan.tunnel.kind is TunnelKind.OPENVPN else start_tunnel)(plan, hosts),
+        tunnel=_tunnel(plan, hosts, _inline(rehearsal.lock, source)),
         world=World(),
         traffic=Traffic(hosts.client),
         capture=Capture(hosts.router, ends),
@@ -97,6 +97,15 @@ def _build(plan: Plan, source: RuleSource, rehearsal: Rehearsal) -> Lab:
     return lab
 
 
+def _tunnel(plan: Plan, hosts: topology.Hosts, inline: tuple[str, ...]) -> LabTunnel | OpenVpnTunnel:
+    return start_openvpn(plan, hosts) if plan.tunnel.kind is TunnelKind.OPENVPN else start_tunnel(plan, hosts, inline)
+
+
+def _inline(lock: Lock, source: RuleSource) -> tuple[str, ...]:
+    """Return the lines that the tunnel's config has of the lock."""
+    return lock.lines if source is RuleSource.LOCK and isinstance(lock, InlineLock) else ()
+
+
 def _carry_out(scenario: Scenario, lab: Lab) -> tuple[tuple[Captured, ...], str]:
     """Go through the scenario; return what was captured and, if the lab failed, why."""
     failure = ""
@@ -104,7 +113,7 @@ def _carry_out(scenario: Scenario, lab: Lab) -> tuple[tuple[Captured, ...], str]
         scenario.setup(lab)
     if scenario.before:
         scenario.before(lab)
-    rules.load(lab.client, lab.plan, lab.source, lab.lock_text, lab.beside)
+    rules.load(lab.client, lab.plan, lab.source, lab.lock, lab.beside)
     lab.capture.start(lambda: lab.sent)
     try:
         if scenario.tunnel and scenario.traffic:

@@ -8,6 +8,12 @@ from failshut.model.units import Mark
 
 # How our own line is known again, so that disarming removes exactly it.
 TAG = "# failshut: the lock knows the tunnel's packets by this mark"
+# Around the inline lock, for whoever reads the file and for whoever takes it out.
+INLINE_BEGIN = (
+    "# failshut's lock, while this tunnel is up: nothing holds at boot, after a crash of the machine or after `wg-quick down`"
+)
+INLINE_END = "# end of failshut's lock"
+_INLINE = re.compile(rf"(?:\r\n|\n|\r){re.escape(INLINE_BEGIN)}.*?{re.escape(INLINE_END)}", re.DOTALL)
 _INTERFACE = re.compile(r"^[ \t]*\[interface\][^\r\n]*", re.IGNORECASE | re.MULTILINE)
 _OURS = re.compile(rf"^FwMark = [^\r\n]*{re.escape(TAG)}(?:\r\n|\n|\r|$)", re.MULTILINE)
 
@@ -26,6 +32,22 @@ def fwmark_of_ours(text: str) -> Mark | None:
     """Return the mark in our tagged line; None without one."""
     found = _OURS.search(text)
     return Mark(int(found[0].split()[2], 0)) if found else None
+
+
+def with_inline(text: str, lines: tuple[str, ...]) -> str:
+    """Return the config with tagged lines first in [Interface]. Raises ValueError without that section."""
+    bare = without_inline(text)
+    section = _INTERFACE.search(bare)
+    if section is None:
+        raise ValueError("the config has no [Interface] section")
+    newline = "\r\n" if "\r\n" in bare else "\n"
+    ours = "".join(f"{newline}{line}" for line in (INLINE_BEGIN, *lines, INLINE_END))
+    return f"{bare[: section.end()]}{ours}{bare[section.end() :] or newline}"
+
+
+def without_inline(text: str) -> str:
+    """Return the config without what `with_inline` put in; a text that has none comes back as it is."""
+    return _INLINE.sub("", text)
 
 
 def without_fwmark(text: str) -> str:

@@ -10,6 +10,24 @@ from failshut.host.run import Result, run
 # sd_booted(3): there exactly when systemd is the one who started this machine.
 _BOOTED = Path("/run/systemd/system")
 _SLOW = 60.0
+# Where units come from (systemd.unit(5)), the administrator's first.
+_UNITS = tuple(
+    map(
+        Path,
+        (
+            "/etc/systemd/system",
+            "/run/systemd/system",
+            "/usr/local/lib/systemd/system",
+            "/usr/lib/systemd/system",
+            "/lib/systemd/system",
+        ),
+    )
+)
+
+
+def has_unit(name: str) -> bool:
+    """Whether a unit's file is installed; needs no running systemd."""
+    return any((directory / name).exists() for directory in _UNITS)
 
 
 def is_running() -> bool:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from failshut.lower.rules import FAMILIES, L4PROTO, SKUID, is_, is_not, rule
 from failshut.model.policy import BlockedLog, Policy
-from failshut.model.ruleset import AnySet, Concat, Counter, Limit, Log, NamedSet, Payload, Rule, Update
+from failshut.model.ruleset import AnySet, Concat, Counter, Limit, Log, Meta, NamedSet, Payload, Rule, SetRef, Update
+from failshut.model.timed import LOGGING
 
 COUNTERS = ("blocked", "forwarded")
 NFLOG_GROUP = 7
@@ -20,10 +21,11 @@ _HOUR = 3600
 _PORTED = AnySet(("tcp", "udp"))
 # What is said of each refused packet, and how often at most: the kernel's log is a file that fills up, while a group that nobody
 # listens to costs next to nothing. Neither limits what is counted.
+_KERNEL = (Limit(rate=5, per="second", burst=20), Log(prefix="failshut blocked: ", level="info"))
 _LOG: dict[BlockedLog, tuple[Limit, Log] | None] = {
     BlockedLog.COUNT: None,
     BlockedLog.NFLOG: (Limit(rate=1000, per="second", burst=5000), Log(prefix="failshut blocked: ", group=NFLOG_GROUP)),
-    BlockedLog.KERNEL: (Limit(rate=5, per="second", burst=20), Log(prefix="failshut blocked: ", level="info")),
+    BlockedLog.KERNEL: _KERNEL,
 }
 
 
@@ -60,6 +62,9 @@ def _log_rules(policy: Policy) -> Iterator[Rule]:
     said = _LOG[policy.log]
     if said is not None:
         yield rule("log", *said)
+    if policy.log is not BlockedLog.KERNEL:
+        # `failshut log`: the kernel's log, for as long as the kernel keeps the element.
+        yield rule("log:switch", is_(Meta("nfproto"), SetRef(LOGGING)), *_KERNEL)
 
 
 def _dynamic(name: str, key: tuple[str, ...]) -> NamedSet:

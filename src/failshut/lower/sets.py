@@ -13,6 +13,7 @@ from failshut.model.policy import Outbound, Policy
 from failshut.model.ruleset import Concat, Expression, Match, Meta, NamedSet, Payload, SetRef
 from failshut.model.timed import (
     CANDIDATES,
+    LOGGING,
     OUTSIDE_PROGRAMS,
     PORTAL_DNS,
     PORTAL_PROGRAMS,
@@ -46,6 +47,7 @@ def site(family: str, *more: Expression) -> Concat:
 def timed_sets(policy: Policy) -> Iterator[NamedSet]:
     """Yield every set that is filled while the lock stands."""
     yield _timed(TIMED, ("nf_proto",))
+    yield _timed(LOGGING, ("nf_proto",))
     for version, (_, address) in FAMILIES.items():
         yield _timed(f"{TIMED_LAN}{version}", (address,), interval=True)
         yield _timed(f"{TIMED_TO}{version}", (address, *_SITE), interval=True)

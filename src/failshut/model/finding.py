@@ -32,7 +32,7 @@ class Code(StrEnum):
     NO_ENDPOINT = "P016"
     CONTRADICTION = "P017"
     TOO_WIDE = "P018"
-    NOT_YET = "P019"
+    BACKEND_CANT = "P019"
     UNRESOLVED_NAME = "P020"
     UNKNOWN_USER = "P021"
     PUBLIC_LAN = "P022"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from failshut.model.host import HostFacts
+from failshut.model.policy import BackendName
 from failshut.model.routing import Routing
 from failshut.model.ruleset import Ruleset
 from failshut.model.units import InterfaceName, Mark
@@ -74,11 +75,14 @@ class Plan:
     initramfs: bool = False
     rebuilds_initramfs: bool = False
     notes: tuple[str, ...] = field(default=())
+    backend: BackendName = BackendName.NFTABLES
+    # The user's own files that get rules of ours among theirs.
+    shared: tuple[FileChange, ...] = ()
 
     @property
     def files(self) -> tuple[FileChange, ...]:
         """Every file."""
-        return self.configs + self.staged + self.boot
+        return self.configs + self.shared + self.staged + self.boot
 
     @property
     def is_change(self) -> bool:

@@ -7,6 +7,8 @@ TIMED = "timed"
 TIMED_LAN, TIMED_TO, TIMED_USER = "timed-lan", "timed-to", "timed-user"
 # An endpoint's new address on probation, and the server that our own probe asks.
 CANDIDATES, PROBE = "candidates", "probe"
+# Holds `ipv4` and `ipv6` while what is refused is written into the kernel's log.
+LOGGING = "logging"
 OUTSIDE_PROGRAMS, PORTAL_PROGRAMS, PORTAL_DNS = "outside-programs", "portal-programs", "portal-dns"
 
 # In seconds, how long each is open at most: what `allow` opens (longer is no allowance for a time any more: it belongs into the

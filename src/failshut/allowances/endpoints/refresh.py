@@ -253,8 +253,8 @@ def _pin(work: _Work, tunnel: Tunnel, proven: Candidate, said: Answers) -> None:
         # Once more: the user may have armed something else meanwhile.
         armed = armed_policy()
         policy = _loaded(_record(), repinned(armed.pins, proven, said[proven.host]))
-        before = kernel_listing()
-        plan = make_plan(policy, probe(policy), before.ruleset())
+        before = kernel_listing(policy.backend)
+        plan = make_plan(policy, probe(policy), before)
         # What was armed without a proof is not to be stuck with an address that is no more.
         arm(policy, plan, before, report=lambda _: None, undecided_is_fine=_record().audit != "proved")
     work.policy = policy

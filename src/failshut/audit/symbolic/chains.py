@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from failshut.audit.fields import Load, load_of
 from failshut.audit.nat import concerns, written
-from failshut.audit.route import DEEPEST_JUMP, Stop, map_elements, timed_elements
+from failshut.audit.route import DEEPEST_CALL, DEEPEST_JUMP, Stop, called_place, map_elements, timed_elements
 from failshut.audit.symbolic.formula import Bool, Number, as_bits, choose, conj, disj, neg, within
 from failshut.audit.symbolic.space import Space
 from failshut.audit.symbolic.terms import Env, Scope, at_most, entry_conditions, matches, term
@@ -73,21 +73,28 @@ class Chains:
     hits: dict[tuple[str, str, int], list[Bool]] = field(default_factory=dict)
     versions: int = 0
     visits: int = 0
+    depth: int = 0
+    # Chains that are gone to, by their place too: also with something unknown in them they are worked out once.
+    gone_to: dict[tuple[int, str, int, bool, str], Outcome] = field(default_factory=dict)
 
     def next_version(self, written: dict[str, Number], stage: str) -> Env:
         """Return a new environment."""
         self.versions += 1
         return Env(written, self.versions, stage)
 
-    def outcome(self, stop: Stop, name: str, env: Env, place: str) -> Outcome:
+    def outcome(self, stop: Stop, name: str, env: Env, place: str, *, goto: bool = False) -> Outcome:
         """Return what a chain does, from one call's place (which names everything unknown in it)."""
         key = (id(stop.table), name, env.version, stop.early)
         if key in self.memo:
             return self.memo[key]
+        if goto and (*key, place) in self.gone_to:
+            return self.gone_to[*key, place]
+        deep = place.count("/") > DEEPEST_JUMP or self.depth > DEEPEST_CALL
         chain = stop.table.chain(name)
-        if chain is None or place.count("/") > DEEPEST_JUMP or self.visits > MOST_VISITS:
+        if chain is None or deep or self.visits > MOST_VISITS:
             return self._anything(stop, place, env)
         before = self.space.guesses
+        self.depth += 1
         walk = _Walk(self, stop, name, env, place)
         for index, rule in enumerate(chain.rules):
             self.visits += 1
@@ -98,8 +105,11 @@ class Chains:
             if walk.over:
                 break
         result = walk.result()
+        self.depth -= 1
         if self.space.guesses == before:
             self.memo[key] = result
+        elif goto:
+            self.gone_to[*key, place] = result
         return result
 
     def _anything(self, stop: Stop, place: str, env: Env) -> Outcome:
@@ -134,6 +144,8 @@ class _Walk:
     row_verdict: Verdict = Verdict.CONTINUE
     ends: dict[Verdict, list[Bool]] = field(default_factory=dict)
     copied: list[Bool] = field(default_factory=list)
+    # What was written for those that went to another chain: for them alone, they don't come back to this one.
+    left: list[tuple[Bool, Env]] = field(default_factory=list)
     over: bool = False
 
     def rule(self, index: int, rule: Rule) -> None:
@@ -159,6 +171,8 @@ class _Walk:
         self._close()
         back = [*self.ends.get(Verdict.RETURN, []), self.reach]
         accept, drop = (disj(self.ends.get(each, [])) for each in (Verdict.ACCEPT, Verdict.DROP))
+        for gone, env in self.left:
+            self.env = self._merge(gone, env)
         return Outcome(accept, drop, disj(back), disj(self.copied), self.env)
 
     def _close(self) -> None:
@@ -267,13 +281,15 @@ class _Walk:
         if here is False:
             return
         inner = place.removeprefix(prefix(self.stop))
-        called = self.chains.outcome(self.stop, jump.target, self.env, f"{inner}/{jump.target}")
+        where = called_place(inner, jump.target, goto=jump.goto)
+        called = self.chains.outcome(self.stop, jump.target, self.env, where, goto=jump.goto)
         self.ends.setdefault(Verdict.ACCEPT, []).append(conj([here, called.accept]))
         self.ends.setdefault(Verdict.DROP, []).append(conj([here, called.drop]))
         self.copied.append(conj([here, called.copied]))
-        if called.env.version != self.env.version:
+        if called.env.version != self.env.version and not jump.goto:
             self.env = self._merge(here, called.env)
         if jump.goto:
+            self.left += [(here, called.env)] if called.env.version != self.env.version else []
             self.ends.setdefault(Verdict.RETURN, []).append(conj([here, called.fall]))
             self.reach = conj([self.reach, neg(condition)])
         else:

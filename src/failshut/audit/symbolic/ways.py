@@ -12,7 +12,7 @@ from failshut.audit.symbolic.chains import Chains, prefix
 from failshut.audit.symbolic.formula import Bool, Number, choose, conj, disj, neg, same, within
 from failshut.audit.symbolic.space import Space
 from failshut.audit.symbolic.terms import Env, Scope, matches
-from failshut.audit.words import NEW, RELATED
+from failshut.audit.words import NEW, RELATED, TRANSLATED
 from failshut.model.ruleset import ChainType, Hook, Verdict
 
 _ROUTING = {
@@ -146,7 +146,10 @@ def _known_connection(travel: _Travel, hook: Hook, stops: tuple[Stop, ...]) -> N
         return
     travel.env = travel.chains.next_version(travel.env.written, f"{hook} translated")
     tracked = within(travel.read("ct state", 32), [(2, 2), (4, 4), (8, 8)])
-    known = conj([neg(_first(travel)), tracked])
+    # Its connection says so (nf_nat_packet): what was not translated when it began never is.
+    status = travel.read("ct status", 32)
+    says_so = bool(status & TRANSLATED) if isinstance(status, int) else (status & TRANSLATED) != 0
+    known = conj([neg(_first(travel)), tracked, says_so])
     before = travel.env
     for name, width in dict.fromkeys((one.field, one.width) for each in made for one in each):
         by = disj([_as_written(travel, each) for each in made if name in {one.field for one in each}])

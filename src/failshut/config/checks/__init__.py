@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from failshut.config.checks.backend import iptables_can_say_it
 from failshut.config.checks.lan import (
     lan_interfaces_are_no_tunnels,
     lan_is_beside_the_tunnel,
@@ -47,6 +48,7 @@ CHECKS: tuple[Callable[[View], Iterator[Finding]], ...] = (
     forwarding_is_between_others,
     tailscale_is_apart,
     numbers_are_protected,
+    iptables_can_say_it,
 )
 
 __all__ = ["CHECKS", "View", "is_local"]

@@ -7,9 +7,11 @@ from typing import assert_never
 
 from failshut.drill.network.netns import Namespace, SetUpError, must
 from failshut.drill.network.plan import Plan
-from failshut.drill.rule_source import Loadable, RuleSource
+from failshut.drill.rule_source import InlineLock, IptablesLock, Loadable, Lock, NftLock, RuleSource
+from failshut.emit.iptables import complete_text
+from failshut.host.iptables import FAMILIES, Kind, program, steps
 
-__all__ = ["RuleSource", "guide_rules", "load", "load_beside", "load_lock"]
+__all__ = ["RuleSource", "guide_rules", "load", "load_beside", "load_lock", "texts_of"]
 
 
 def guide_rules(plan: Plan, version: int) -> str:
@@ -35,7 +37,7 @@ def guide_rules(plan: Plan, version: int) -> str:
     return "\n".join([*lines, "COMMIT", ""])
 
 
-def load(client: Namespace, plan: Plan, source: RuleSource, lock: str, beside: Sequence[Loadable] = ()) -> None:
+def load(client: Namespace, plan: Plan, source: RuleSource, lock: Lock, beside: Sequence[Loadable] = ()) -> None:
     """Load the rules of a run."""
     match source:
         case RuleSource.NONE:
@@ -51,6 +53,15 @@ def load(client: Namespace, plan: Plan, source: RuleSource, lock: str, beside: S
             assert_never(source)
 
 
+def reload(client: Namespace, plan: Plan, source: RuleSource, lock: Lock, beside: Sequence[Loadable] = ()) -> None:
+    """Load the rules of a run over themselves."""
+    if source is not RuleSource.LOCK:
+        load(client, plan, source, lock, beside)
+        return
+    for command, text in texts_of(lock):
+        _load(client, command, text)
+
+
 def load_beside(client: Namespace, files: Sequence[Loadable]) -> None:
     """Load the user's files as they are, one after the other."""
     for each in files:
@@ -59,8 +70,37 @@ def load_beside(client: Namespace, files: Sequence[Loadable]) -> None:
             raise SetUpError(f"{each.name} can't be loaded: {result.complaint[:2000]}")
 
 
-def load_lock(client: Namespace, lock: str) -> None:
-    """Load the lock's text with `nft -f -`, in one transaction."""
-    result = client.run("nft", "-f", "-", stdin=lock)
+def load_lock(client: Namespace, lock: Lock) -> None:
+    """Load the lock over what the client has, as arming does."""
+    match lock:
+        case NftLock(text):
+            _load(client, ("nft", "-f", "-"), text)
+        case IptablesLock(rules, kind):
+            saves = {family: must(client.run(program(family, Kind(kind), "save"))) for family in FAMILIES}
+            for step in steps(rules, saves):
+                _load(client, step.command(Kind(kind)), step.text)
+        case InlineLock():
+            # It stands in the tunnel's config: whoever brings the tunnel up loads it.
+            return
+        case _:
+            assert_never(lock)
+
+
+def _load(client: Namespace, command: Sequence[str], text: str) -> None:
+    result = client.run(*command, stdin=text)
     if not result.ok:
-        raise SetUpError(f"the kernel refused the lock: {result.err.strip()[:2000]}")
+        raise SetUpError(f"the kernel refused the lock: {result.complaint[:2000]}")
+
+
+def texts_of(lock: Lock) -> list[tuple[tuple[str, ...], str]]:
+    """Return what a lock is loaded from, over itself, each with its command; nothing of one that stands in the tunnel's config."""
+    match lock:
+        case NftLock(text):
+            return [(("nft", "-f", "-"), text)]
+        case IptablesLock(rules, kind):
+            whole = {family: complete_text(rules, family) for family in FAMILIES}
+            return [(each.command(Kind(kind)), each.text) for each in steps(rules, whole)]
+        case InlineLock():
+            return []
+        case _:
+            assert_never(lock)

@@ -27,6 +27,8 @@ class LabTunnel:
     client_keys: Keys
     server_keys: Keys
     endpoint: Endpoint
+    # What the client's config has of a lock.
+    inline: tuple[str, ...] = ()
     outer: OuterTunnel | None = None
 
     @property
@@ -55,7 +57,8 @@ class LabTunnel:
         addresses = ", ".join(str(each) for each in self.plan.tunnel_addresses)
         self.config.write_text(
             f"[Interface]\nPrivateKey = {self.client_keys.private}\nAddress = {addresses}\nFwMark = {int(self.plan.fwmark):#x}\n"
-            f"[Peer]\nPublicKey = {self.server_keys.public}\nAllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = {self.endpoint}\n"
+            + "".join(f"{each}\n" for each in self.inline)
+            + f"[Peer]\nPublicKey = {self.server_keys.public}\nAllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = {self.endpoint}\n"
         )
         self.config.chmod(0o600)
 
@@ -67,10 +70,10 @@ class LabTunnel:
                 os.kill(int(folder.name), signal.SIGKILL)
 
 
-def start_tunnel(plan: Plan, hosts: Hosts) -> LabTunnel:
+def start_tunnel(plan: Plan, hosts: Hosts, inline: tuple[str, ...] = ()) -> LabTunnel:
     """Start the server and write the client's configuration; the tunnel itself is not up yet."""
     os.environ["LOG_LEVEL"] = "silent"
-    tunnel = LabTunnel(plan, hosts, fresh_keys(), fresh_keys(), plan.endpoints[0])
+    tunnel = LabTunnel(plan, hosts, fresh_keys(), fresh_keys(), plan.endpoints[0], inline)
     tunnel.write()
     _start_server(tunnel, hosts.server)
     if plan.outer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from failshut.drill.attacker.flood import Flood
 from failshut.drill.lab import Lab, Target
 from failshut.drill.network.netns import must
-from failshut.drill.network.rules import load_lock
+from failshut.drill.network.rules import load_lock, texts_of
 from failshut.drill.network.wait import until
 from failshut.drill.scenario import Scenario
 from failshut.drill.scenarios.routing import lose_rules, new_flows
@@ -51,15 +51,20 @@ def _wants_more(lab: Lab, done: int, sent: int, least_sent: int, target: Target)
 
 def loads_that_fail(lab: Lab) -> None:
     """Load the lock's text cut off at every twentieth of it, and with errors in it; then lose the rules."""
-    text = lab.lock_text
-    cuts = [text[: len(text) * part // 20] for part in range(1, 20)]
-    broken = [text + "\nnonsense", text.replace("chain", "chian", 1), text + "\nadd rule inet absent absent drop\n"]
-    if lab.is_locked:
-        answers = [lab.client.run("nft", "-f", "-", stdin=each) for each in (*cuts, *broken)]
-        lab.check("a broken file is refused", not any(each.ok for each in answers[-len(broken) :]))
-        lab.notes.append(f"{sum(each.ok for each in answers[: len(cuts)])} of {len(cuts)} cut-off files were accepted by nft")
+    for command, text in texts_of(lab.lock) if lab.is_locked else ():
+        cuts = [text[: len(text) * part // 20] for part in range(1, 20)]
+        answers = [lab.client.run(*command, stdin=each) for each in (*cuts, *_broken(command[0], text))]
+        lab.check("a broken file is refused", not any(each.ok for each in answers[len(cuts) :]))
+        accepted = sum(each.ok for each in answers[: len(cuts)])
+        lab.notes.append(f"{accepted} of {len(cuts)} cut-off files were accepted by {command[0]}")
     lose_rules(lab)
     new_flows(lab)
+
+
+def _broken(program: str, text: str) -> list[str]:
+    if program == "nft":
+        return [text + "\nnonsense", text.replace("chain", "chian", 1), text + "\nadd rule inet absent absent drop\n"]
+    return [text + "\nnonsense\n", text.replace("-A ", "-Ä ", 1), text + "*filter\n-A ABSENT -j DROP\nCOMMIT\n"]
 
 
 def while_the_tunnel_moves(lab: Lab) -> None:
@@ -85,8 +90,8 @@ def policy_changes(lab: Lab) -> None:
     try:
         for _ in range(CHANGES if lab.is_locked else 1):
             if lab.is_locked:
-                load_lock(lab.client, lab.other_lock_text)
-            lab.rearm()
+                load_lock(lab.client, lab.other_lock)
+                load_lock(lab.client, lab.lock)
         until(lambda: flood.sent > 0, within=5)
     finally:
         flood.stop()

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from failshut.model.finding import Code
+from failshut.model.iptables import TABLES, built_in
 from failshut.model.ruleset import Engine
 from failshut.read.foreign import foreign
 from failshut.read.iptables.edits import Edits
 from failshut.read.iptables.grammar import Shared
-from failshut.read.iptables.hooks import TABLES, built_in
 from failshut.read.iptables.remarks import Remarks
 from failshut.read.iptables.tree import ChainText, TableText
 from failshut.read.iptables.vocabulary import TARGETS

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from failshut.model.finding import Code
+from failshut.model.iptables import built_in
 from failshut.read.iptables.grammar import RefusedError, Rule, Shared
-from failshut.read.iptables.hooks import built_in
 from failshut.read.iptables.names import number
 from failshut.read.iptables.remarks import Remarks
 from failshut.read.iptables.tree import ChainText, RuleText, TableText

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from failshut.read.iptables.hooks import built_in
+from failshut.model.iptables import built_in
 from failshut.read.iptables.tree import RuleText, TableText
 
 Edge = tuple[str, int]

@@ -9,10 +9,10 @@ from math import prod
 from typing import TypeVar
 
 from failshut.model.finding import Code
+from failshut.model.iptables import base, built_in
 from failshut.model.ruleset import Assign, Chain, Engine, Family, Jump, Opaque, Origin, Rule, Table, Unknown, UnknownMatch, Verdict
 from failshut.read.iptables.grammar import REMEMBERED
 from failshut.read.iptables.graph import Edge, circles, reached_from
-from failshut.read.iptables.hooks import base, built_in
 from failshut.read.iptables.meaning import fields, header, targets
 from failshut.read.iptables.meaning.table import MATCH_READERS, ONLY_IN_PLACES, ONLY_IN_VERSION, TARGET_READERS
 from failshut.read.iptables.meaning.targets import VERDICTS

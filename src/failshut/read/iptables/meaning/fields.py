@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv6Address, IPv6Network
 
 from failshut.model.ruleset import Exthdr, Fib, Limit, Match, Meta, Op, Payload, Quota, Range, RawPayload, Socket
@@ -45,6 +46,8 @@ _ADDRESS_TYPES = (
 _OTHER_TYPES = frozenset({"THROW", "NAT", "XRESOLVE"})
 _PACKET_TYPES = {"UNICAST": "host", "HOST": "host", "BROADCAST": "broadcast", "MULTICAST": "multicast", "OTHERHOST": "other"}
 _UNITS = {"second": "second", "minute": "minute", "hour": "hour", "day": "day"}
+# The lower half of the packet's first byte, as it is written and as iptables-save writes it.
+_HEADER_LENGTH = re.compile(r"0(?:x0)?>>(?:24|0x18)&0x[fF]=(\w+):(\w+)")
 _COMPARISONS = {"eq": Op.EQ, "lt": Op.LT, "gt": Op.GT, "": Op.EQ}
 
 
@@ -52,6 +55,7 @@ def addrtype(part: Part, seen: Seen) -> Ways:
     """`-m addrtype`: what kind of address it is to the routing table, or to one interface of it."""
     suffix: dict[str, tuple[str, ...]] = {"limit-iface-in": ("iif",), "limit-iface-out": ("oif",)}
     limits = [suffix[each.name] for each in part.options if each.name in suffix]
+    limit = limits[0] if limits else ()
     found = []
     for given in part.options:
         if given.name not in ("src-type", "dst-type"):
@@ -63,15 +67,17 @@ def addrtype(part: Part, seen: Seen) -> Ways:
             return unsure(f"-m {part}")
         field = "saddr" if given.name == "src-type" else "daddr"
         if seen.version == 6:
-            found.append(_type_of_six(field, types, given, limited=bool(limits)))
+            found.append(_type_of_six(field, types, given, limit))
             continue
-        flags = (field, *limits[0]) if limits else (field,)
-        found.append(compared(Fib(flags, "type"), any_of(each.lower() for each in types), negated=given.negated))
+        found.append(compared(Fib((field, *limit), "type"), any_of(each.lower() for each in types), negated=given.negated))
     return both(*found)
 
 
-def _type_of_six(field: str, types: list[str], given: Option, *, limited: bool) -> Ways:
-    """Return IPv6's notion of a type, which is the address's own form, and a route only for LOCAL (xt_addrtype.c, match_type6)."""
+def _type_of_six(field: str, types: list[str], given: Option, limit: tuple[str, ...]) -> Ways:
+    """Return IPv6's notion of a type, which is the address's own form, and a route only for LOCAL (xt_addrtype.c, match_type6).
+
+    Limited to an interface, LOCAL asks what nft's `fib saddr . oif type` does (nft_fib6_eval_type).
+    """
     left = Payload("ip6", field)
     match types:
         case ["MULTICAST"]:
@@ -81,8 +87,8 @@ def _type_of_six(field: str, types: list[str], given: Option, *, limited: bool) 
         case ["UNICAST"]:
             others = any_of((IPv6Address("::"), IPv6Network("::ffff:0:0/96"), IPv6Network("ff00::/8")))
             return compared(left, others, negated=not given.negated)
-        case ["LOCAL"] if not limited:
-            return compared(Fib((field,), "type"), "local", negated=given.negated)
+        case ["LOCAL"]:
+            return compared(Fib((field, *limit), "type"), "local", negated=given.negated)
         case _:
             return unsure(f"-m addrtype {given}")
 
@@ -248,6 +254,23 @@ def routing(part: Part, seen: Seen) -> Ways:
         if each.name in fields
     ]
     return _extension("rt", part, known)
+
+
+def rpfilter(part: Part, seen: Seen) -> Ways:
+    """`-m rpfilter`: whether an answer would go back by where the packet came from, as nft's `fib saddr . iif oif` asks."""
+    if any(each.name != "invert" for each in part.options):
+        return not_known(part, seen)
+    return compared(Fib(("saddr", "iif"), "oif"), "missing" if part.options else "exists")
+
+
+def u32(part: Part, seen: Seen) -> Ways:
+    """`-m u32`: of all that it can ask, whether an IPv4 header has options."""
+    found = _HEADER_LENGTH.fullmatch(_needed(part, "u32").values[0])
+    if seen.version != 4 or not found or part.options[0].negated:
+        return not_known(part, seen)
+    numbers = [number(each, 15) for each in found.groups()]
+    low, high = (each if each is not None else -1 for each in numbers)
+    return compared(Payload("ip", "hdrlength"), Range(low, high)) if 0 <= low < high else not_known(part, seen)
 
 
 def fragment(part: Part, seen: Seen) -> Ways:

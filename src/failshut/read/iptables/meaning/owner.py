@@ -50,6 +50,8 @@ def _user(given: Option, *, supplementary: bool) -> Ways:
         raise WrongError(f"{text!r} is no user or group", given)
     if supplementary and given.name == "gid-owner":
         return both(((_SOMEBODY,),), unsure(f"-m owner {given} --suppl-groups"))
+    # iptables takes no last number, and no user has it (setuid(2)).
+    last = ALL_BITS if last == ALL_BITS - 1 else last
     wanted = first if last is None or last == first else Range(first, last)
     if isinstance(wanted, Range) and (wanted.low, wanted.high) == (0, ALL_BITS) and given.negated:
         return ()

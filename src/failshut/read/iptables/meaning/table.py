@@ -43,6 +43,7 @@ MATCH_READERS: dict[str, Reader] = {
     "owner": owner.owner,
     "pkttype": fields.pkttype,
     "quota": fields.quota,
+    "rpfilter": fields.rpfilter,
     "rt": fields.routing,
     "sctp": transport.sctp,
     "state": connection.state,
@@ -50,6 +51,7 @@ MATCH_READERS: dict[str, Reader] = {
     "tcpmss": transport.tcpmss,
     "tos": fields.tos,
     "ttl": fields.ttl,
+    "u32": fields.u32,
     "udp": transport.udp,
 }
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 from failshut.model.ruleset import Base, ChainType, Hook, Verdict
+
+# Every chain of ours begins so; the kernel's names end after 28 bytes (XT_EXTENSION_MAXNAMELEN).
+PREFIX = "FAILSHUT-"
+LONGEST_NAME = 28
 
 _HOOKS = {
     "PREROUTING": Hook.PREROUTING,
@@ -38,3 +45,24 @@ def base(table: str, chain: str, policy: Verdict) -> Base:
         return Base(ChainType.NAT, _HOOKS[chain], _NAT_PRIORITY[chain], policy)
     kind = ChainType.ROUTE if (table, chain) == ("mangle", "OUTPUT") else ChainType.FILTER
     return Base(kind, _HOOKS[chain], _PRIORITY[table], policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the kernel has of ours, in one family: chains, and jumps to them as (kernel's chain, ours), each by table."""
+
+    own: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    to_own: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that have something of ours."""
+        return tuple(dict.fromkeys((*self.own, *self.to_own)))
+
+    def chains(self, table: str) -> tuple[str, ...]:
+        """Return our chains in a table."""
+        return self.own.get(table, ())
+
+    def jumps(self, table: str) -> tuple[tuple[str, str], ...]:
+        """Return the jumps from the kernel's chains to ours in a table."""
+        return self.to_own.get(table, ())

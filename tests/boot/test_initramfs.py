@@ -21,6 +21,7 @@ cd /usr/lib/modules/{_KERNEL}
 touch modules.order modules.builtin modules.builtin.modinfo modules.dep
 depmod {_KERNEL}
 printf 'CONFIG_RD_%s=y\\n' GZIP ZSTD > /boot/config-{_KERNEL}
+touch /boot/vmlinuz-{_KERNEL}
 update-initramfs -c -k {_KERNEL}
 """
 _UNPACK = f"rm -rf /var/initramfs && unmkinitramfs /boot/initrd.img-{_KERNEL} /var/initramfs"

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from failshut.config.declaration import Declaration, Sources
 from failshut.config.draft import Draft, LanOffer, Pin, SshOffer, write
+from failshut.config.formats.wgquick import WgQuickConfig, read
 from failshut.config.policy_file import parse
 from failshut.config.resolve import resolve
-from failshut.config.wgquick import WgQuickConfig, read
 from failshut.model.finding import Finding
 from failshut.model.units import Endpoint, InterfaceName, Mark, NamedEndpoint, Port
 

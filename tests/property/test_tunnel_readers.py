@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from failshut.config.openvpn_words import split
-from failshut.config.recognise import read_tunnel
-from failshut.config.tunnel_config import TunnelConfig
+from failshut.config.formats.openvpn_words import split
+from failshut.config.formats.recognise import read_tunnel
+from failshut.config.formats.tunnel_config import TunnelConfig
 from failshut.emit.tunnel_marks import mark_of_ours, with_mark, without_mark
 from failshut.model.finding import Finding
 from failshut.model.policy import TunnelKind

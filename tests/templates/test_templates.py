@@ -13,7 +13,7 @@ import segno
 from click.testing import CliRunner, Result
 
 from failshut.cli.main import root
-from failshut.config import wgquick
+from failshut.config.formats import wgquick
 from failshut.host.run import run
 from failshut.host.sources import load_policy
 from failshut.model.finding import Code

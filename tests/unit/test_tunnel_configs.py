@@ -6,8 +6,8 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from failshut.config.recognise import LARGEST_CONFIG, read_tunnel
-from failshut.config.tunnel_config import TunnelConfig
+from failshut.config.formats.recognise import LARGEST_CONFIG, read_tunnel
+from failshut.config.formats.tunnel_config import TunnelConfig
 from failshut.model.finding import Code, Severity
 from failshut.model.policy import TunnelKind
 from failshut.model.units import Endpoint, Mark, NamedEndpoint, Port, Protocol

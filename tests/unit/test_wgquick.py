@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from failshut.config.wgquick import Hook, WgQuickConfig, read
+from failshut.config.formats.wgquick import Hook, WgQuickConfig, read
 from failshut.model.finding import Code
 from failshut.model.units import Endpoint, Mark, NamedEndpoint, Port
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from failshut.config.declaration import Declaration, Sources, Unreadable
+from failshut.config.formats.recognise import read_tunnel
+from failshut.config.formats.tunnel_config import Remote, Sited, TunnelConfig, place
 from failshut.config.locate import Path
-from failshut.config.recognise import read_tunnel
 from failshut.config.schema import TunnelTable
-from failshut.config.tunnel_config import Remote, Sited, TunnelConfig, place
 from failshut.model.finding import Code, Finding, Severity
 from failshut.model.policy import DEFAULT_FWMARK, Tunnel, TunnelKind
 from failshut.model.units import Address, Endpoint, InterfaceAddress, InterfaceName, Mark, NamedEndpoint

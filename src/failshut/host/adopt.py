@@ -9,8 +9,8 @@ from pathlib import Path
 from failshut.config import values
 from failshut.config.declaration import Unreadable, Unresolved
 from failshut.config.draft import Pin
-from failshut.config.recognise import read_tunnel
-from failshut.config.tunnel_config import TunnelConfig
+from failshut.config.formats.recognise import read_tunnel
+from failshut.config.formats.tunnel_config import TunnelConfig
 from failshut.config.values import Mistake
 from failshut.host import openvpn
 from failshut.host.managers import Manager, manager_of

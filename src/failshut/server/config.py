@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from failshut.config import values, wgquick
+from failshut.config import values
+from failshut.config.formats import wgquick
 from failshut.config.values import Mistake
 from failshut.model.finding import Code, Finding, Place
 from failshut.model.policy import Service

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import assert_never
 
-from failshut.config import networkd, networkmanager, openvpn, wgquick
+from failshut.config.formats import networkd, networkmanager, openvpn, wgquick
+from failshut.config.formats.tunnel_config import TunnelConfig, decoded
 from failshut.config.source import SourceText
-from failshut.config.tunnel_config import TunnelConfig, decoded
 from failshut.model.finding import Code, Finding
 from failshut.model.policy import TunnelKind
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from failshut.config import values
-from failshut.config.ini import SYSTEMD, Entry, Section, read_sections, source_of
+from failshut.config.formats.ini import SYSTEMD, Entry, Section, read_sections, source_of
+from failshut.config.formats.tunnel_config import Remote, Sited, TunnelConfig, covers_everything, decoded, not_text, place
+from failshut.config.formats.wireguard import endpoint, network, require_key, typed
 from failshut.config.source import SourceText
-from failshut.config.tunnel_config import Remote, Sited, TunnelConfig, covers_everything, decoded, not_text, place
 from failshut.config.values import Mistake, shown
-from failshut.config.wireguard import endpoint, network, require_key, typed
 from failshut.model.finding import Code, Finding, Severity
 from failshut.model.policy import TunnelKind
 from failshut.model.units import InterfaceAddress, Mark, Prefix

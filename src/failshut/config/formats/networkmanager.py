@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from failshut.config import values
-from failshut.config.ini import GLIB, Entry, Section, read_sections, source_of
+from failshut.config.formats.ini import GLIB, Entry, Section, read_sections, source_of
+from failshut.config.formats.tunnel_config import Remote, Sited, TunnelConfig, covers_everything, decoded, not_text, place
+from failshut.config.formats.wireguard import endpoint, network, require_key, typed
 from failshut.config.source import SourceText
-from failshut.config.tunnel_config import Remote, Sited, TunnelConfig, covers_everything, decoded, not_text, place
 from failshut.config.values import Mistake, shown
-from failshut.config.wireguard import endpoint, network, require_key, typed
 from failshut.model.finding import Code, Finding, Severity
 from failshut.model.policy import TunnelKind
 from failshut.model.units import InterfaceAddress, Mark, Prefix

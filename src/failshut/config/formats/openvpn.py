@@ -12,11 +12,11 @@ from difflib import get_close_matches
 from ipaddress import IPv4Network
 
 from failshut.config import values
-from failshut.config.openvpn_words import Directive, named, read_words
+from failshut.config.formats.openvpn_words import Directive, named, read_words
+from failshut.config.formats.tunnel_config import Remote, Sited, TunnelConfig, decoded, not_text, own_firewall, place
+from failshut.config.formats.wireguard import typed
 from failshut.config.source import SourceText
-from failshut.config.tunnel_config import Remote, Sited, TunnelConfig, decoded, not_text, own_firewall, place
 from failshut.config.values import Mistake, shown
-from failshut.config.wireguard import typed
 from failshut.model.finding import Code, Finding, Severity
 from failshut.model.policy import TunnelKind
 from failshut.model.units import InterfaceAddress, Mark, Protocol

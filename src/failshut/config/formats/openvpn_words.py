@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from failshut.config.formats.tunnel_config import place
 from failshut.config.source import SourceText
-from failshut.config.tunnel_config import place
 from failshut.config.values import shown
 from failshut.model.finding import Code, Finding
 

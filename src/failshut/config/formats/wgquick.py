@@ -15,10 +15,19 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from failshut.config import values
+from failshut.config.formats.tunnel_config import (
+    Remote,
+    Sited,
+    TunnelConfig,
+    covers_everything,
+    decoded,
+    not_text,
+    own_firewall,
+    place,
+)
+from failshut.config.formats.wireguard import count, endpoint, network, require_key, typed
 from failshut.config.source import SourceText, masked
-from failshut.config.tunnel_config import Remote, Sited, TunnelConfig, covers_everything, decoded, not_text, own_firewall, place
 from failshut.config.values import Mistake, shown
-from failshut.config.wireguard import count, endpoint, network, require_key, typed
 from failshut.model.finding import Code, Finding, Severity
 from failshut.model.policy import TunnelKind
 from failshut.model.units import Endpoint, InterfaceAddress, Mark, NamedEndpoint, Prefix

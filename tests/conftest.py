@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Started in the background, a shell has it ignored; what the tests start would inherit that, and never end by Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     target = config.getoption("--scenarios")
     # Under xdist the workers hand their reports to the controller, which alone writes.
     if target and not hasattr(config, "workerinput"):

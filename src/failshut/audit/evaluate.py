@@ -14,7 +14,18 @@ from failshut.audit.fields import load_of
 from failshut.audit.nat import concerns, translated
 from failshut.audit.nat import written as to_write
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When
-from failshut.audit.route import DEEPEST_CALL, DEEPEST_JUMP, Route, Stop, Way, called_place, device_listed, map_elements
+from failshut.audit.route import (
+    DEEPEST_CALL,
+    DEEPEST_JUMP,
+    ROUTED_ANEW,
+    Route,
+    Stop,
+    Way,
+    called_place,
+    changes_the_route,
+    device_listed,
+    map_elements,
+)
 from failshut.audit.words import ETHERTYPE, NEW, NFPROTO, RELATED, TRANSLATED, NotUnderstoodError, names_match
 from failshut.model.ruleset import (
     Assign,
@@ -166,7 +177,7 @@ def _family(run: _Run) -> int:
 
 def _routing(run: _Run) -> tuple[object, ...]:
     name = {4: "ip", 6: "ip6"}.get(_family(run), "")
-    return tuple(run.now.get(each, 0) for each in ("mark", f"{name} saddr", f"{name} daddr"))
+    return tuple(run.now.get(each, 0) for each in ("mark", f"{name} saddr", f"{name} daddr", ROUTED_ANEW))
 
 
 def _known_connection(run: _Run, hook: Hook, stops: tuple[Stop, ...]) -> bool:
@@ -334,6 +345,8 @@ def _assign(run: _Run, values: Values, target: object, value: object, place: str
         load = load_of(target)
     except NotUnderstoodError:
         # Nothing that the audit computes with: a later match on it is not understood either.
+        if changes_the_route(target, "", _family(run)):
+            run.now[ROUTED_ANEW] = 1
         return None
     if run.early and load.name.startswith("ct "):
         return None
@@ -346,6 +359,8 @@ def _assign(run: _Run, values: Values, target: object, value: object, place: str
     if new is None:
         return Verdict.CONTINUE
     run.now[load.name] = new
+    if changes_the_route(target, load.name, _family(run)):
+        run.now[ROUTED_ANEW] = 1
     return None
 
 

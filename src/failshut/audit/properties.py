@@ -355,4 +355,5 @@ ASSUMPTIONS: tuple[str, ...] = (
     "nothing left before the rules were loaded, nor while another ruleset was being replaced by this one",
     "a packet that the rules send into a tunnel stays in it: what the tunnel's server does with it is not asked",
     "a device whose name begins with lo is loopback; a local address is reached by it",
+    "no socket that is bound to an underlay device sends to an address of this machine: what asks for local addresses lets it out",
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from failshut.audit.copies import stray_copies
 from failshut.audit.evaluate import Fate, Step, evaluate, holds
 from failshut.audit.predicate import Predicate
 from failshut.audit.properties import PROPERTIES, Property, Sense
@@ -139,8 +140,11 @@ class Auditor:
             for made in (*each.encoding.space.approximations.values(), *_too_many_orders(each))
             if not made.benign
         ]
+        answer = _answer(question, witnesses)
+        if answer is Answer.PROVED and question.sense is Sense.LEAK and (strays := stray_copies(self.ruleset, self.world)):
+            answer, approximations = Answer.POSSIBLE, [*approximations, *strays]
         unique = tuple(dict.fromkeys(approximations))
-        return Result(question, family, _answer(question, witnesses), _distinct(witnesses, MOST_WITNESSES), unique)
+        return Result(question, family, answer, _distinct(witnesses, MOST_WITNESSES), unique)
 
 
 def _too_many_orders(asked: Solver) -> Iterable[Approximation]:

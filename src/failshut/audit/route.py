@@ -23,6 +23,8 @@ from failshut.model.ruleset import (
     Nat,
     Notrack,
     Op,
+    Payload,
+    RawPayload,
     Rule,
     Ruleset,
     SetRef,
@@ -57,6 +59,10 @@ HOOKS: dict[Way, tuple[Hook, ...]] = {
     Way.INPUT: (Hook.INGRESS, Hook.PREROUTING, Hook.INPUT),
     Way.FRAME: (Hook.EGRESS,),
 }
+# What the kernel routes a packet anew for besides its mark and addresses (nf_route_table_hook4 and 6, ip6t_mangle_out), as the
+# fields are called in `fields`: one flag stands for all of them, raised by whatever writes them.
+ROUTED_ANEW = "routed anew"
+_ROUTED_BY = {4: ("ip dscp", "ip ecn"), 6: ("hop limit", "ip6 dscp", "ip6 ecn", "ip6 flowlabel")}
 _LAYER3 = {4: (Family.INET, Family.IP), 6: (Family.INET, Family.IP6), 0: ()}
 
 
@@ -95,6 +101,13 @@ class Route:
     exact: bool = True
     # What conntrack's status of a connection can't say: that it is translated, where no rule of the machine translates.
     never: int = 0
+
+
+def changes_the_route(target: object, name: str, family: int) -> bool:
+    """Whether writing a field may have the packet routed anew; `name` is "" for one that the audit does not compute."""
+    if name:
+        return name in _ROUTED_BY.get(family, ())
+    return isinstance(target, RawPayload) or (isinstance(target, Payload) and target.protocol in ("ip", "ip6"))
 
 
 def routes(ruleset: Ruleset, way: Way, family: int) -> tuple[Route, ...]:

@@ -33,7 +33,7 @@ def worker_command(*, real_root: bool) -> tuple[str, ...]:
     user = () if real_root else ("--user", "--map-root-user")
     return (
         *("setpriv", "--pdeathsig", "KILL"),
-        *("unshare", *user, "--mount", "--pid", "--net", "--fork", "--kill-child=KILL", "--mount-proc"),
+        *("unshare", *user, "--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child=KILL", "--mount-proc"),
         *(sys.executable, "-m", "failshut.drill.worker"),
     )
 

@@ -10,7 +10,16 @@ from dataclasses import dataclass, field, replace
 
 from failshut.audit.fields import Load, load_of
 from failshut.audit.nat import concerns, written
-from failshut.audit.route import DEEPEST_CALL, DEEPEST_JUMP, Stop, called_place, map_elements, timed_elements
+from failshut.audit.route import (
+    DEEPEST_CALL,
+    DEEPEST_JUMP,
+    ROUTED_ANEW,
+    Stop,
+    called_place,
+    changes_the_route,
+    map_elements,
+    timed_elements,
+)
 from failshut.audit.symbolic.formula import Bool, Number, as_bits, choose, conj, disj, neg, within
 from failshut.audit.symbolic.space import Space
 from failshut.audit.symbolic.terms import Env, Scope, at_most, entry_conditions, matches, term
@@ -332,6 +341,7 @@ class _Walk:
             load = load_of(assign.target)
         except NotUnderstoodError:
             # Nothing that the audit computes with: a later match on it is not understood either.
+            self._routed_anew(assign, "", condition)
             return condition
         if self.stop.early and load.name.startswith("ct "):
             return condition
@@ -344,7 +354,12 @@ class _Walk:
             present, new = True, self.chains.space.variable(f"written {place}", load.width)
         condition = conj([condition, present])
         self._write(load.name, load.width, condition, new)
+        self._routed_anew(assign, load.name, condition)
         return condition
+
+    def _routed_anew(self, assign: Assign, name: str, condition: Bool) -> None:
+        if changes_the_route(assign.target, name, self.chains.space.family):
+            self._write(ROUTED_ANEW, 1, condition, 1)
 
     def _value(self, scope: Scope, assign: Assign, load: Load) -> tuple[Bool, Number]:
         value = assign.value

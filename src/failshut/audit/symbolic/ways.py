@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from failshut.audit.fields import IFNAME
 from failshut.audit.nat import Written, translated
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When
-from failshut.audit.route import Route, Stop, Way, device_listed
+from failshut.audit.route import ROUTED_ANEW, Route, Stop, Way, device_listed
 from failshut.audit.symbolic.chains import Chains, prefix
 from failshut.audit.symbolic.formula import Bool, Number, choose, conj, disj, neg, same, within
 from failshut.audit.symbolic.space import Space
@@ -17,8 +17,8 @@ from failshut.model.ruleset import ChainType, Hook, Verdict
 
 _ROUTING = {
     0: (),
-    4: (("mark", 32), ("ip saddr", 32), ("ip daddr", 32)),
-    6: (("mark", 32), ("ip6 saddr", 128), ("ip6 daddr", 128)),
+    4: (("mark", 32), ("ip saddr", 32), ("ip daddr", 32), (ROUTED_ANEW, 1)),
+    6: (("mark", 32), ("ip6 saddr", 128), ("ip6 daddr", 128), (ROUTED_ANEW, 1)),
 }
 
 

@@ -1,0 +1,47 @@
+"""Copies that leave by another device than the packet itself (`dup`, `fwd` in a netdev chain): a proof does not follow them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from failshut.audit.symbolic.space import Approximation
+from failshut.audit.words import names_match
+from failshut.audit.world import LOOPBACK, World
+from failshut.model.ruleset import Base, Duplicate, Family, Forward, Hook, Ruleset, Table
+
+
+def stray_copies(ruleset: Ruleset, world: World) -> tuple[Approximation, ...]:
+    """Return each rule that sends on the underlay what passes through loopback, a tunnel or a bridge.
+
+    What is copied from an underlay device is worked out with its way; from another, it would leave where nothing judges it.
+    """
+    return tuple(made for table in ruleset.tables if "dormant" not in table.flags for made in _of_table(table, world))
+
+
+def _of_table(table: Table, world: World) -> Iterator[Approximation]:
+    inside = (LOOPBACK, *world.tunnels, *world.inside)
+    bases = [each.base for each in table.chains if each.base]
+    # A chain without a hook is called by one that has one: the table's hooks are asked for.
+    if not any(_hangs_on(each, inside, table.family) for each in bases):
+        return
+    for chain in table.chains:
+        for index, rule in enumerate(chain.rules):
+            for each in rule.statements:
+                if isinstance(each, Duplicate | Forward) and not _stays(each.device, inside):
+                    place = f"{table.family}/{table.name}/{chain.name}:{index}"
+                    what = (
+                        "a copy that leaves by another device"
+                        if isinstance(each, Duplicate)
+                        else "what is sent on by another device"
+                    )
+                    yield Approximation(place, what, str(rule.origin) if rule.origin else place)
+
+
+def _hangs_on(base: Base, devices: tuple[str, ...], family: Family) -> bool:
+    if base.hook not in (Hook.INGRESS, Hook.EGRESS) or family not in (Family.NETDEV, Family.INET):
+        return False
+    return any(not name or any(names_match(each, name) for each in devices) for name in base.device.split(","))
+
+
+def _stays(device: object, inside: tuple[str, ...]) -> bool:
+    return isinstance(device, str) and any(names_match(each, device) for each in inside)

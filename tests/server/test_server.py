@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 
@@ -284,3 +285,93 @@ def test_a_dry_run_shows_everything_but_keys_and_changes_nothing(machine):
     for shown in ("+++ /etc/wireguard/wg0.conf", "PrivateKey = (hidden)", "net.ipv4.ip_forward: 0 → 1", 'comment "wireguard"'):
         assert shown in done.stdout
     assert fingerprint(machine) == before
+
+
+# Chance that has found the port: what it takes minutes of flooding to be given.
+_LUCK = """
+table ip luck {
+    chain postrouting {
+        type nat hook postrouting priority 99
+        ip saddr 10.86.0.2 udp dport 7001 masquerade to :51820
+    }
+}
+"""
+_ASK = """
+import socket
+asked = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+asked.bind(("10.86.0.2", 7000))
+asked.settimeout(3)
+asked.sendto(b"?", ("{site}", 7001))
+try:
+    print(asked.recv(9).decode())
+except TimeoutError:
+    print("nothing")
+"""
+_ANSWER = """
+import socket
+here = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+here.bind(("{site}", 7001))
+print("listening", flush=True)
+while True:
+    here.sendto(b"drawn", here.recvfrom(9)[1])
+"""
+
+
+def test_a_peers_connection_does_not_lie_over_the_tunnels_port(lab):
+    """What a victim sends to it is not the peer's (CVE-2021-3773). The control is a port that is tracked."""
+    lab.vps.ok("server", "init", "--dns", "none")
+    join(lab, "anna")
+    assert until(lambda: lab.client.fetch(url(SITE4)) == VPS4, within=30, step=0.2)
+    lab.vps.must("nft", "-f", "-", stdin=_LUCK)
+    victim = lab._start("python3", "-c", _ANSWER.format(site=SITE4))
+    assert victim.stdout.readline() == "listening\n"
+
+    ask = ("python3", "-c", _ASK.format(site=SITE4))
+    mended = lab.client.must(*ask)
+    lab.vps.must("nft", "flush", "chain", "inet", "failshut-server", "own-received")
+    tracked = lab.client.must(*ask)
+    victim.kill()
+    victim.communicate()
+
+    assert (mended, tracked) == ("nothing\n", "drawn\n")
+
+
+_STRAY = """
+import socket, struct
+tcp = struct.pack("!HHIIBBHHH", 4000, 7003, 1, 1, 5 << 4, 0x3F, 512, 0, 0)
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+raw.sendto(tcp, ("{site4}", 0))
+raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+raw.sendto(struct.pack("!BBHI", 133, 0, 0, 0), ("{site6}", 0))
+"""
+# The watch of the lab leaves neighbour discovery out.
+_COUNT = """
+table inet seen {
+    chain prerouting {
+        type filter hook prerouting priority -400
+        iifname "rented" ip saddr 10.86.0.0/24 counter
+        iifname "rented" ip6 saddr fd00::/8 counter
+    }
+}
+"""
+_WITHOUT = """
+handle=$(nft -a list chain inet failshut-server forward | sed -n '/"unknown"/s/.*handle //p')
+nft delete rule inet failshut-server forward handle $handle
+"""
+
+
+def test_no_packet_of_a_peer_leaves_with_its_own_address(lab):
+    """Neither a segment that belongs to no connection nor what is never tracked; the control is a server without that rule."""
+    lab.vps.ok("server", "init", "--dns", "none")
+    join(lab, "anna")
+    assert until(lambda: lab.client.fetch(url(SITE4)) == VPS4, within=30, step=0.2)
+    lab.router("sh", "-c", f"echo '{_COUNT}' | nft -f -")
+
+    left = []
+    for prepare in ("true", _WITHOUT):
+        lab.vps.must("sh", "-c", prepare)
+        lab.client.must("python3", "-c", _STRAY.format(site4=SITE4, site6=SITE6))
+        assert [lab.client.fetch(url(each)) for each in (SITE4, SITE6)] == [VPS4, VPS6]
+        left.append(re.findall(r"packets (\d+)", lab.router("nft", "list", "table", "inet", "seen")))
+
+    assert left == [["0", "0"], ["1", "1"]]

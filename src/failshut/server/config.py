@@ -44,6 +44,18 @@ def yes(text: str) -> bool:
     return text == "yes"
 
 
+def versions(text: str) -> tuple[int, ...]:
+    """Return the IP versions of `ipv4, ipv6`, or none of them for `no`."""
+    # What init wrote when it asked only whether IPv4 was forwarded.
+    if text in ("yes", "no"):
+        return (4,) if text == "yes" else ()
+    said = answers.words(text)
+    for each in said:
+        if each not in ("ipv4", "ipv6"):
+            raise Mistake(Code.CONFIG_BAD_VALUE, f"{values.shown(each)} is neither ipv4 nor ipv6", "write ipv4, ipv6, or both")
+    return tuple(version for version in (4, 6) if f"ipv{version}" in said)
+
+
 # A setting's word in the file: the field it is, and how it is read.
 READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "endpoint": ("endpoint", answers.endpoint),
@@ -54,7 +66,7 @@ READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "serve": ("serve", services),
     "peers-talk": ("talk", yes),
     "internet": ("internet", yes),
-    "forward-others": ("others", yes),
+    "forward-others": ("others", versions),
 }
 
 
@@ -162,7 +174,7 @@ def words(settings: Settings) -> dict[str, str]:
         "serve": ", ".join(map(str, settings.serve)),
         "peers-talk": "yes" if settings.talk else "",
         "internet": "" if settings.internet else "no",
-        "forward-others": "yes" if settings.others else "",
+        "forward-others": ", ".join(f"ipv{each}" for each in settings.others),
     }
     return {word: text for word, text in said.items() if text}
 

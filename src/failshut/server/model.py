@@ -34,7 +34,8 @@ class Settings:
     Peers reach the Internet (`internet`), of private networks those in `reach`, of this machine the services in `serve`, and each
     other only with `talk`. From outside `opened` are reached, and SSH on the ports `ssh`; nothing else but the tunnel's own port.
     `ssh` is empty when there is no SSH server, and None where nobody has said or looked yet: a config that a template made.
-    `others`: what is forwarded between other interfaces (containers) is left to whoever forwards it, not dropped.
+    `others`: the IP versions of which what is forwarded between other interfaces (containers) is left to whoever forwards it, not
+    dropped.
     """
 
     endpoint: Endpoint | NamedEndpoint
@@ -45,7 +46,7 @@ class Settings:
     serve: tuple[Service, ...] = ()
     talk: bool = False
     internet: bool = True
-    others: bool = False
+    others: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

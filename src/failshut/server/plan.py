@@ -129,8 +129,8 @@ def _fresh(asked: Asked, facts: Facts, private: str, chance: bytes) -> Server:
         endpoint=endpoint,
         dns=config.READERS["dns"][1](_DNS),
         ssh=facts.ssh or None,
-        # Containers, perhaps: whoever forwards already goes on.
-        others=(facts.sysctls or {}).get(_IPV4) == "1",
+        # Containers, perhaps: whoever forwards already goes on, in the family that is forwarded already; init turns on both.
+        others=tuple(version for version, path in ((4, _IPV4), (6, _IPV6)) if (facts.sysctls or {}).get(path) == "1"),
     )
     return Server(INTERFACE, tuple(addresses), port, private, _said(settings, asked))
 

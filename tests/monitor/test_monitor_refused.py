@@ -25,6 +25,8 @@ for target, device in ((sys.argv[2], b"eth0"), ("10.99.0.1", b"")):
 
 
 def test_what_is_refused_for_the_first_time_is_said_once(watched):
+    # By then it has looked once: what was refused before is not new.
+    watched.await_tunnel("up")
     watched.must("python3", "-c", SEND, "1000", "198.51.100.9")
     said = watched.await_event("refused")
     # Neither again, nor for what went through the tunnel; another place is said.

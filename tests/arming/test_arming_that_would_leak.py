@@ -16,7 +16,8 @@ pytestmark = pytest.mark.lab
 TAMPERED = """
 import sys
 from dataclasses import replace
-from failshut.arming import arm, plan
+from failshut.arming import arm
+from failshut.arming.backends import nftables
 from failshut.cli.main import main
 from failshut.read.nft_text import read_text
 
@@ -28,7 +29,7 @@ def with_mistake(rules):
     at = next(index for index, each in enumerate(rules) if each.comment == before)
     return (*rules[:at], mistake, *rules[at:])
 
-def lower(policy, facts, right=plan.lower):
+def lower(policy, facts, right=nftables.lower):
     made = right(policy, facts)
     tables = [
         replace(table, chains=tuple(
@@ -37,7 +38,7 @@ def lower(policy, facts, right=plan.lower):
     ]
     return replace(made, tables=tuple(tables))
 
-plan.lower = lower
+nftables.lower = lower
 if audited == "unaudited":
     arm.must_be_proved = lambda *_, **__: True
 sys.argv[1:] = sys.argv[5:]

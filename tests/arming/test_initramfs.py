@@ -122,12 +122,3 @@ def test_shellcheck_finds_nothing_in_what_an_initramfs_runs():
         if each.text.startswith("#!/bin/sh"):
             done = subprocess.run(["shellcheck", "--shell=dash", "-"], input=each.text, capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{each.path}\n{done.stdout}"
-
-
-def test_a_lock_of_iptables_is_not_in_the_initramfs_and_plan_says_so(machine):
-    machine.write("/etc/failshut/failshut.toml", POLICY + '[boot]\ninitramfs = true\n[backend]\nuse = "iptables"\n')
-
-    plan = machine.failshut("plan")
-
-    assert "initramfs = true is for the nftables backend alone" in plan.stdout, plan.stderr
-    assert INITRAMFS_HOOK not in plan.stdout

@@ -17,7 +17,7 @@ from failshut.boot.places import ARMED_DIRECTORY, INITRAMFS_DIRECTORY, INITRAMFS
 from failshut.host.files import sync_directory
 from failshut.host.run import Result, run
 from failshut.model.plan import FileChange
-from failshut.model.policy import BackendName, Policy
+from failshut.model.policy import Policy
 
 COMMAND = ("update-initramfs", "-u", "-k", "all")
 _SEARCHED = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -55,9 +55,7 @@ def notes(policy: Policy) -> Iterator[str]:
     early = _early_network()
     if early and not policy.initramfs:
         yield f"the initramfs brings the network up ({early}), earlier than the lock, unless [boot] initramfs = true"
-    if policy.initramfs and policy.backend is not BackendName.NFTABLES:
-        yield f"initramfs = true is for the nftables backend alone: a lock of {policy.backend} is not loaded in the initramfs"
-    elif policy.initramfs and _DROPBEAR.exists() and not policy.inbound:
+    if policy.initramfs and _DROPBEAR.exists() and not policy.inbound:
         yield "nobody unlocks this machine from afar until [[allow.inbound]] names the port of dropbear in the initramfs"
 
 

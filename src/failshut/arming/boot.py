@@ -42,22 +42,17 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Boots:
-    """Who loads the lock at boot, and what: systemd, the initramfs (nftables' lock alone), the backend's own loader."""
+    """Who loads the lock at boot: systemd, the initramfs (which `check` refuses beside iptables), the backend's own loader."""
 
     with_systemd: bool
     in_initramfs: bool
     backend: BackendName = BackendName.NFTABLES
 
-    @property
-    def early(self) -> bool:
-        """Whether the initramfs gets the lock."""
-        return self.in_initramfs and self.backend is BackendName.NFTABLES
-
 
 def boot_changes(boots: Boots) -> tuple[FileChange, ...]:
     """Return what must be written so that a boot loads the lock. Raises `ArmingError` for what can't be read."""
     units = _units(boots.backend) if boots.with_systemd else ()
-    wanted = (loader(boots.backend), router(), *units, *(initramfs_files() if boots.early else ()))
+    wanted = (loader(boots.backend), router(), *units, *(initramfs_files() if boots.in_initramfs else ()))
     return tuple(FileChange(each.path, read_text(Path(each.path)), each.text, each.mode) for each in wanted)
 
 
@@ -78,7 +73,7 @@ def install(directory: Path, generation: str, report: Report, undo: contextlib.E
     Each step is put on `undo`. The order is for a power cut: the links are switched before any unit looks at them.
     """
     changes = boot_changes(boots)
-    with_systemd, in_initramfs = boots.with_systemd, boots.early
+    with_systemd, in_initramfs = boots.with_systemd, boots.in_initramfs
     is_new = pointed(directory, CURRENT) != generation
     fresh = not Path(BOOT_UNIT_PATH).exists()
     if with_systemd:

@@ -46,7 +46,7 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Listing, directory: Path
     routing = lower_routing(policy, facts)
     rules = kernel_rules()
     boots = Boots(with_systemd, policy.initramfs, policy.backend)
-    early = boots.early
+    early = boots.in_initramfs
     if early:
         initramfs.must_be_possible()
     staged = tuple(_staged(tool.staged(policy, facts, wanted), routing, policy, directory))

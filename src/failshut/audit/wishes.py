@@ -64,6 +64,7 @@ def wishes(world: World, family: int) -> tuple[Predicate, ...]:
             Is(Match(Payload("th", "sport"), Range(1024, 65535))),
             Is(Match(Payload("th", "dport"), 0, Op.NE)),
             FieldIn("hop limit", 8, (64,)),
+            *(FieldIn("ip hdrlength", 4, (5,)) for _ in range(family == 4)),
             # None that is out of the ordinary: conntrack calls many of them invalid.
             FieldIn("tcp flags", 8, (0,)),
             FieldIn("tcp flags", 8, (SYN, ACK)),

@@ -28,7 +28,7 @@ _LENGTHS = frozenset({"length", "ip length", "ip6 length", "udp length"})
 # How long the token is that a packet is recognised by, and what is within a device's MTU; in bytes.
 TOKEN, MOST = 12, 1400
 # What the kernel answers, or what a rule writes: nobody sends it.
-_FOUND_OUT = ("nat ", "written ", "mark at ", "ct mark at ", "fib ", "early ")
+_FOUND_OUT = ("nat ", "written ", "mark at ", "ct mark at ", "fib ", "early ", "routed anew")
 _UNMAKEABLE = {"cgroup": "a control group of net_cls, which belongs to the whole machine", "via": "a packet out of a kernel tunnel"}
 
 
@@ -175,7 +175,8 @@ class Candidate:
                 continue
             if name == "ip6 nexthdr" and value in (self.protocol, *_EXTENSION_NUMBERS):
                 continue
-            if name in _LENGTHS:
+            # Five words are a header without options, as it is sent.
+            if name in _LENGTHS or (name == "ip hdrlength" and value == 5):
                 continue
             if name.startswith("arp ") and self.number("ethertype") != ETHERTYPE_ARP:
                 continue

@@ -42,7 +42,7 @@ def test_a_killed_test_leaves_nothing(tree_of):
     mounts = Path("/proc/self/mountinfo").read_text()
     test = subprocess.Popen(
         [sys.executable, "-c", _SCRIPT, str(tree)],
-        env={"PYTHONPATH": f"{TESTS}:{roots.REPOSITORY}/src", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        env={"PYTHONPATH": f"{TESTS}:{roots.REPOSITORY}/tools:{roots.REPOSITORY}/src", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

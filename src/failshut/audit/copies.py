@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from failshut.audit.symbolic.space import Approximation
 from failshut.audit.words import names_match
 from failshut.audit.world import LOOPBACK, World
-from failshut.model.ruleset import Base, Duplicate, Family, Forward, Hook, Ruleset, Table
+from failshut.model.ruleset import Base, Duplicate, Forward, Hook, Ruleset, Table
 
 
 def stray_copies(ruleset: Ruleset, world: World) -> tuple[Approximation, ...]:
@@ -22,7 +22,7 @@ def _of_table(table: Table, world: World) -> Iterator[Approximation]:
     inside = (LOOPBACK, *world.tunnels, *world.inside)
     bases = [each.base for each in table.chains if each.base]
     # A chain without a hook is called by one that has one: the table's hooks are asked for.
-    if not any(_hangs_on(each, inside, table.family) for each in bases):
+    if not any(_hangs_on(each, inside) for each in bases):
         return
     for chain in table.chains:
         for index, rule in enumerate(chain.rules):
@@ -37,8 +37,8 @@ def _of_table(table: Table, world: World) -> Iterator[Approximation]:
                     yield Approximation(place, what, str(rule.origin) if rule.origin else place)
 
 
-def _hangs_on(base: Base, devices: tuple[str, ...], family: Family) -> bool:
-    if base.hook not in (Hook.INGRESS, Hook.EGRESS) or family not in (Family.NETDEV, Family.INET):
+def _hangs_on(base: Base, devices: tuple[str, ...]) -> bool:
+    if base.hook not in (Hook.INGRESS, Hook.EGRESS):
         return False
     return any(not name or any(names_match(each, name) for each in devices) for name in base.device.split(","))
 

@@ -103,6 +103,10 @@ class Auditor:
     _solvers: dict[tuple[Way, int], list[Solver]] = field(default_factory=dict)
     _names: tuple[str, ...] = ()
     _wishes: dict[int, tuple[Predicate, ...]] = field(default_factory=dict)
+    _strays: tuple[Approximation, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._strays = stray_copies(self.ruleset, self.world)
 
     @property
     def _is_large(self) -> bool:
@@ -141,8 +145,8 @@ class Auditor:
             if not made.benign
         ]
         answer = _answer(question, witnesses)
-        if answer is Answer.PROVED and question.sense is Sense.LEAK and (strays := stray_copies(self.ruleset, self.world)):
-            answer, approximations = Answer.POSSIBLE, [*approximations, *strays]
+        if answer is Answer.PROVED and question.sense is Sense.LEAK and self._strays:
+            answer, approximations = Answer.POSSIBLE, [*approximations, *self._strays]
         unique = tuple(dict.fromkeys(approximations))
         return Result(question, family, answer, _distinct(witnesses, MOST_WITNESSES), unique)
 

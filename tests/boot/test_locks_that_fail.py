@@ -11,6 +11,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 CURRENT, LAST_GOOD = "/etc/failshut/armed/current/lock.nft", "/etc/failshut/armed/last-good/lock.nft"
 DAMAGED = "table inet failshut {\n"
+BOOTS_OF_A_RACE = 4
 
 # The address is there before the first process, so that a late lock is seen.
 static = pytest.mark.parametrize("machine", [Address.STATIC], indirect=True, ids=["static"])
@@ -35,9 +36,11 @@ def assert_that_the_next_boot_is_closed(machine: Machine) -> None:
 def test_without_the_generator_the_first_packets_of_a_boot_leak(machine):
     arm(machine)
     machine.remove("/etc/systemd/system-generators/failshut")
-    machine.stop("reboot")
     with machine.router.wire.phase("boot"):
-        machine.boot()
+        # The service and the noise start side by side, so that a single boot may go well by chance.
+        for _ in range(BOOTS_OF_A_RACE):
+            machine.stop("reboot")
+            machine.boot()
     machine.power_off()
     report = judged(machine)
 

@@ -73,6 +73,8 @@ def test_any_text_gives_a_config_or_findings_with_a_place(text):
 @settings(max_examples=300)
 @example("\ufeffclient\n", Mark(1), TunnelKind.OPENVPN)
 @example("[wireguard]\r\nprivate-key=x\r\n", Mark(7), TunnelKind.NETWORK_MANAGER)
+@example("[Interface]\n\r\nclient", Mark(1), TunnelKind.WG_QUICK)
+@example("[wireguard]\n\r\nclient", Mark(1), TunnelKind.NETWORK_MANAGER)
 def test_our_line_goes_as_it_came(text, mark, kind):
     """Written and taken out again, every other byte is what it was; written twice, it is there once."""
     try:

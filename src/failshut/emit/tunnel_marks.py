@@ -68,9 +68,7 @@ def _keyfile(text: str, mark: Mark) -> str:
     group = _GROUP.search(bare)
     if group is None:
         raise ValueError("the connection has no [wireguard] group")
-    newline = _newline(bare)
-    behind = bare[group.end() :].removeprefix(newline)
-    return f"{bare[: group.end()]}{newline}{TAG}{newline}fwmark={int(mark)}{newline}{behind}"
+    return wgquick.line_behind(bare, group.end(), TAG, f"fwmark={int(mark)}")
 
 
 def _openvpn(text: str, mark: Mark) -> str:

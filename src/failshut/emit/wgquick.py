@@ -15,6 +15,7 @@ INLINE_BEGIN = (
 INLINE_END = "# end of failshut's lock"
 _INLINE = re.compile(rf"(?:\r\n|\n|\r){re.escape(INLINE_BEGIN)}.*?{re.escape(INLINE_END)}", re.DOTALL)
 _INTERFACE = re.compile(r"^[ \t]*\[interface\][^\r\n]*", re.IGNORECASE | re.MULTILINE)
+_LINE_ENDS = ("\r\n", "\n", "\r", "")
 _OURS = re.compile(rf"^FwMark = [^\r\n]*{re.escape(TAG)}(?:\r\n|\n|\r|$)", re.MULTILINE)
 
 
@@ -24,8 +25,14 @@ def with_fwmark(text: str, mark: Mark) -> str:
     section = _INTERFACE.search(bare)
     if section is None:
         raise ValueError("the config has no [Interface] section")
-    newline = "\r\n" if "\r\n" in bare else "\n"
-    return f"{bare[: section.end()]}{newline}FwMark = {mark} {TAG}{bare[section.end() :] or newline}"
+    return line_behind(bare, section.end(), f"FwMark = {mark} {TAG}")
+
+
+def line_behind(text: str, place: int, *lines: str) -> str:
+    """Return the text with lines behind the one that ends at `place`, and with its line end, which need not be the file's."""
+    own = next(each for each in _LINE_ENDS if text.startswith(each, place))
+    end = own or ("\r\n" if "\r\n" in text else "\n")
+    return f"{text[:place]}{end}{''.join(f'{line}{end}' for line in lines)}{text[place + len(own) :]}"
 
 
 def fwmark_of_ours(text: str) -> Mark | None:

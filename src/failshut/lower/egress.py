@@ -1,8 +1,7 @@
 """The layer under IP: a `netdev` egress chain on each underlay device.
 
 `inet` hooks never see AF_PACKET, macvlan children or bridged guests. Here nothing passes but what the choke point stamped, ARP,
-EAPOL, spanning tree, link aggregation
-and a DHCP client's broadcast.
+EAPOL, spanning tree, link aggregation and a DHCP client's broadcast.
 """
 
 from __future__ import annotations
@@ -92,7 +91,19 @@ def _device_chain(device: InterfaceName, facts: HostFacts) -> Chain:
     base = Base(ChainType.FILTER, Hook.EGRESS, 0, Verdict.DROP, device)
     # Read before the jump: all that the choke point allowed ends here.
     stamped = rule("stamped", is_(META_MARK, facts.stamp), Verdict.ACCEPT)
-    return Chain(chain_name(device), (stamped, rule("admit", Jump("admit")), rule("shut", Verdict.DROP)), base)
+    judged = (*_link_control(facts), rule("admit", Jump("admit")), rule("shut", Verdict.DROP))
+    return Chain(chain_name(device), (stamped, *judged), base)
+
+
+def _link_control(facts: HostFacts) -> Iterator[Rule]:
+    """Yield what a bridge or a bond says to its neighbour, with a limit for each device.
+
+    Nothing else can sit on a device that is a port of either, so that a container beside it can't use its limit up.
+    """
+    for name, group, kind in _LINK_CONTROL:
+        to_group = is_(Payload("ether", "daddr"), group)
+        stamp = Assign(META_MARK, facts.stamp)
+        yield rule(name, to_group, kind, _SHORT_CONTROL, _CONTROL_RATE, stamp, Verdict.ACCEPT)
 
 
 def _admit(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
@@ -104,9 +115,6 @@ def _admit(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield rule("arp", is_(_ETHER_TYPE, "arp"), _SHORT, stamp, Verdict.ACCEPT)
     # A supplicant is root's, in this network namespace; a container's or a guest's frames match no user here.
     yield rule("eapol", is_(_ETHER_TYPE, _EAPOL), is_(SKUID, 0), stamp, Verdict.ACCEPT)
-    for name, group, kind in _LINK_CONTROL:
-        to_group = is_(Payload("ether", "daddr"), group)
-        yield rule(name, to_group, kind, _SHORT_CONTROL, _CONTROL_RATE, stamp, Verdict.ACCEPT)
     if policy.dhcp:
         # A client without an address sends below IP; its unicast renewal goes through a socket and so the choke point.
         yield rule(

@@ -20,6 +20,7 @@ from failshut.model.ruleset import (
     Jump,
     Match,
     Payload,
+    Range,
     Rule,
     SetRef,
     Statement,
@@ -32,6 +33,7 @@ from failshut.model.units import Mark, Protocol
 
 # From so many kinds of endpoints on (by protocol and family) their rules are too many to stand before all others.
 _FEW = 2
+_UNPRIVILEGED = Range(1024, 65535)
 
 
 def mark_of(tunnel: Tunnel, facts: HostFacts) -> Mark:
@@ -139,11 +141,15 @@ def _candidate_rules(tunnel: Tunnel, facts: HostFacts, *matches: Match) -> Itera
 
 
 def transport_input_rules(policy: Policy) -> Iterator[Rule]:
-    """Yield the rules that let the endpoints' packets in: after a silence the server may be the first to speak."""
+    """Yield the rules that let the endpoints' packets in: after a silence the server may be the first to speak.
+
+    Not to the ports of the system's services: whoever forges the server's address and port would reach them all.
+    """
     for tunnel in policy.tunnels:
         if tunnel.through is None:
-            for _, peers in _peer_matches(tunnel, "saddr", "sport"):
-                yield rule(f"transport:{tunnel.interface}", *peers, Verdict.ACCEPT)
+            for protocol, peers in _peer_matches(tunnel, "saddr", "sport"):
+                unprivileged = is_(Payload(protocol, "dport"), _UNPRIVILEGED)
+                yield rule(f"transport:{tunnel.interface}", *peers, unprivileged, Verdict.ACCEPT)
 
 
 def _peer_matches(tunnel: Tunnel, address: str, port: str) -> Iterator[tuple[Protocol, tuple[Match, ...]]]:

@@ -99,6 +99,7 @@ def status_json(status: Status) -> dict[str, Any]:
                 }
                 for line in status.counts.blocked
             ],
+            "destinations_are_all": not status.counts.is_full,
         },
     }
 
@@ -133,6 +134,11 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
     for line in status.counts.blocked[:_SHOWN_DESTINATIONS]:
         port = f" port {line.port}" if line.port else ""
         yield f"           {line.packets:>6}  {line.destination} {line.protocol}{port}, user {line.uid}"
+    hidden = len(status.counts.blocked) - _SHOWN_DESTINATIONS
+    if status.counts.is_full:
+        yield f"           and more than {hidden} others: the list of an hour is full, the counters go on"
+    elif hidden > 0:
+        yield f"           and {hidden} others: --json lists them"
     yield from _drift(status)
     if session.verbose:
         yield from _rules(status)

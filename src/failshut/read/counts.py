@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,8 @@ class Counts:
     under_ip_bytes: int = 0
     # Largest first, as far as the sets remember (an hour, 4,096 destinations a family).
     blocked: tuple[Blocked, ...] = ()
+    # True when a set has no room left: further destinations are counted, but not listed.
+    is_full: bool = False
 
     @property
     def total(self) -> int:
@@ -47,7 +50,8 @@ def counts(json_texts: tuple[str, ...]) -> Counts:
     objects = [each for text in json_texts for each in json.loads(text)["nftables"]]
     named = {each["counter"]["name"]: each["counter"] for each in objects if "counter" in each}
     packets, size = ({name: int(each[what]) for name, each in named.items()} for what in ("packets", "bytes"))
-    blocked = [line for each in objects if "set" in each for line in _lines(each["set"])]
+    listed = [each["set"] for each in objects if "set" in each and each["set"]["name"] in LOCAL_SETS]
+    blocked = [line for each in listed for line in _lines(each)]
     return Counts(
         local=packets.get("blocked", 0),
         forwarded=packets.get("forwarded", 0),
@@ -56,12 +60,11 @@ def counts(json_texts: tuple[str, ...]) -> Counts:
         forwarded_bytes=size.get("forwarded", 0),
         under_ip_bytes=size.get("under-ip", 0),
         blocked=tuple(sorted(blocked, key=lambda line: -line.packets)),
+        is_full=any(len(each.get("elem", ())) >= each.get("size", math.inf) for each in listed),
     )
 
 
 def _lines(entry: dict[str, Any]) -> Iterator[Blocked]:
-    if entry["name"] not in LOCAL_SETS:
-        return
     for element in entry.get("elem", ()):
         body = element.get("elem", {})
         match body:

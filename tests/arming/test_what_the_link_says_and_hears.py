@@ -10,7 +10,7 @@ import pytest
 pytestmark = pytest.mark.lab
 
 FRAMES = 200
-# Link aggregation (IEEE 802.1AX) by a raw socket, as a container with CAP_NET_RAW has one: `FRAMES` on one device, then one on another.
+# Link aggregation (IEEE 802.1AX) by a raw socket: `FRAMES` on one device, then one on another.
 _FLOOD = f"""
 import json, socket
 from failshut.drill.attacker import craft

@@ -84,3 +84,10 @@ COMMIT
 
     assert Answer.LEAK in leaks(text, (4,))
     assert leaks(without, (4,)) == {Answer.PROVED}
+
+
+@pytest.mark.parametrize(("shortest", "answers"), [("> 0", {Answer.PROVED}), (">= 20", {Answer.PROVED}), ("> 60", {Answer.LEAK})])
+def test_every_packet_is_as_long_as_its_header(shortest, answers):
+    """No false alarm for a drop that asks for less; the control asks for more."""
+    chain = f'type filter hook postrouting priority 300; oifname {{ "lo", "wg0" }} accept; meta length {shortest} drop;'
+    assert leaks(f"table ip t {{ chain c {{ {chain} }} }}", (4,)) == answers

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
-from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When, among, both, either, equals
+from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When, among, both, compares, either, equals
 from failshut.audit.route import Way
 from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, UNTRACKED
-from failshut.model.ruleset import Binary, BitOp, HeaderOption, Match, Meta, Payload, Range, Ruleset, Scalar, Socket
+from failshut.model.ruleset import Binary, BitOp, HeaderOption, Match, Meta, Op, Payload, Range, Ruleset, Scalar, Socket
 from failshut.model.units import Endpoint, Prefix
 
 LOOPBACK = "lo"
@@ -74,6 +74,8 @@ class World:
         return self.allowed is not None
 
 
+# The shortest header of each family, in bytes: less than that no packet has.
+_HEADER = {4: 20, 6: 40}
 # Flags and scope of a group are a digit each; scopes 0 and 1.
 _OWN_GROUPS: tuple[Scalar, ...] = tuple(ip_network(f"ff{flags:x}0::/15") for flags in range(16))
 
@@ -116,6 +118,7 @@ def facts(way: Way, family: int) -> Predicate:
     if way is not Way.FRAME:
         # Whoever writes frames may write anything there.
         parts.append(FieldIn("ip version" if family == 4 else "ip6 version", 4, (family,)))
+        parts.append(compares(Meta("length"), Op.GE, _HEADER[family]))
     if way in (Way.OUTPUT, Way.FORWARD):
         parts.append(either(equals(OIF, LOOPBACK), Not(_stays(family))))
         # Only what comes in is told apart by whom its frame was for.

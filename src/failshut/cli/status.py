@@ -130,15 +130,7 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
     if status.boot:
         yield f"at boot    {boot_words(status.boot)}"
     yield from _open(status, session)
-    yield f"refused    {status.counts.total} packets" + _split(status)
-    for line in status.counts.blocked[:_SHOWN_DESTINATIONS]:
-        port = f" port {line.port}" if line.port else ""
-        yield f"           {line.packets:>6}  {line.destination} {line.protocol}{port}, user {line.uid}"
-    hidden = len(status.counts.blocked) - _SHOWN_DESTINATIONS
-    if status.counts.is_full:
-        yield f"           and more than {hidden} others: the list of an hour is full, the counters go on"
-    elif hidden > 0:
-        yield f"           and {hidden} others: --json lists them"
+    yield from _refused(status)
     yield from _drift(status)
     if session.verbose:
         yield from _rules(status)
@@ -185,6 +177,18 @@ def _rules(status: Status) -> Iterator[str]:
             yield f"{table.family} {chain.name}"
             for rule in chain.rules:
                 yield f"    {rule.comment:<24} {rule_text(rule)}"
+
+
+def _refused(status: Status) -> Iterator[str]:
+    yield f"refused    {status.counts.total} packets" + _split(status)
+    for line in status.counts.blocked[:_SHOWN_DESTINATIONS]:
+        port = f" port {line.port}" if line.port else ""
+        yield f"           {line.packets:>6}  {line.destination} {line.protocol}{port}, user {line.uid}"
+    hidden = len(status.counts.blocked) - _SHOWN_DESTINATIONS
+    if status.counts.is_full:
+        yield f"           and more than {hidden} others: the list of an hour is full, the counters go on"
+    elif hidden > 0:
+        yield f"           and {hidden} others: --json lists them"
 
 
 def _split(status: Status) -> str:

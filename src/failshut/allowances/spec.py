@@ -8,9 +8,10 @@ from typing import assert_never
 
 from failshut.allowances.errors import RefusedError
 from failshut.allowances.openings import LanNetwork, Named, Opening, To
+from failshut.config.addresses import is_wider, prefix
 from failshut.config.checks import is_local
 from failshut.config.checks.view import WIDEST
-from failshut.config.values import Mistake, is_wider, prefix
+from failshut.config.mistake import Mistake
 from failshut.lower.rules import DNS_PORTS
 from failshut.model.exits import Exit
 from failshut.model.policy import Policy

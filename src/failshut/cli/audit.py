@@ -213,7 +213,7 @@ def _by_policy(ruleset: Ruleset, session: Session) -> World | None:
 
 
 def _endpoint(text: str) -> Endpoint:
-    from failshut.config.values import endpoint  # noqa: PLC0415
+    from failshut.config.addresses import endpoint  # noqa: PLC0415
     from failshut.model.units import Endpoint  # noqa: PLC0415
 
     try:

@@ -11,7 +11,7 @@ import click
 
 from failshut.cli.session import Failure, begin, session_options
 from failshut.config.listening import listen
-from failshut.config.values import Mistake
+from failshut.config.mistake import Mistake
 from failshut.host.files import write_atomically
 from failshut.metrics.reading import read_samples
 from failshut.metrics.samples import Sample

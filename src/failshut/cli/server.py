@@ -16,7 +16,7 @@ from failshut.arming.errors import ArmingError
 from failshut.cli.ask import can_ask
 from failshut.cli.qr import show_qr
 from failshut.cli.session import Failure, Session, begin, refuse, session_options
-from failshut.config.values import Mistake
+from failshut.config.mistake import Mistake
 from failshut.host.wireguard import SESSION_LASTS, NoKeysError, fresh_keys
 from failshut.model.exits import Exit
 from failshut.server import config, peers

@@ -13,7 +13,7 @@ import click
 from failshut.cli.ask import can_ask, prompt
 from failshut.cli.qr import show_qr
 from failshut.cli.session import Failure, Session, begin, session_options
-from failshut.config.values import Mistake
+from failshut.config.mistake import Mistake
 from failshut.host.files import write_new_tree
 from failshut.host.wireguard import NoKeysError, fresh_keys
 from failshut.model.exits import Exit

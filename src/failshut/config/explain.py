@@ -7,10 +7,10 @@ from difflib import get_close_matches
 from typing import Any
 
 from failshut.config.locate import Path, Spot
+from failshut.config.mistake import Mistake, shown, type_word
 from failshut.config.prune import KEY
 from failshut.config.schema import TABLES, keys_of
 from failshut.config.source import SourceText
-from failshut.config.values import Mistake, shown, type_word
 from failshut.model.finding import Code, Finding
 
 _WANTED = {

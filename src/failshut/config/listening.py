@@ -6,7 +6,7 @@ import tomllib
 from ipaddress import ip_address
 from pathlib import PurePosixPath
 
-from failshut.config.values import Mistake, shown, string
+from failshut.config.mistake import Mistake, shown, string
 from failshut.model.finding import Code
 from failshut.model.policy import Metrics
 from failshut.model.units import Listen

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from failshut.config import listening, values
+from failshut.config import addresses, listening, mistake, values
 from failshut.model.policy import (
     HTTPS,
     LOCAL_BRIDGES,
@@ -39,20 +39,20 @@ def _said(reader: Any, **schema: Any) -> Any:
     return (PlainValidator(reader), WithJsonSchema(schema))
 
 
-_PREFIX = _said(values.prefix, type="string", examples=["192.168.1.0/24", "fd50::/64"])
+_PREFIX = _said(addresses.prefix, type="string", examples=["192.168.1.0/24", "fd50::/64"])
 _PORT = _said(values.port, type="integer", minimum=1, maximum=65535)
 _NAME = _said(values.allowance_name, type="string", pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$")
 _TUNNEL = _said(values.tunnel_name, type="string", pattern="^[a-zA-Z0-9_=+.-]{1,15}$")
 _ENDPOINT = _said(
-    values.endpoint, type="string", examples=["203.0.113.10:51820", "[2001:db8::10]:51820", "tcp://203.0.113.10:1194"]
+    addresses.endpoint, type="string", examples=["203.0.113.10:51820", "[2001:db8::10]:51820", "tcp://203.0.113.10:1194"]
 )
-_ADDRESS = _said(values.interface_address, type="string", examples=["10.99.0.2/32"])
+_ADDRESS = _said(addresses.interface_address, type="string", examples=["10.99.0.2/32"])
 _MARK = _said(values.mark, anyOf=[{"type": "integer", "minimum": 1, "maximum": 0xFFFFFFFF}, {"type": "string"}])
 _PATTERN = _said(values.interface_pattern, type="string", examples=["eth0", "wl*"])
-_TEXT = _said(values.string, type="string")
+_TEXT = _said(mistake.string, type="string")
 _SERVICE = _said(values.service, type="string", examples=["tcp/631", "udp/60000-61000"])
-_HOST = _said(values.host_address, type="string", examples=["192.0.2.53"])
-_RESOLVER = _said(values.resolver, type="string", examples=["9.9.9.9#dns.quad9.net"])
+_HOST = _said(addresses.host_address, type="string", examples=["192.0.2.53"])
+_RESOLVER = _said(addresses.resolver, type="string", examples=["9.9.9.9#dns.quad9.net"])
 _DEVICE = _said(values.device, type="string", examples=["eth1"])
 _CGROUP = _said(values.cgroup, type="string", examples=["system.slice/chrony.service"])
 _SLICE = _said(values.slice_unit, type="string", examples=["failshut-outside.slice"])
@@ -67,7 +67,7 @@ _USER = _said(values.user, anyOf=[{"type": "string"}, {"type": "integer", "minim
 
 
 def _one_of(options: Any) -> Any:
-    return _said(partial(values.choice, options=options), enum=[str(each) for each in options])
+    return _said(partial(mistake.choice, options=options), enum=[str(each) for each in options])
 
 
 class Table(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from failshut.config.values import Mistake
+from failshut.config.mistake import Mistake
 from failshut.model.finding import Code, Finding, Place, Severity
 
 # The shape of every WireGuard key, 32 bytes in base64; masked wherever it stands, also glued to other letters (wg reads a line

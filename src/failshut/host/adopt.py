@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from failshut.config import values
+from failshut.config import addresses, values
 from failshut.config.declaration import Unreadable, Unresolved
 from failshut.config.draft import Pin
 from failshut.config.formats.recognise import read_tunnel
 from failshut.config.formats.tunnel_config import TunnelConfig
-from failshut.config.values import Mistake
+from failshut.config.mistake import Mistake, shown, string
 from failshut.host import openvpn
 from failshut.host.managers import Manager, manager_of
 from failshut.host.run import NOT_FOUND, run
@@ -230,10 +230,10 @@ _NO_SERVER: dict[TunnelKind, Callable[[Path], tuple[str, str]]] = {
 def _file_name(path: Path) -> None:
     """Refuse a path that a policy can't name."""
     try:
-        values.string(str(path.absolute()))
+        string(str(path.absolute()))
         str(path.absolute()).encode()
     except (Mistake, UnicodeEncodeError):
-        message = f"{values.shown(path.name)} can't be the config of an interface"
+        message = f"{shown(path.name)} can't be the config of an interface"
         raise CantAdoptError(message, "rename it, such as wg0.conf") from None
 
 
@@ -245,7 +245,7 @@ def _name_of(path: Path, name: str, kind: TunnelKind) -> InterfaceName:
         if kind is not TunnelKind.WG_QUICK:
             raise CantAdoptError(f"{path}: {wrong.message}", wrong.help) from None
         help_text = "wg-quick names the interface after the file: rename it, such as wg0.conf"
-        raise CantAdoptError(f"{values.shown(path.name)} can't be the config of an interface", help_text) from None
+        raise CantAdoptError(f"{shown(path.name)} can't be the config of an interface", help_text) from None
 
 
 def _pin(given: Sequence[Endpoint | NamedEndpoint]) -> tuple[Pin, ...]:
@@ -291,7 +291,7 @@ def _endpoint(text: str) -> Endpoint | None:
     """Read an endpoint as wg prints it: `address:port`, `[v6]:port`, or nothing."""
     host, _, port = text.rpartition(":")
     try:
-        found = values.site(host.strip("[]"), port, Protocol.UDP)
+        found = addresses.site(host.strip("[]"), port, Protocol.UDP)
     except Mistake:
         return None
     return found if isinstance(found, Endpoint) else None

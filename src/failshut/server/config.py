@@ -8,7 +8,7 @@ from typing import Any
 
 from failshut.config import values
 from failshut.config.formats import wgquick
-from failshut.config.values import Mistake
+from failshut.config.mistake import Mistake, shown
 from failshut.model.finding import Code, Finding, Place
 from failshut.model.policy import Service
 from failshut.model.units import InterfaceName, Port
@@ -40,7 +40,7 @@ def ports(text: str) -> tuple[Port, ...]:
 def yes(text: str) -> bool:
     """Return whether a setting says yes."""
     if text not in ("yes", "no"):
-        raise Mistake(Code.CONFIG_BAD_VALUE, f"{values.shown(text)} is neither yes nor no", "write yes or no")
+        raise Mistake(Code.CONFIG_BAD_VALUE, f"{shown(text)} is neither yes nor no", "write yes or no")
     return text == "yes"
 
 
@@ -52,7 +52,7 @@ def versions(text: str) -> tuple[int, ...]:
     said = answers.words(text)
     for each in said:
         if each not in ("ipv4", "ipv6"):
-            raise Mistake(Code.CONFIG_BAD_VALUE, f"{values.shown(each)} is neither ipv4 nor ipv6", "write ipv4, ipv6, or both")
+            raise Mistake(Code.CONFIG_BAD_VALUE, f"{shown(each)} is neither ipv4 nor ipv6", "write ipv4, ipv6, or both")
     return tuple(version for version in (4, 6) if f"ipv{version}" in said)
 
 
@@ -86,9 +86,7 @@ def read(text: str, path: str, interface: InterfaceName) -> Server | list[Findin
             field, reader = READERS[word]
             fields[field] = reader(value)
         except KeyError:
-            wrong.append(
-                _finding(path, lines, number, f"there is no setting {values.shown(word)}", f"there are {', '.join(READERS)}")
-            )
+            wrong.append(_finding(path, lines, number, f"there is no setting {shown(word)}", f"there are {', '.join(READERS)}"))
         except Mistake as mistake:
             wrong.append(_finding(path, lines, number, f"{word}: {mistake.message}", mistake.help))
     wrong += _unfit(checked, path, lines)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
+from failshut.config import addresses as one
 from failshut.config import values
-from failshut.config.values import Mistake, shown
+from failshut.config.mistake import Mistake, shown
 from failshut.model.finding import Code
 from failshut.model.units import Address, Endpoint, InterfaceName, NamedEndpoint, Port, Prefix
 
@@ -49,7 +50,7 @@ def names(text: str) -> tuple[str, ...]:
 def endpoint(text: str) -> Endpoint | NamedEndpoint:
     """Return where a WireGuard server is reached; the port may be left out."""
     bare = text.count(":") == 0 or (text.startswith("[") and text.endswith("]"))
-    found = values.endpoint(f"{text}:51820" if bare and "://" not in text else text)
+    found = one.endpoint(f"{text}:51820" if bare and "://" not in text else text)
     if found.protocol != "udp":
         raise Mistake(Code.BAD_ENDPOINT, f"{shown(text)}: WireGuard speaks UDP", "leave tcp:// out")
     return found
@@ -65,7 +66,7 @@ def endpoint_address(text: str) -> Endpoint:
 
 def network4(text: str) -> IPv4Network:
     """Return the IPv4 network that the peers' addresses are taken from."""
-    found = values.prefix(text)
+    found = one.prefix(text)
     if not isinstance(found, IPv4Network) or not _WIDEST4 <= found.prefixlen <= _NARROWEST4:
         raise Mistake(Code.BAD_VALUE, f"{shown(text)} can't be the peers' network", "an IPv4 network from /16 to /30: 10.86.0.0/24")
     return found
@@ -73,7 +74,7 @@ def network4(text: str) -> IPv4Network:
 
 def network6(text: str) -> IPv6Network:
     """Return the IPv6 network that the peers' addresses are taken from."""
-    found = values.prefix(text)
+    found = one.prefix(text)
     if not isinstance(found, IPv6Network) or not _WIDEST6 <= found.prefixlen <= _NARROWEST6:
         raise Mistake(Code.BAD_VALUE, f"{shown(text)} can't be the peers' network", "an IPv6 network from /48 to /124: fd86::/64")
     return found
@@ -81,12 +82,12 @@ def network6(text: str) -> IPv6Network:
 
 def prefixes(text: str) -> tuple[Prefix, ...]:
     """Return several networks."""
-    return tuple(values.prefix(each) for each in words(text))
+    return tuple(one.prefix(each) for each in words(text))
 
 
 def addresses(text: str) -> tuple[Address, ...]:
     """Return several machines' addresses."""
-    return tuple(values.host_address(each) for each in words(text))
+    return tuple(one.host_address(each) for each in words(text))
 
 
 def port(text: str) -> Port:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
+from failshut.config.addresses import is_wider
 from failshut.config.checks.view import WIDEST, View, beside_the_tunnels, is_local, not_routed, overlap
 from failshut.config.locate import Path
-from failshut.config.values import is_wider
 from failshut.model.finding import Code, Finding, Severity
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
+from failshut.config.addresses import is_wider
 from failshut.config.checks.view import WIDEST, View, overlap
 from failshut.config.locate import Path
-from failshut.config.values import is_wider
 from failshut.model.finding import Code, Finding, Severity
 
 # net.ipv4.ip_unprivileged_port_start, as the kernel sets it.

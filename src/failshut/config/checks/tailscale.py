@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from failshut.config.addresses import is_wider
 from failshut.config.checks.view import WIDEST, View
 from failshut.config.tunnels import effective_mark
-from failshut.config.values import is_wider
 from failshut.model.finding import Code, Finding
 from failshut.model.marks import TAILSCALE, TAILSCALE_MASK
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 
+from failshut.config.addresses import is_wider
 from failshut.config.declaration import Declaration, Sources
 from failshut.config.locate import Path
 from failshut.config.tunnels import Built
-from failshut.config.values import is_wider
 from failshut.model.finding import Code, Finding
 from failshut.model.units import Prefix
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from failshut.config import values
+from failshut.config import addresses, values
 from failshut.config.formats.ini import SYSTEMD, Entry, Section, read_sections, source_of
 from failshut.config.formats.tunnel_config import Remote, Sited, TunnelConfig, covers_everything, decoded, not_text, place
 from failshut.config.formats.wireguard import endpoint, network, require_key, typed
+from failshut.config.mistake import Mistake, shown
 from failshut.config.source import SourceText
-from failshut.config.values import Mistake, shown
 from failshut.model.finding import Code, Finding, Severity
 from failshut.model.policy import TunnelKind
 from failshut.model.units import InterfaceAddress, Mark, Prefix
@@ -200,7 +200,7 @@ def _addresses(found: _Found, networks: list[_File]) -> Iterator[Sited[Interface
         for entry in (entry for section in file.named("Network", "Address") for entry in section.all("Address")):
             try:
                 if entry.value:
-                    yield Sited(typed(values.interface_address, entry.value, "Address"), f"{file.source.path}:{entry.line}")
+                    yield Sited(typed(addresses.interface_address, entry.value, "Address"), f"{file.source.path}:{entry.line}")
             except Mistake as wrong:
                 found.refuse(file.source, entry.line, wrong)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from failshut.config import values
+from failshut.config import addresses, values
 from failshut.config.formats.ini import GLIB, Entry, Section, read_sections, source_of
 from failshut.config.formats.tunnel_config import Remote, Sited, TunnelConfig, covers_everything, decoded, not_text, place
 from failshut.config.formats.wireguard import endpoint, network, require_key, typed
+from failshut.config.mistake import Mistake, shown
 from failshut.config.source import SourceText
-from failshut.config.values import Mistake, shown
 from failshut.model.finding import Code, Finding, Severity
 from failshut.model.policy import TunnelKind
 from failshut.model.units import InterfaceAddress, Mark, Prefix
@@ -154,7 +154,7 @@ def _addresses(found: _Found) -> Iterator[Sited[InterfaceAddress]]:
                 continue
             try:
                 # ADDRESS/LENGTH[,GATEWAY]
-                address = typed(values.interface_address, entry.value.partition(",")[0].strip(), entry.key)
+                address = typed(addresses.interface_address, entry.value.partition(",")[0].strip(), entry.key)
                 yield Sited(address, f"{found.source.path}:{entry.line}")
             except Mistake as wrong:
                 found.mistaken(entry.line, wrong)

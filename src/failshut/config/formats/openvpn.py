@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from ipaddress import IPv4Network
 
-from failshut.config import values
+from failshut.config import addresses
 from failshut.config.formats.openvpn_words import Directive, named, read_words
 from failshut.config.formats.tunnel_config import Remote, Sited, TunnelConfig, decoded, not_text, own_firewall, place
 from failshut.config.formats.wireguard import typed
+from failshut.config.mistake import Mistake, shown
 from failshut.config.source import SourceText
-from failshut.config.values import Mistake, shown
 from failshut.model.finding import Code, Finding, Severity
 from failshut.model.policy import TunnelKind
 from failshut.model.units import InterfaceAddress, Mark, Protocol
@@ -209,7 +209,7 @@ def _site(config: _Config, at: Directive, host: str, port: str, protocol: Protoc
         config.refuse(at.line, f"{at.name} names no host", f"write {at.name} ADDRESS PORT")
         return
     try:
-        yield Remote(typed(lambda _: values.site(host, port, protocol), host, at.name), at.line)
+        yield Remote(typed(lambda _: addresses.site(host, port, protocol), host, at.name), at.line)
     except Mistake as wrong:
         remedy = wrong.help if "is no port" not in wrong.message else "a number from 1 to 65535; OpenVPN's usual one is 1194"
         config.refuse(at.line, wrong.message, remedy)
@@ -234,7 +234,7 @@ def _addresses(config: _Config) -> Iterator[Sited[InterfaceAddress]]:
         if each is None:
             continue
         try:
-            yield Sited(typed(values.interface_address, each.word(1), name), f"{config.source.path}:{each.line}")
+            yield Sited(typed(addresses.interface_address, each.word(1), name), f"{config.source.path}:{each.line}")
         except Mistake as wrong:
             config.refuse(each.line, wrong.message, wrong.help)
 

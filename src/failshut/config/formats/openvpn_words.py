@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass, field
 
 from failshut.config.formats.tunnel_config import place
+from failshut.config.mistake import shown
 from failshut.config.source import SourceText
-from failshut.config.values import shown
 from failshut.model.finding import Code, Finding
 
 _SPACE = " \t\r\n\v\f"

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import PurePosixPath
 from typing import Any
 
-from failshut.config import values
+from failshut.config import addresses, values
 from failshut.config.formats.tunnel_config import (
     Remote,
     Sited,
@@ -26,8 +26,8 @@ from failshut.config.formats.tunnel_config import (
     place,
 )
 from failshut.config.formats.wireguard import count, endpoint, network, require_key, typed
+from failshut.config.mistake import Mistake, shown
 from failshut.config.source import SourceText, masked
-from failshut.config.values import Mistake, shown
 from failshut.model.finding import Code, Finding, Severity
 from failshut.model.policy import TunnelKind
 from failshut.model.units import Endpoint, InterfaceAddress, Mark, NamedEndpoint, Prefix
@@ -209,7 +209,7 @@ class _Reader:
         match key:
             case "address":
                 self.device.setdefault("address_line", number)
-                self.addresses += [typed(values.interface_address, each, name) for each in _words(value)]
+                self.addresses += [typed(addresses.interface_address, each, name) for each in _words(value)]
             case "mtu":
                 self.device["mtu"] = count(value, name, 0xFFFFFFFF)
             case "dns":

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from failshut.config import values
-from failshut.config.values import Mistake, shown
+from failshut.config import addresses
+from failshut.config.mistake import Mistake, shown
 from failshut.model.finding import Code
 from failshut.model.units import Endpoint, NamedEndpoint, Prefix, Protocol
 
@@ -46,10 +46,10 @@ def endpoint(value: str, name: str = "Endpoint", sign: str = " = ") -> Endpoint 
     if not host or not port:
         remedy = f"write {name}{sign}{value}:51820"
         raise Mistake(Code.CONFIG_BAD_VALUE, f"{name} {shown(value)} has no port", remedy)
-    found: Endpoint | NamedEndpoint = typed(lambda _: values.site(host, port, Protocol.UDP), value, name)
+    found: Endpoint | NamedEndpoint = typed(lambda _: addresses.site(host, port, Protocol.UDP), value, name)
     return found
 
 
 def network(text: str) -> Prefix:
     """Read one allowed address as wg's parse_allowedips: host bits are dropped, no length means a single address."""
-    return values.interface_address(text).network
+    return addresses.interface_address(text).network

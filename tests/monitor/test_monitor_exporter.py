@@ -73,14 +73,21 @@ def served(exporting):
     exporting.leave_unwatched()
 
 
-def test_a_port_that_is_taken_is_said_and_the_rest_is_served(exporting):
-    lab = exporting
-    squatter = lab.start("python3", "-c", SQUATTER)
-    assert squatter.stdout.readline() == "ready\n"
+@pytest.fixture
+def squatter(exporting):
+    """Somebody else at the exporter's port; never longer than the test."""
+    squatting = exporting.start("python3", "-c", SQUATTER)
+    assert squatting.stdout.readline() == "ready\n"
+    yield squatting
+    squatting.communicate()
+
+
+def test_a_port_that_is_taken_is_said_and_the_rest_is_served(exporting, squatter):
+    lab, said = exporting, ["the numbers can't be served at 127.0.0.1:9586: Address already in use"]
     lab.watch_lock()
 
     assert until(lambda: "failshut_armed 1.0" in ask(lab, SOCKET), within=90)
-    assert lab.await_status()["troubles"] == ["the numbers can't be served at 127.0.0.1:9586: Address already in use"]
+    assert until(lambda: lab.await_status()["troubles"] == said, within=90)
     lab.must("nft", "flush", "ruleset")
     lab.await_event("drift")
     squatter.communicate()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 
 from boot import roots
 from boot.machine import Machine
+from connected import Frame
 from failshut.drill.network.wait import until
 from guide.machines import HOME4, SITE4, VPS4, Guide, seen
 
@@ -67,15 +68,15 @@ def test_the_guide(tree_of):
         watching = guide.internet.watch()
         guide.fetch()
         assert [each for each in seen(watching) if each.target == SITE4], "the control: nothing was seen to leave"
-        armed = False
+        waiting = dict(CHECKS)
         for block in blocks():
             if block.where == "skip":
                 warnings.warn(f"NOT RUN: {block.page}: {' '.join(block.words[1:])}: {block.text.strip()}", stacklevel=1)
                 continue
             run(guide, block)
-            if "failshut arm" in block.text and not armed:
-                armed = True
-                holds(guide)
+            for words in [each for each in waiting if each in block.text]:
+                waiting.pop(words)(guide)
+        assert not waiting, "a check found no block of its own"
 
 
 def let_in(guide: Guide) -> None:
@@ -114,3 +115,36 @@ def holds(guide: Guide) -> None:
     assert until(lambda: guide.fetch() == VPS4, within=90, step=0.5), guide.vps.journal()[-3000:]
     banner = "import socket; s = socket.create_connection(('203.0.113.10', 22), 10); print(s.recv(4).decode())"
     assert guide.internet.namespace.do("python3", "-c", banner).strip() == "SSH-"
+
+
+def without_its_routing_rules(guide: Guide) -> list[Frame]:
+    """Take wg-quick's routing rules away while the tunnel is up, and return what then leaves for the site in the clear."""
+    assert until(lambda: guide.fetch() == VPS4, within=60, step=0.2), guide.laptop.journal()[-3000:]
+    lose = "for v in -4 -6; do ip $v rule delete table $(($(wg show wg0 fwmark))); done"
+    watching = guide.internet.watch()
+    lost = guide.laptop.run("sh", "-c", lose)
+    guide.laptop.run("curl", "--silent", "--max-time", "3", f"http://{SITE4}/")
+    frames = [each for each in seen(watching) if each.target == SITE4]
+    assert lost.ok, lost.complaint
+    assert guide.laptop.run("systemctl", "restart", "wg-quick@wg0").ok, guide.laptop.journal()[-3000:]
+    return frames
+
+
+def keeps_all_in(guide: Guide) -> None:
+    """A tunnel that is up without its routing is the guide's own leak: nothing leaves."""
+    assert without_its_routing_rules(guide) == []
+
+
+def lets_all_out(guide: Guide) -> None:
+    """The control, once the lines are taken out again: the same is seen to leave."""
+    assert without_its_routing_rules(guide) != []
+
+
+# By the words of the first block after which each is to hold.
+CHECKS: dict[str, Callable[[Guide], None]] = {
+    "failshut arm": holds,
+    "wg0 --install": keeps_all_in,
+    "wg0 --remove": lets_all_out,
+    "grep --count FAILSHUT": keeps_all_in,
+    "--list-rules": keeps_all_in,
+}

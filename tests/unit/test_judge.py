@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from failshut.drill.attacker import craft
 from failshut.drill.judge import Case, Connection, explain, is_openvpn, is_wireguard, judge
 from failshut.drill.network.capture import Captured
+from failshut.drill.network.traffic import dns_query
 from failshut.model.packet import DCCP, ICMP, ICMPV6, IGMP, ROUTING_HEADER, SCTP, TCP, UDP, UDPLITE
 from failshut.model.policy import Inbound, Lan, MulticastName, Outbound, Policy, Tailscale, Tunnel
 from failshut.model.units import Endpoint, InterfaceName, Port, Protocol
@@ -306,6 +307,11 @@ def test_wireguards_messages_are_known(payload, expected):
 def test_openvpns_messages_are_known(payload, expected):
     """By the opcode in the first byte, of those that a client sends."""
     assert is_openvpn(payload) is expected
+
+
+def test_a_look_up_of_the_labs_is_never_taken_for_a_tunnels_message():
+    """Else its leak is not seen where the control must see it: with numbers of two random bytes, one run in five."""
+    assert not any(is_openvpn(query) or is_wireguard(query) for query in (dns_query() for _ in range(256)))
 
 
 @given(st.binary(max_size=31))

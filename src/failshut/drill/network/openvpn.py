@@ -23,6 +23,8 @@ CONFIGS = Path("/run/failshut-drill")
 _WIDTH4, _WIDTH6 = 24, 64
 # In seconds: until a daemon has started or ended; until a client has connected, where its server answers.
 _QUICKLY, _CONNECTS = 20.0, 8.0
+# What OpenVPN says when it has set the addresses and the routes.
+_IS_UP = "Initialization Sequence Completed"
 
 
 @dataclass(slots=True)
@@ -45,9 +47,12 @@ class OpenVpnTunnel:
         return CONFIGS / f"{self.device}.ovpn"
 
     def up(self) -> None:
-        """Bring the tunnel up; return when it has its device, or does not get one for want of its server."""
+        """Bring the tunnel up; return when it has its routes, or does not get them for want of its server.
+
+        With the device alone it is too soon: a connection that begins before the routes are there begins in the clear, and stays.
+        """
         _start(self.hosts.client, self.config, self._pid_file)
-        until(lambda: self.hosts.client.run("ip", "link", "show", self.device).ok, within=_CONNECTS)
+        until(lambda: _IS_UP in _log(self.config), within=_CONNECTS)
 
     def down(self) -> None:
         """Take the tunnel down as its unit would; return when its device is gone."""

@@ -31,8 +31,11 @@ def _to(endpoint: Endpoint, protocol: int, port: int | None) -> Callable[[Packet
     def belongs(packet: Packet) -> bool:
         if packet.target != endpoint.address or packet.protocol != protocol:
             return False
-        spoken = is_wireguard(packet.payload) or is_openvpn(packet.payload)
-        return port is None or (packet.target_port == port and not spoken)
+        if port is None:
+            return True
+        # Only at the endpoint's own port can anything be taken for the tunnel's.
+        spoken = port == int(endpoint.port) and (is_wireguard(packet.payload) or is_openvpn(packet.payload))
+        return packet.target_port == port and not spoken
 
     return belongs
 

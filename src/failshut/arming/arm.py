@@ -239,6 +239,8 @@ def _record(policy: Policy, plan: Plan, loaded: Listing, directory: Path) -> Rec
         notes=plan.notes,
         pins=tuple(replace(each, since=each.since or int(time.time())) for each in policy.pins),
         digest=digest_of(_as_written(policy, plan)),
+        serial=policy.serial,
+        signed_by=policy.signed_by,
         backend=plan.backend,
         shared=_shared(plan, earlier),
         directories=tuple(dict.fromkeys((*(earlier.directories if earlier else ()), *missing))),

@@ -88,6 +88,9 @@ class Record:
     notes: tuple[str, ...] = ()
     # What the audit said of the rules before they were loaded: `proved`, or `undecided`.
     audit: str = ""
+    # The policy's serial number, and who signed it where a signature was asked for.
+    serial: int = 0
+    signed_by: str = ""
     # Which tool's rules are loaded.
     backend: str = BackendName.NFTABLES
     # Files that are the user's own, with rules of ours among theirs; whether each was there before.

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from failshut.allowances.openings import opened
+from failshut.arming.state import Record
 from failshut.arming.status import Boot, State, Status, read_status
 from failshut.arming.words import boot_words, guard_words, tunnel_words
 from failshut.boot.places import LOADER
@@ -73,6 +74,7 @@ def status_json(status: Status) -> dict[str, Any]:
         "reason": status.reason,
         "policy": status.record.policy if status.record else None,
         "armed_at": status.record.armed_at if status.record else None,
+        "signed_by": (status.record.signed_by if status.record else "") or None,
         "tunnels": {name: _tunnel_json(tunnel) for name, tunnel in status.tunnels},
         "pins": pins_json(status.record.pins) if status.record else [],
         "under_ip": list(status.guarded),
@@ -117,9 +119,7 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
         yield "           " + session.style(f"undone in {status.reverts_in} s unless `failshut confirm` comes first", fg="yellow")
     for name, tunnel in status.tunnels:
         yield f"tunnel     {name} {tunnel_words(tunnel)}"
-    for pin in status.record.pins if status.record else ():
-        since = datetime.fromtimestamp(pin.since, tz=UTC).astimezone()
-        yield f"pinned     {pin.host} at {', '.join(map(str, pin.addresses))} since {since:%Y-%m-%d %H:%M}"
+    yield from _armed(status.record)
     guarded = ", ".join(status.guarded) or session.style("no device: packets below IP are not held", fg="yellow")
     yield f"under IP   {guarded}"
     if status.unguarded:
@@ -136,6 +136,15 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
     yield from _drift(status)
     if session.verbose:
         yield from _rules(status)
+
+
+def _armed(record: Record | None) -> Iterator[str]:
+    """Yield who signed the policy, and what the names in it stand for."""
+    if record and record.signed_by:
+        yield f"signed by  {record.signed_by}"
+    for pin in record.pins if record else ():
+        since = datetime.fromtimestamp(pin.since, tz=UTC).astimezone()
+        yield f"pinned     {pin.host} at {', '.join(map(str, pin.addresses))} since {since:%Y-%m-%d %H:%M}"
 
 
 def _behind(status: Status) -> Iterator[str]:

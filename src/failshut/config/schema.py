@@ -241,6 +241,11 @@ class Document(Table):
     """The policy file, failshut.toml."""
 
     tunnel: dict[Annotated[InterfaceName, *_TUNNEL], TunnelTable] = {}
+    serial: int = Field(
+        default=0,
+        ge=0,
+        description="Counts up with every signed policy: a machine that asks for signatures refuses one lower than what is armed.",
+    )
     # Factories, not values: pydantic would write each default table into the JSON Schema.
     allow: AllowTable = Field(default_factory=AllowTable)
     outside: OutsideTable | None = None

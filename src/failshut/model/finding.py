@@ -14,7 +14,7 @@ class Severity(StrEnum):
 
 
 class Code(StrEnum):
-    """Every finding's code. P: the policy file. T: a tunnel's config. H: the host. R: a ruleset.
+    """Every finding's code. P: the policy file. T: a tunnel's config. H: the host. R: a ruleset. S: the policy's signature.
 
     Declared once; docs and tests read it here.
     """
@@ -64,6 +64,12 @@ class Code(StrEnum):
     RULES_OTHER_FAMILY = "R008"
     RULES_UNCLEAR = "R009"
     RULES_SCRIPT = "R010"
+    UNSIGNED = "S001"
+    BAD_SIGNATURE = "S002"
+    UNKNOWN_SIGNER = "S003"
+    SIGNERS_UNSAFE = "S004"
+    NOT_CHECKED = "S005"
+    OLDER_SERIAL = "S006"
 
 
 @dataclass(frozen=True, slots=True)

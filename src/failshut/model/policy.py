@@ -282,6 +282,9 @@ class Policy:
     pins: tuple[Pin, ...] = ()
     # No rule comes of it, so that it is no part of what the lock is.
     metrics: Metrics | None = field(default=None, repr=False)
+    # Of a signed policy: it replaces none whose number is higher. By whom it is signed, "" where no signature is asked for.
+    serial: int = field(default=0, compare=False, repr=False)
+    signed_by: str = field(default="", compare=False, repr=False)
     # Where it was read from, for messages only: two policies that say the same are equal.
     path: str = field(default="", compare=False)
 

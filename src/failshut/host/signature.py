@@ -35,10 +35,10 @@ class Authentic:
     signer: str = ""
 
 
-def is_required(signers: Path = SIGNERS) -> bool:
+def is_required() -> bool:
     """Whether this machine takes signed policies alone. What can't be looked at counts as there."""
     try:
-        signers.lstat()
+        SIGNERS.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
@@ -46,22 +46,22 @@ def is_required(signers: Path = SIGNERS) -> bool:
     return True
 
 
-def verified(text: bytes, signature: bytes | Unreadable, path: str, signers: Path = SIGNERS) -> Authentic | Finding:
+def verified(text: bytes, signature: bytes | Unreadable, path: str) -> Authentic | Finding:
     """Return who signed these very bytes, which were read from `path`; else what is wrong. Never raises for bad input."""
     beside = f"{path}{SUFFIX}"
     if isinstance(signature, Unreadable):
         missing = Code.NO_PRIVILEGE if signature.denied else Code.UNSIGNED
         return Finding(missing, f"the policy's signature can't be read: {signature.why}", Place(beside), signature.help or _SIGN)
-    trusted = _trusted(signers)
+    trusted = _trusted(SIGNERS)
     if isinstance(trusted, Finding):
         return trusted
     if len(signature) > LARGEST_SIGNATURE:
         return Finding(Code.BAD_SIGNATURE, f"it has {len(signature)} bytes: that is no signature", Place(beside), _SIGN)
     with _held(signature) as given, _held(trusted) as known:
-        return _checked(text, beside, given, known, signers)
+        return _checked(text, beside, given, known)
 
 
-def _checked(text: bytes, beside: str, given: int, known: int, signers: Path) -> Authentic | Finding:
+def _checked(text: bytes, beside: str, given: int, known: int) -> Authentic | Finding:
     """Ask ssh-keygen, which reads the signature and the signers from these descriptors: whatever becomes of the files meanwhile."""
 
     def asked(what: str, *words: str) -> Result:
@@ -81,7 +81,7 @@ def _checked(text: bytes, beside: str, given: int, known: int, signers: Path) ->
     judged = asked("verify", "-n", NAMESPACE, "-f", f"/dev/fd/{known}", "-I", name) if names.ok and name else names
     if judged.ok and name:
         return Authentic(text, name)
-    why = f"the policy is signed with {key}, which {signers} does not allow: {_said(judged)}"
+    why = f"the policy is signed with {key}, which {SIGNERS} does not allow: {_said(judged)}"
     return Finding(Code.UNKNOWN_SIGNER, why, Place(beside), "have it signed by one of the signers, or add that key's line")
 
 

@@ -42,8 +42,9 @@ from failshut.host.run import run
 from failshut.host.sysctl import set_sysctl
 from failshut.host.wireguard import set_fwmark
 from failshut.lower.sets import known_programs
+from failshut.model.backend import BackendName
 from failshut.model.plan import MarkChange, Plan, SysctlChange
-from failshut.model.policy import DEFAULT_FWMARK, BackendName, Policy, Tunnel
+from failshut.model.policy import DEFAULT_FWMARK, Policy, Tunnel
 
 Report = Callable[[str], None]
 LOCK_PATH = Path("/run/failshut.lock")

@@ -11,8 +11,8 @@ from typing import Any
 
 from failshut.boot.places import ARMED_DIRECTORY, PENDING_LINK, RECORD_FILE
 from failshut.host.pins import parse_pins, pins_json
+from failshut.model.backend import BackendName
 from failshut.model.pin import Pin
-from failshut.model.policy import BackendName
 
 __all__ = ("ARMED_DIRECTORY", "PENDING_LINK", "RECORD_FILE")
 

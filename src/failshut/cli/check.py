@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from failshut.cli.session import Session, begin, finding_json, report, session_options
+from failshut.model.backend import BackendName
 from failshut.model.exits import Exit
-from failshut.model.finding import Code
-from failshut.model.policy import DEFAULT_FWMARK, BackendName, Policy, Tunnel
+from failshut.model.policy import DEFAULT_FWMARK, Policy, Tunnel
 
 
 @click.command()
@@ -48,7 +48,7 @@ def command(ctx: click.Context, /, *, strict: bool, **options: object) -> None:
                 click.echo(f"signed by {checked.policy.signed_by}{_uncovered(checked.policy)}")
             _say_unsaid(checked.policy, session)
     if failed:
-        denied = any(each.code is Code.NO_PRIVILEGE for each in checked.findings)
+        denied = any(each.is_denied for each in checked.findings)
         raise click.exceptions.Exit(Exit.UNKNOWN if denied else Exit.USAGE)
 
 

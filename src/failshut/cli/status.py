@@ -7,11 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from failshut.allowances.openings import opened
 from failshut.arming.state import Record
 from failshut.arming.status import Boot, State, Status, read_status
 from failshut.arming.words import boot_words, guard_words, tunnel_words
@@ -19,8 +18,11 @@ from failshut.boot.places import LOADER
 from failshut.cli.session import Session, begin, session_options
 from failshut.host.pins import pins_json
 from failshut.host.wireguard import RunningTunnel
+from failshut.model.backend import BackendName
 from failshut.model.exits import Exit
-from failshut.model.policy import BackendName
+
+if TYPE_CHECKING:
+    from failshut.allowances.openings import Open
 
 EXIT = {State.ARMED: Exit.OK, State.DISARMED: Exit.DISARMED, State.DRIFT: Exit.DRIFT, State.UNKNOWN: Exit.UNKNOWN}
 _COLOUR = {State.ARMED: "green", State.DISARMED: "red", State.DRIFT: "red", State.UNKNOWN: "yellow"}
@@ -85,7 +87,7 @@ def status_json(status: Status) -> dict[str, Any]:
         "reverts_in": status.reverts_in,
         "guard": status.guarded_by,
         "monitor": status.watched,
-        "open": [{"what": str(each.what), "seconds": each.seconds} for each in opened(status.listing.json_texts)],
+        "open": [{"what": str(each.what), "seconds": each.seconds} for each in _opened(status)],
         "boot": _boot_json(status.boot),
         "refused": {
             "local": status.counts.local,
@@ -169,8 +171,16 @@ def _drift(status: Status) -> Iterator[str]:
         yield from (f"           {line}" for line in status.routing)
 
 
+def _opened(status: Status) -> list[Open]:
+    if not status.listing.json_texts:
+        return []
+    from failshut.allowances.openings import opened  # noqa: PLC0415 - a lock that is off holds nothing open
+
+    return list(opened(status.listing.json_texts))
+
+
 def _open(status: Status, session: Session) -> Iterator[str]:
-    for number, each in enumerate(opened(status.listing.json_texts)):
+    for number, each in enumerate(_opened(status)):
         left = session.style(f"{each.seconds // 60} min {each.seconds % 60} s left", fg="yellow")
         yield f"{'' if number else 'open':<10} {each.what}, {left}"
 

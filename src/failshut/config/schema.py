@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from failshut.config import listening, values
+from failshut.model.backend import BackendName
 from failshut.model.policy import (
     HTTPS,
     LOCAL_BRIDGES,
     LOCAL_EXPORTER,
     TAILSCALED_PORT,
-    BackendName,
     BlockedLog,
     ForwardMode,
     MulticastName,

@@ -105,3 +105,8 @@ class Finding:
     def is_error(self) -> bool:
         """Whether this finding stops a verb that would write or load."""
         return self.severity is Severity.ERROR
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether it is only that this user may not look."""
+        return self.code is Code.NO_PRIVILEGE

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address
 
+from failshut.model.backend import BackendName
 from failshut.model.pin import Pin
 from failshut.model.units import (
     Address,
@@ -52,13 +53,6 @@ class BlockedLog(StrEnum):
     COUNT = "count"
     NFLOG = "nflog"
     KERNEL = "kernel"
-
-
-class BackendName(StrEnum):
-    """Which tool's rules enforce the policy."""
-
-    NFTABLES = "nftables"
-    IPTABLES = "iptables"
 
 
 class TunnelKind(StrEnum):

@@ -103,6 +103,10 @@ CONTAINERS = Root("containers", "bookworm", "3.11", ("docker.io", "podman", "net
 GUIDE = Root(
     "guide", "bookworm", "3.11", (*_GUIDES, "openssh-server", "openssh-client", "openresolv", "curl", "sudo", "dnsmasq-base")
 )
+# What a newcomer finds on a Debian: apt, sudo, pipx; and what tries a package out as Debian does.
+_NEWCOMERS = ("apt", "sudo", "pipx", "python3-venv", "autopkgtest", "openssh-client", "dnsmasq-base", "udhcpc")
+NEWCOMER = Root("newcomer", "trixie", "3.13", _NEWCOMERS)
+OLD_NEWCOMER = Root("old-newcomer", "bookworm", "3.11", _NEWCOMERS)
 # What makes an initramfs, with the programs that take the place of the usual ones there.
 INITRAMFS = Root("initramfs", "bookworm", "3.11", ("initramfs-tools", "busybox", "udev"))
 

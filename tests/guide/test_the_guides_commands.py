@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from boot import roots
 from boot.machine import Machine
 from connected import Frame
 from failshut.drill.network.wait import until
+from guide.blocks import Block, blocks
 from guide.machines import HOME4, SITE4, VPS4, Guide, seen
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
@@ -21,43 +20,20 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 PAGES = Path(__file__).parents[2] / "docs/guide"
 # The second page is of the laptop of the first.
 ORDER = ("kill-switch.md", "from-your-rules.md")
-_FENCE = re.compile(r"^```(?P<language>\w+)(?: (?P<words>[^\n]*))?\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
 _POLICY = "/etc/failshut/failshut.toml"
 
 
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: `sh laptop`, `sh laptop exits 12`, `toml laptop` (goes at the end of the policy), `sh skip WHY`."""
-
-    page: str
-    language: str
-    words: tuple[str, ...]
-    text: str
-
-    @property
-    def where(self) -> str:
-        """The machine it is for, or `skip`."""
-        return self.words[0] if self.words else ""
-
-    @property
-    def code(self) -> int:
-        """What it exits with."""
-        return int(self.words[2]) if self.words[1:2] == ("exits",) else 0
-
-
-def blocks() -> Iterator[Block]:
-    """Yield every block of the guide, in order."""
-    for page in ORDER:
-        for found in _FENCE.finditer((PAGES / page).read_text()):
-            yield Block(page, found["language"], tuple((found["words"] or "").split()), found["text"])
+def every_block() -> list[Block]:
+    """Return every block of the guide, in order."""
+    return [block for page in ORDER for block in blocks(PAGES / page)]
 
 
 def test_every_block_of_every_page_is_run_or_says_why_not():
     """A block for no machine would be run by nobody."""
     assert {each.name for each in PAGES.glob("*.md")} == set(ORDER)
-    assert {each.where for each in blocks()} <= {"laptop", "vps", "skip"}
-    assert {each.language for each in blocks()} == {"sh", "toml"}
-    assert all(len(each.words) > 1 for each in blocks() if each.where == "skip")
+    assert {each.where for each in every_block()} <= {"laptop", "vps", "skip"}
+    assert {each.language for each in every_block()} == {"sh", "toml"}
+    assert all(len(each.words) > 1 for each in every_block() if each.where == "skip")
 
 
 def test_the_guide(tree_of):
@@ -69,7 +45,7 @@ def test_the_guide(tree_of):
         guide.fetch()
         assert [each for each in seen(watching) if each.target == SITE4], "the control: nothing was seen to leave"
         waiting = dict(CHECKS)
-        for block in blocks():
+        for block in every_block():
             if block.where == "skip":
                 warnings.warn(f"NOT RUN: {block.page}: {' '.join(block.words[1:])}: {block.text.strip()}", stacklevel=1)
                 continue

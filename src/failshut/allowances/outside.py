@@ -11,8 +11,8 @@ from failshut.allowances.errors import RefusedError
 from failshut.allowances.launch import Start, command_line, ready_slice
 from failshut.arming.status import State, read_status
 from failshut.host import programs
+from failshut.model.backend import BackendName
 from failshut.model.exits import Exit
-from failshut.model.policy import BackendName
 from failshut.model.timed import OUTSIDE_PROGRAMS
 
 _HELP = "write [outside] into the policy, look with `failshut plan`, then `failshut arm`"

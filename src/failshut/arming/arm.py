@@ -42,8 +42,9 @@ from failshut.host.run import run
 from failshut.host.sysctl import set_sysctl
 from failshut.host.wireguard import set_fwmark
 from failshut.lower.sets import known_programs
+from failshut.model.backend import BackendName
 from failshut.model.plan import MarkChange, Plan, SysctlChange
-from failshut.model.policy import DEFAULT_FWMARK, BackendName, Policy, Tunnel
+from failshut.model.policy import DEFAULT_FWMARK, Policy, Tunnel
 
 Report = Callable[[str], None]
 LOCK_PATH = Path("/run/failshut.lock")
@@ -239,6 +240,8 @@ def _record(policy: Policy, plan: Plan, loaded: Listing, directory: Path) -> Rec
         notes=plan.notes,
         pins=tuple(replace(each, since=each.since or int(time.time())) for each in policy.pins),
         digest=digest_of(_as_written(policy, plan)),
+        serial=policy.serial,
+        signed_by=policy.signed_by,
         backend=plan.backend,
         shared=_shared(plan, earlier),
         directories=tuple(dict.fromkeys((*(earlier.directories if earlier else ()), *missing))),

@@ -34,8 +34,8 @@ from failshut.host import systemd
 from failshut.host.files import remove_tree, sync_directory
 from failshut.host.run import Result
 from failshut.host.self import own_command, why_no_unit
+from failshut.model.backend import BackendName
 from failshut.model.plan import FileChange
-from failshut.model.policy import BackendName
 
 Report = Callable[[str], None]
 

@@ -22,7 +22,7 @@ from failshut.host.files import remove_tree, sync_directory, write_atomically
 from failshut.host.managers import read_again
 from failshut.host.sysctl import set_sysctl
 from failshut.host.wireguard import set_fwmark
-from failshut.model.policy import BackendName
+from failshut.model.backend import BackendName
 from failshut.model.ruleset import Family, Ruleset
 from failshut.model.units import Mark
 

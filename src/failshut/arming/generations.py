@@ -9,8 +9,6 @@ A power cut at any moment leaves the old links or the new ones, and what they po
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -84,7 +82,7 @@ def is_sealed(generation: Path) -> bool:
     try:
         text = (generation / SEAL_FILE).read_text(encoding="utf-8")
         sums = [line.split("  ", 1) for line in text.splitlines()]
-        whole = all(hashlib.sha256((generation / name).read_bytes()).hexdigest() == digest for digest, name in sums)
+        whole = all(checksum((generation / name).read_bytes()) == digest for digest, name in sums)
     except (OSError, ValueError):
         return False
     # A lock is the list's last line: a list that was cut does not end with it.
@@ -96,14 +94,22 @@ def collect(directory: Path) -> None:
     kept = {pointed(directory, CURRENT), pointed(directory, LAST_GOOD)}
     for path in directory.iterdir():
         if path.is_dir() and not path.is_symlink() and path.name not in kept:
-            shutil.rmtree(path)
+            remove_tree(path)
 
 
 def _seal(files: Mapping[str, str]) -> str:
     """Return the list of checksums in the form of sha256sum(1)."""
     last = next(each for each in _LAST if each in files)
     names = [*sorted(name for name in files if name != last), last]
-    return "".join(f"{hashlib.sha256(files[name].encode()).hexdigest()}  {name}\n" for name in names)
+    return "".join(f"{checksum(files[name].encode())}  {name}\n" for name in names)
+
+
+def checksum(content: bytes) -> str:
+    """Return the SHA-256 of a file's bytes, as sha256sum(1) writes it."""
+    # Imported here: OpenSSL is a tenth of `status`, and where no lock is there is nothing to sum up.
+    import hashlib  # noqa: PLC0415
+
+    return hashlib.sha256(content).hexdigest()
 
 
 def numbered(directory: Path) -> tuple[str, ...]:

@@ -25,10 +25,11 @@ from failshut.host.sysctl import read_sysctl
 from failshut.lower.routing import lower_routing
 from failshut.lower.sets import known_programs
 from failshut.lower.transport import mark_of
+from failshut.model.backend import BackendName
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
 from failshut.model.marks import STAMP
 from failshut.model.plan import FileChange, MarkChange, Plan, SysctlChange
-from failshut.model.policy import BackendName, Policy, Tunnel, TunnelKind
+from failshut.model.policy import Policy, Tunnel, TunnelKind
 from failshut.model.routing import IpVersion, Routing
 from failshut.model.units import InterfaceName, Mark
 from failshut.read.routing import KernelRule

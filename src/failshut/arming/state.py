@@ -11,8 +11,8 @@ from typing import Any
 
 from failshut.boot.places import ARMED_DIRECTORY, PENDING_LINK, RECORD_FILE
 from failshut.host.pins import parse_pins, pins_json
+from failshut.model.backend import BackendName
 from failshut.model.pin import Pin
-from failshut.model.policy import BackendName
 
 __all__ = ("ARMED_DIRECTORY", "PENDING_LINK", "RECORD_FILE")
 
@@ -88,6 +88,9 @@ class Record:
     notes: tuple[str, ...] = ()
     # What the audit said of the rules before they were loaded: `proved`, or `undecided`.
     audit: str = ""
+    # The policy's serial number, and who signed it where a signature was asked for.
+    serial: int = 0
+    signed_by: str = ""
     # Which tool's rules are loaded.
     backend: str = BackendName.NFTABLES
     # Files that are the user's own, with rules of ours among theirs; whether each was there before.

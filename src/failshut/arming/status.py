@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from failshut.arming.errors import ArmingError
-from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed
+from failshut.arming.generations import CURRENT, LAST_GOOD, checksum, is_sealed
 from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, load_record
 from failshut.boot.places import BOOT_UNIT_PATH, ENABLED_PATH, GENERATOR, LOADER, MONITOR_LOCK
 from failshut.host import locks, nft
 from failshut.host.links import all_links, is_up, traffic, underlay_now
 from failshut.host.wireguard import RunningTunnel, running_tunnels
-from failshut.model.policy import BackendName
+from failshut.model.backend import BackendName
 from failshut.read.counts import Counts, counts
 
 if TYPE_CHECKING:
@@ -203,7 +202,7 @@ def _boot(directory: Path, record: Record | None) -> Boot:
 
 def _checksum(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return checksum(path.read_bytes())
     except OSError:
         return ""
 

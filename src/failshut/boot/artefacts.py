@@ -22,7 +22,7 @@ from failshut.emit.iptables import body_text
 from failshut.emit.nft import emit
 from failshut.lower.iptables import shut as iptables_shut
 from failshut.lower.shut import everything, guard_everything
-from failshut.model.policy import BackendName
+from failshut.model.backend import BackendName
 from failshut.model.ruleset import Family
 
 # What brings interfaces up: each requires the lock, so that without a lock there is no network. A missing one does no harm.

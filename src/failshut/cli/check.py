@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from failshut.cli.session import Session, begin, finding_json, report, session_options
+from failshut.model.backend import BackendName
 from failshut.model.exits import Exit
-from failshut.model.finding import Code
-from failshut.model.policy import DEFAULT_FWMARK, BackendName, Policy, Tunnel
+from failshut.model.policy import DEFAULT_FWMARK, Policy, Tunnel
 
 
 @click.command()
@@ -27,7 +27,12 @@ def command(ctx: click.Context, /, *, strict: bool, **options: object) -> None:
     failed = checked.policy is None or (strict and bool(checked.findings))
     if session.json:
         session.print_json(
-            {"ok": not failed, "policy": session.policy, "findings": [finding_json(each) for each in checked.findings]}
+            {
+                "ok": not failed,
+                "policy": session.policy,
+                "signed_by": (checked.policy.signed_by if checked.policy else "") or None,
+                "findings": [finding_json(each) for each in checked.findings],
+            }
         )
     else:
         report(checked.findings, session)
@@ -39,10 +44,18 @@ def command(ctx: click.Context, /, *, strict: bool, **options: object) -> None:
                 f"{session.style('ok', fg='green', bold=True)}: {session.policy}: {summary(checked.policy)}"
                 + (f" ({counts})" if counts else "")
             )
+            if checked.policy.signed_by:
+                click.echo(f"signed by {checked.policy.signed_by}{_uncovered(checked.policy)}")
             _say_unsaid(checked.policy, session)
     if failed:
-        denied = any(each.code is Code.NO_PRIVILEGE for each in checked.findings)
+        denied = any(each.is_denied for each in checked.findings)
         raise click.exceptions.Exit(Exit.UNKNOWN if denied else Exit.USAGE)
+
+
+def _uncovered(policy: Policy) -> str:
+    """Return what the signature says nothing about: the files that the policy reads on this machine."""
+    files = ", ".join(dict.fromkeys(each.config for each in policy.tunnels if each.config))
+    return f", which does not cover {files}" if files else ""
 
 
 def _say_unsaid(policy: Policy, session: Session) -> None:

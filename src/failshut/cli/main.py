@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 VERBS: dict[str, str] = {
     "init": "Adopt a WireGuard config or a running tunnel: write the policy",
     "check": "Show every mistake in the policy at once",
+    "sign": "Sign the policy, for machines that take no other",
     "plan": "Show what arming would change, as a diff",
     "drill": "Rehearse the attacks on your own policy, in private namespaces",
     "audit": "Prove that a ruleset leaks nothing, or show the packet that does",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from failshut.cli.session import Failure, Session, refuse, report
-from failshut.config.declaration import Unreadable
 from failshut.config.policy_file import parse
-from failshut.host.sources import load_policy, read_limited
+from failshut.host.sources import load_policy, read_policy
 from failshut.model.exits import Exit
+from failshut.model.finding import Finding
 from failshut.model.policy import Policy
 from failshut.model.units import Address
 
@@ -36,10 +36,10 @@ class Outside:
 
 def load_outside_or_leave(session: Session, verb: str) -> Outside:
     """Return the policy's [outside]; leave when there is none. Looks nothing up: it must work while the tunnel is down."""
-    raw = read_limited(session.policy)
-    if isinstance(raw, Unreadable):
-        raise Failure(f"{session.policy} can't be read: {raw.why}", help=raw.help, exit_code=Exit.USAGE)
-    declaration = parse(raw, session.policy)
+    read = read_policy(session.policy)
+    if isinstance(read, Finding):
+        refuse([read], session, verb)
+    declaration = parse(read.text, session.policy)
     if isinstance(declaration, list):
         refuse(declaration, session, verb)
     table = declaration.document.outside

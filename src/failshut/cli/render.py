@@ -20,10 +20,11 @@ from failshut.host.files import write_atomically
 from failshut.host.probe import probe
 from failshut.lower import lower
 from failshut.lower.iptables import left_out, lower_iptables
+from failshut.model.backend import BackendName
 from failshut.model.exits import Exit
 from failshut.model.host import HostFacts
 from failshut.model.inline import Tool
-from failshut.model.policy import BackendName, Policy
+from failshut.model.policy import Policy
 from failshut.model.ruleset import Family, Ruleset
 from failshut.model.units import InterfaceName
 from failshut.read.iptables import read_save

@@ -8,13 +8,16 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from failshut.host.run import show_commands
 from failshut.model.exits import Exit
-from failshut.model.finding import Code, Finding, Severity
+
+if TYPE_CHECKING:
+    # `status` and `--help` have none to show, and start without.
+    from failshut.model.finding import Finding
 
 DEFAULT_POLICY = "/etc/failshut/failshut.toml"
 
@@ -123,7 +126,7 @@ def finding_json(finding: Finding) -> dict[str, Any]:
 
 def report(findings: Iterable[Finding], session: Session) -> None:
     """Print findings on standard error, errors first."""
-    for finding in sorted(findings, key=lambda each: each.severity is not Severity.ERROR):
+    for finding in sorted(findings, key=lambda each: not each.is_error):
         click.echo(format_finding(finding, session), err=True)
 
 
@@ -136,5 +139,4 @@ def refuse(findings: Iterable[Finding], session: Session, verb: str) -> NoReturn
         report(all_findings, session)
         errors = sum(each.is_error for each in all_findings)
         click.echo(f"failshut {verb}: {errors} error{'s' if errors != 1 else ''}; nothing was changed.", err=True)
-    unasked = {Code.NO_PRIVILEGE} & {each.code for each in all_findings}
-    raise click.exceptions.Exit(Exit.UNKNOWN if unasked else Exit.USAGE)
+    raise click.exceptions.Exit(Exit.UNKNOWN if any(each.is_denied for each in all_findings) else Exit.USAGE)

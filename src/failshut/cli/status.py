@@ -7,19 +7,22 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from failshut.allowances.openings import opened
+from failshut.arming.state import Record
 from failshut.arming.status import Boot, State, Status, read_status
 from failshut.arming.words import boot_words, guard_words, tunnel_words
 from failshut.boot.places import LOADER
 from failshut.cli.session import Session, begin, session_options
 from failshut.host.pins import pins_json
 from failshut.host.wireguard import RunningTunnel
+from failshut.model.backend import BackendName
 from failshut.model.exits import Exit
-from failshut.model.policy import BackendName
+
+if TYPE_CHECKING:
+    from failshut.allowances.openings import Open
 
 EXIT = {State.ARMED: Exit.OK, State.DISARMED: Exit.DISARMED, State.DRIFT: Exit.DRIFT, State.UNKNOWN: Exit.UNKNOWN}
 _COLOUR = {State.ARMED: "green", State.DISARMED: "red", State.DRIFT: "red", State.UNKNOWN: "yellow"}
@@ -73,6 +76,7 @@ def status_json(status: Status) -> dict[str, Any]:
         "reason": status.reason,
         "policy": status.record.policy if status.record else None,
         "armed_at": status.record.armed_at if status.record else None,
+        "signed_by": (status.record.signed_by if status.record else "") or None,
         "tunnels": {name: _tunnel_json(tunnel) for name, tunnel in status.tunnels},
         "pins": pins_json(status.record.pins) if status.record else [],
         "under_ip": list(status.guarded),
@@ -83,7 +87,7 @@ def status_json(status: Status) -> dict[str, Any]:
         "reverts_in": status.reverts_in,
         "guard": status.guarded_by,
         "monitor": status.watched,
-        "open": [{"what": str(each.what), "seconds": each.seconds} for each in opened(status.listing.json_texts)],
+        "open": [{"what": str(each.what), "seconds": each.seconds} for each in _opened(status)],
         "boot": _boot_json(status.boot),
         "refused": {
             "local": status.counts.local,
@@ -118,9 +122,7 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
         yield "           " + session.style(f"undone in {status.reverts_in} s unless `failshut confirm` comes first", fg="yellow")
     for name, tunnel in status.tunnels:
         yield f"tunnel     {name} {tunnel_words(tunnel)}"
-    for pin in status.record.pins if status.record else ():
-        since = datetime.fromtimestamp(pin.since, tz=UTC).astimezone()
-        yield f"pinned     {pin.host} at {', '.join(map(str, pin.addresses))} since {since:%Y-%m-%d %H:%M}"
+    yield from _armed(status.record)
     guarded = ", ".join(status.guarded) or session.style("no device: packets below IP are not held", fg="yellow")
     yield f"under IP   {guarded}"
     if status.unguarded:
@@ -134,6 +136,15 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
     yield from _drift(status)
     if session.verbose:
         yield from _rules(status)
+
+
+def _armed(record: Record | None) -> Iterator[str]:
+    """Yield who signed the policy, and what the names in it stand for."""
+    if record and record.signed_by:
+        yield f"signed by  {record.signed_by}"
+    for pin in record.pins if record else ():
+        since = datetime.fromtimestamp(pin.since, tz=UTC).astimezone()
+        yield f"pinned     {pin.host} at {', '.join(map(str, pin.addresses))} since {since:%Y-%m-%d %H:%M}"
 
 
 def _behind(status: Status) -> Iterator[str]:
@@ -158,8 +169,16 @@ def _drift(status: Status) -> Iterator[str]:
         yield from (f"           {line}" for line in status.routing)
 
 
+def _opened(status: Status) -> list[Open]:
+    if not status.listing.json_texts:
+        return []
+    from failshut.allowances.openings import opened  # noqa: PLC0415 - a lock that is off holds nothing open
+
+    return list(opened(status.listing.json_texts))
+
+
 def _open(status: Status, session: Session) -> Iterator[str]:
-    for number, each in enumerate(opened(status.listing.json_texts)):
+    for number, each in enumerate(_opened(status)):
         left = session.style(f"{each.seconds // 60} min {each.seconds % 60} s left", fg="yellow")
         yield f"{'' if number else 'open':<10} {each.what}, {left}"
 

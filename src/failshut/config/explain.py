@@ -15,6 +15,7 @@ from failshut.model.finding import Code, Finding
 
 _WANTED = {
     "bool_type": "true or false",
+    "int_type": "a number",
     "string_type": "a string",
     "list_type": "an array: [ … ]",
     "model_type": "a table",

@@ -57,6 +57,7 @@ def resolve(declaration: Declaration, sources: Sources) -> Checked:
         backend=document.backend.use,
         pins=tuple(_pins(tunnels, sources)),
         resolvers=tuple(dict.fromkeys(document.endpoint.resolvers)),
+        serial=document.serial,
         path=declaration.path,
     )
     return Checked(policy, findings)

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from failshut.config import addresses, listening, mistake, values
+from failshut.model.backend import BackendName
 from failshut.model.policy import (
     HTTPS,
     LOCAL_BRIDGES,
     LOCAL_EXPORTER,
     TAILSCALED_PORT,
-    BackendName,
     BlockedLog,
     ForwardMode,
     MulticastName,
@@ -241,6 +241,11 @@ class Document(Table):
     """The policy file, failshut.toml."""
 
     tunnel: dict[Annotated[InterfaceName, *_TUNNEL], TunnelTable] = {}
+    serial: int = Field(
+        default=0,
+        ge=0,
+        description="Counts up with every signed policy: a machine that asks for signatures refuses one lower than what is armed.",
+    )
     # Factories, not values: pydantic would write each default table into the JSON Schema.
     allow: AllowTable = Field(default_factory=AllowTable)
     outside: OutsideTable | None = None

@@ -12,9 +12,10 @@ from failshut.lower import lower
 from failshut.lower.inline import lower_inline
 from failshut.lower.iptables import lower_iptables
 from failshut.lower.iptables.shut import everything
+from failshut.model.backend import BackendName
 from failshut.model.host import HostFacts
 from failshut.model.inline import Tool
-from failshut.model.policy import BackendName, Policy
+from failshut.model.policy import Policy
 
 _KINDS = {Backend.IPTABLES: Kind.DEFAULT, Backend.IPTABLES_NFT: Kind.NFT, Backend.IPTABLES_LEGACY: Kind.LEGACY}
 _OF_POLICY = {BackendName.NFTABLES: Backend.NFTABLES, BackendName.IPTABLES: Backend.IPTABLES}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -73,7 +72,8 @@ def write_new_tree(directory: Path, files: Mapping[str, str], *, mode: int) -> N
             write_new(path, text, mode=mode)
         beside.rename(directory)
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_tree(beside)
         raise
     sync_directory(directory.parent)
 
@@ -100,6 +100,8 @@ def sync_directory(directory: Path) -> None:
 
 def remove_tree(directory: Path) -> None:
     """Remove a directory and all in it; fine when it is not there."""
+    import shutil  # noqa: PLC0415 - as `_tempfile`
+
     if directory.exists():
         shutil.rmtree(directory)
         sync_directory(directory.parent)

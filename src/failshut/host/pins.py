@@ -1,4 +1,7 @@
-"""What the armed lock holds host names for: read from its record, so that no look-up is needed while the tunnel is down."""
+"""What the armed lock holds host names for: read from its record, so that no look-up is needed while the tunnel is down.
+
+And the serial number of the policy that was armed.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,16 @@ def read_pins() -> dict[str, Pin]:
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             continue
     return {}
+
+
+def armed_serial() -> int:
+    """Return the serial number of the armed policy; 0 without a lock, or where it can't be read. Never raises."""
+    for path in _RECORDS:
+        try:
+            return int(json.loads(path.read_text(encoding="utf-8"))["serial"])
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    return 0
 
 
 def parse_pins(raw: Any) -> dict[str, Pin]:

@@ -47,36 +47,36 @@ def show_commands(verbose: bool) -> None:
 def run(
     argv: Sequence[str],
     *,
-    stdin: str | None = None,
+    stdin: str | bytes | None = None,
     timeout: float = 30.0,
     own_group: bool = False,
     secret: bool = False,
     directory: str | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Result:
     """Run `argv` and return what it answered; never raises for a program that fails, is missing or hangs.
 
-    What is `secret` on its standard input is not printed by -v. With `own_group`, Ctrl-C on the terminal reaches neither the
-    program nor what it leaves behind. `timeout` is in seconds. /usr/sbin and /sbin are searched too: a plain user's PATH on
-    Debian lacks them, and nft is there.
+    Text goes in and comes out as UTF-8, whatever the locale is. What is `secret` on its standard input is not printed by -v. With
+    `own_group`, Ctrl-C on the terminal reaches neither the program nor what it leaves behind. `pass_fds` are open in it too.
+    `timeout` is in seconds. /usr/sbin and /sbin are searched too: a plain user's PATH on Debian lacks them, and nft is there.
     """
     if _verbose:
-        shown = "(a secret)" if secret else (stdin or "").rstrip("\n")
+        shown = "(a secret)" if secret else _text(stdin or b"").rstrip("\n")
         given = f" <<'EOF'\n{shown}\nEOF" if stdin is not None else ""
         sys.stderr.write(f"+ {shlex.join(argv)}{given}\n")
     environment = {**os.environ, "LC_ALL": "C", "PATH": os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"}
     try:
         done = subprocess.run(
             list(argv),
-            input=stdin,
+            input=stdin.encode() if isinstance(stdin, str) else stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
-            text=True,
-            errors="replace",
             timeout=timeout,
             check=False,
             env=environment,
             process_group=0 if own_group else None,
             cwd=directory,
+            pass_fds=pass_fds,
         )
     except FileNotFoundError:
         return Result(tuple(argv), NOT_FOUND, "", f"{argv[0]} is not installed")
@@ -84,7 +84,11 @@ def run(
         return Result(tuple(argv), NOT_EXECUTABLE, "", f"{argv[0]} can't be run: {error.strerror}")
     except subprocess.TimeoutExpired:
         return Result(tuple(argv), TIMED_OUT, "", f"{shlex.join(argv)} did not answer within {timeout:g} s")
-    return Result(tuple(argv), done.returncode, done.stdout, done.stderr)
+    return Result(tuple(argv), done.returncode, _text(done.stdout), _text(done.stderr))
+
+
+def _text(given: str | bytes) -> str:
+    return given if isinstance(given, str) else given.decode(errors="replace")
 
 
 def run_all(commands: Sequence[Sequence[str]]) -> list[Result]:

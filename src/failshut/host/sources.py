@@ -9,15 +9,18 @@ import stat
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from failshut.config.declaration import Access, Checked, Declaration, Sources, Unreadable, Unresolved
+from failshut.host import signature
 from failshut.host.cgroups import NoControlGroupsError, hierarchy
-from failshut.host.pins import read_pins
+from failshut.host.pins import armed_serial, read_pins
 from failshut.model.finding import Code, Finding, Place
 from failshut.model.pin import Pin
+from failshut.model.policy import Policy
 from failshut.model.units import Address
 
 # A policy has a few kilobytes, one with 100,000 prefixes 3 MiB; whatever is larger is another file.
@@ -32,10 +35,28 @@ def load_policy(path: str, *, pins: Mapping[str, Pin] | None = None) -> Checked:
 
     `pins` stand in for what the armed lock holds names for.
     """
+    read = read_policy(path)
+    if isinstance(read, Finding):
+        return Checked(None, (read,))
+    checked = check_text(read.text, path, pins=pins)
+    if checked.policy is None or not read.signer:
+        return checked
+    if (armed := armed_serial()) > checked.policy.serial:
+        return Checked(None, (_older(checked.policy, armed), *checked.findings))
+    return replace(checked, policy=replace(checked.policy, signed_by=read.signer))
+
+
+def read_policy(path: str) -> signature.Authentic | Finding:
+    """Read the policy's bytes; where this machine asks for signatures, only those that are signed. What was read is what counts.
+
+    An unsigned one is not even parsed: nothing that it names is read or looked up.
+    """
     raw = read_limited(path)
     if isinstance(raw, Unreadable):
-        return Checked(None, (_unreadable_policy(path, raw),))
-    return check_text(raw, path, pins=pins)
+        return _unreadable_policy(path, raw)
+    if not signature.is_required():
+        return signature.Authentic(raw)
+    return signature.verified(raw, read_limited(f"{path}{signature.SUFFIX}"), path)
 
 
 def check_text(text: bytes | str, path: str, *, pins: Mapping[str, Pin] | None = None) -> Checked:
@@ -180,6 +201,11 @@ def pinned_names(path: str = HOSTS) -> frozenset[str]:
         return frozenset()
     lines = (line.split("#", 1)[0].split() for line in raw.decode("utf-8", errors="replace").splitlines())
     return frozenset(name for words in lines for name in words[1:])
+
+
+def _older(policy: Policy, armed: int) -> Finding:
+    why = f"the policy's serial number is {policy.serial}, and {armed} is armed: an older policy, however well signed"
+    return Finding(Code.OLDER_SERIAL, why, Place(policy.path), f"sign a policy with serial = {armed} or more; or disarm first")
 
 
 def _unreadable_policy(path: str, raw: Unreadable) -> Finding:

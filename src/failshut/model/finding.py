@@ -14,7 +14,7 @@ class Severity(StrEnum):
 
 
 class Code(StrEnum):
-    """Every finding's code. P: the policy file. T: a tunnel's config. H: the host. R: a ruleset.
+    """Every finding's code. P: the policy file. T: a tunnel's config. H: the host. R: a ruleset. S: the policy's signature.
 
     Declared once; docs and tests read it here.
     """
@@ -64,6 +64,12 @@ class Code(StrEnum):
     RULES_OTHER_FAMILY = "R008"
     RULES_UNCLEAR = "R009"
     RULES_SCRIPT = "R010"
+    UNSIGNED = "S001"
+    BAD_SIGNATURE = "S002"
+    UNKNOWN_SIGNER = "S003"
+    SIGNERS_UNSAFE = "S004"
+    NOT_CHECKED = "S005"
+    OLDER_SERIAL = "S006"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +105,8 @@ class Finding:
     def is_error(self) -> bool:
         """Whether this finding stops a verb that would write or load."""
         return self.severity is Severity.ERROR
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether it is only that this user may not look."""
+        return self.code is Code.NO_PRIVILEGE

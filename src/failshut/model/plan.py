@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from failshut.model.backend import BackendName
 from failshut.model.host import HostFacts
-from failshut.model.policy import BackendName
 from failshut.model.routing import Routing
 from failshut.model.ruleset import Ruleset
 from failshut.model.units import InterfaceName, Mark

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address
 
+from failshut.model.backend import BackendName
 from failshut.model.pin import Pin
 from failshut.model.units import (
     Address,
@@ -52,13 +53,6 @@ class BlockedLog(StrEnum):
     COUNT = "count"
     NFLOG = "nflog"
     KERNEL = "kernel"
-
-
-class BackendName(StrEnum):
-    """Which tool's rules enforce the policy."""
-
-    NFTABLES = "nftables"
-    IPTABLES = "iptables"
 
 
 class TunnelKind(StrEnum):
@@ -282,6 +276,9 @@ class Policy:
     pins: tuple[Pin, ...] = ()
     # No rule comes of it, so that it is no part of what the lock is.
     metrics: Metrics | None = field(default=None, repr=False)
+    # Of a signed policy: it replaces none whose number is higher. By whom it is signed, "" where no signature is asked for.
+    serial: int = field(default=0, compare=False, repr=False)
+    signed_by: str = field(default="", compare=False, repr=False)
     # Where it was read from, for messages only: two policies that say the same are equal.
     path: str = field(default="", compare=False)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Protocol
 
 from failshut.arming.errors import ArmingError
+from failshut.model.backend import BackendName
 from failshut.model.host import HostFacts
 from failshut.model.plan import FileChange, Plan
-from failshut.model.policy import BackendName, Policy
+from failshut.model.policy import Policy
 from failshut.model.ruleset import Ruleset
 
 

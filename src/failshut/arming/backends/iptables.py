@@ -15,10 +15,11 @@ from failshut.emit.iptables import CantSayError, body_text, complete_text, live_
 from failshut.host import iptables, systemd
 from failshut.host.iptables import FAMILIES, IptablesError, Kind, program
 from failshut.lower.iptables import left_out, lower_iptables
+from failshut.model.backend import BackendName
 from failshut.model.finding import Finding
 from failshut.model.host import HostFacts
 from failshut.model.plan import FileChange, Plan
-from failshut.model.policy import BackendName, Policy
+from failshut.model.policy import Policy
 from failshut.model.ruleset import Family, Ruleset
 from failshut.read.iptables import read_save
 from failshut.read.iptables.own import standing

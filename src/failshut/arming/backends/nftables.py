@@ -13,9 +13,10 @@ from failshut.host import nft
 from failshut.lower import lower
 from failshut.lower.egress import with_later
 from failshut.lower.shut import guard
+from failshut.model.backend import BackendName
 from failshut.model.host import HostFacts
 from failshut.model.plan import FileChange, Plan
-from failshut.model.policy import BackendName, Policy
+from failshut.model.policy import Policy
 from failshut.model.ruleset import Family, Ruleset
 from failshut.read.nft_text import read_text
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from failshut.config.checks.view import View
 from failshut.config.locate import Path
 from failshut.config.schema import AllowTable, OutsideTable
+from failshut.model.backend import BackendName
 from failshut.model.finding import Code, Finding
-from failshut.model.policy import BackendName
 
 _OTHER = 'or write [backend] use = "nftables"'
 _SLICE = OutsideTable.model_fields["slice"].default

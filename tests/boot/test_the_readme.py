@@ -1,0 +1,118 @@
+"""What the README says, done in its order: by a newcomer on a clean Debian, with the package that `make deb` builds."""
+
+from __future__ import annotations
+
+import subprocess
+import warnings
+from pathlib import Path
+
+import pytest
+
+from amount import amount
+from boot.living import UNARMED, judged, status, use
+from boot.machine import Address, Machine
+from boot.packages import bring, package
+from boot.room import Room
+from boot.roots import NEWCOMER, REPOSITORY
+from boot.router import Router
+from boot.wire import BETWEEN
+from guide.blocks import Block, blocks
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+
+README = REPOSITORY / "README.md"
+BUILD, ARM, DISARM, DRILL = "make deb && ", "sudo failshut arm", "sudo failshut disarm", "sudo failshut drill"
+# What asks, and waits for its answer.
+ASKING = (DISARM, "sudo failshut verify")
+# The whole drill takes two minutes.
+SHORTER = f"{DRILL} guide-1 rule-lost works-lan"
+THOROUGHLY = amount(usually=0, thoroughly=1)
+DISARMED = "disarmed"
+
+
+def lines(block: Block) -> list[str]:
+    """Return a block's commands, without what is said of them."""
+    return [command for line in block.text.splitlines() if (command := line.split("  #")[0].split(" #")[0].strip())]
+
+
+def test_every_block_of_the_readme_is_done_by_a_test():
+    assert [(each.language, each.where) for each in blocks(README)] == [
+        ("sh", "checkout"),
+        ("sh", "machine"),
+        ("toml", "machine"),
+    ]
+
+
+def test_what_the_readme_does_in_the_checkout():
+    (block,) = (each for each in blocks(README) if each.where == "checkout")
+    # The second is what runs this.
+    assert lines(block) == ["make drill", "make test"]
+    if not THOROUGHLY:
+        pytest.skip("NOT RUN: `make drill` takes two minutes; FAILSHUT_THOROUGH=1 runs it")
+    drilled = subprocess.run(("make", "drill"), cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert drilled.returncode == 0, drilled.stdout + drilled.stderr
+    assert "were sent against the lock: 0 leaked" in drilled.stdout
+
+
+def test_what_the_readme_does_on_a_machine(tree_of, tmp_path):
+    """Nothing leaks from `arm` to `disarm`; what leaks before and after, with the tunnel down, is the control."""
+    install, policy = (each for each in blocks(README) if each.where == "machine")
+    with Room() as room, Router(room) as router, Machine(room, router, tree_of(NEWCOMER), Address.DHCP) as machine:
+        machine.remove("/usr/local/bin/failshut")
+        machine.remove("/etc/failshut/failshut.toml")
+        phase = machine.router.wire.phase
+        with phase(UNARMED):
+            machine.boot()
+            use(machine)
+            before, after = halves(lines(install), DISARM)
+            until_armed, armed = halves(before, ARM)
+            for each in (*until_armed, ARM):
+                do(machine, each)
+        with phase("armed"):
+            assert status(machine)["state"] == "armed"
+            for each in armed[1:]:
+                do(machine, each)
+        with phase("reboot"):
+            assert machine.reboot() == "running", machine.journal()
+            use(machine)
+            assert machine.run("systemctl", "stop", "wg-quick@wg0").ok
+            machine.hear_noise()
+        with phase(DISARMED):
+            for each in after:
+                do(machine, each)
+            machine.hear_noise()
+        the_policy_is_sound(machine, policy, tmp_path)
+        report = judged(machine)
+        assert set(report.by_phase) == {UNARMED, DISARMED, BETWEEN} & set(report.by_phase), report
+        assert {"udp", "icmp", "raw", "packet"} <= set(report.by_phase[DISARMED]), report
+
+
+def halves(commands: list[str], at: str) -> tuple[list[str], list[str]]:
+    """Return what stands before a command, and the rest that begins with it."""
+    return commands[: commands.index(at)], commands[commands.index(at) :]
+
+
+def do(machine: Machine, command: str) -> None:
+    """Do a line of the README as a user at a terminal, who says yes when asked."""
+    if command.startswith(BUILD):
+        # The checkout is the tester's, and so is what it was built with; the name is the one that the README says.
+        command = command.removeprefix(BUILD)
+        bring(machine, package())
+        assert machine.run("sh", "-c", "cd && mkdir -p dist && mv /opt/failshut_*.deb dist/").ok
+    if command == DRILL and not THOROUGHLY:
+        warnings.warn(f"`{DRILL}` was run as `{SHORTER}`: FAILSHUT_THOROUGH=1 runs the whole of it", stacklevel=1)
+        command = SHORTER
+    words = ("bash", "-ec", f"cd; {command}")
+    if command in ASKING:
+        words = ("script", "--quiet", "--return", "--command", command, "/dev/null")
+    done = machine.run(*words, stdin="y\n" if command in ASKING else None, timeout=300)
+    assert done.ok, f"{command}\n{done.out}\n{done.err}\n{machine.journal()[-3000:]}"
+
+
+def the_policy_is_sound(machine: Machine, block: Block, room: Path) -> None:
+    """The README's example passes `check`, and its lock is printed, and proved, without root."""
+    del room
+    machine.write("/etc/failshut/example.toml", block.text)
+    for words in (("check",), ("render", "nft")):
+        done = machine.run("failshut", *words, "--policy", "/etc/failshut/example.toml")
+        assert done.ok, done.complaint

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from machines_report import MachinesReport
 from sandbox import Sandbox
 from scenario_report import ScenarioReport
 
@@ -20,6 +21,7 @@ settings.load_profile("patient")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--scenarios", metavar="FILE", help="write the catalogue of scenarios as this run held it")
+    parser.addoption("--machines", metavar="FILE", help="write what left whole machines into this page, by kernel")
     parser.addoption("--update-golden", action="store_true", help="write the golden files anew; review their diff")
 
 
@@ -28,8 +30,12 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     target = config.getoption("--scenarios")
     # Under xdist the workers hand their reports to the controller, which alone writes.
-    if target and not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        return
+    if target:
         config.pluginmanager.register(ScenarioReport(Path(target)), "scenario-report")
+    if page := config.getoption("--machines"):
+        config.pluginmanager.register(MachinesReport(Path(page)), "machines-report")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,7 +14,9 @@ from boot.conftest import skip_where_nothing_boots
 from boot.room import Room
 from boot.roots import UnreachableError
 from boot.router import Router
+from machines_report import PROPERTY, Measured, as_property
 from vm import accelerator, images
+from vm.chronicle import Chronicle
 from vm.machine import Machine
 
 # `make vm-test` says "all"; without a word from anyone only the smallest test runs, and only where its image is built already.
@@ -93,3 +95,11 @@ def machine_with(image, choose_accelerator):
 def machine(machine_with):
     """Make a machine that is off, beside its router."""
     return machine_with()
+
+
+@pytest.fixture
+def chronicle(request, image, subtests):
+    """What is seen of one machine; `--machines` has it written into the page."""
+    measured = Measured(image.name)
+    yield Chronicle(measured, subtests)
+    request.node.user_properties.append((PROPERTY, as_property(measured)))

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from machines_report import MachinesReport
 from sandbox import Sandbox
 from scenario_report import ScenarioReport
 
@@ -21,7 +20,7 @@ settings.load_profile("patient")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--scenarios", metavar="FILE", help="write the catalogue of scenarios as this run held it")
-    parser.addoption("--machines", metavar="FILE", help="write what left whole machines into this page, by kernel")
+    parser.addoption("--machines", metavar="FILE", help="write what left whole machines into this page, a table for each kernel")
     parser.addoption("--update-golden", action="store_true", help="write the golden files anew; review their diff")
 
 
@@ -30,12 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     target = config.getoption("--scenarios")
     # Under xdist the workers hand their reports to the controller, which alone writes.
-    if hasattr(config, "workerinput"):
-        return
-    if target:
+    if target and not hasattr(config, "workerinput"):
         config.pluginmanager.register(ScenarioReport(Path(target)), "scenario-report")
-    if page := config.getoption("--machines"):
-        config.pluginmanager.register(MachinesReport(Path(page)), "machines-report")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from boot.wire import Report
-from machines_report import Measured
 from vm.living import judged, kinds
 from vm.machine import Machine
+from vm.measured import Measured
 from vm.ways import Way
 
 _log = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ from boot.conftest import skip_where_nothing_boots
 from boot.room import Room
 from boot.roots import UnreachableError
 from boot.router import Router
-from machines_report import PROPERTY, Measured, as_property
 from vm import accelerator, images
 from vm.chronicle import Chronicle
 from vm.machine import Machine
+from vm.measured import Measured, write
 
 # `make vm-test` says "all"; without a word from anyone only the smallest test runs, and only where its image is built already.
 WANTED = os.environ.get("FAILSHUT_VM", "")
@@ -102,4 +102,5 @@ def chronicle(request, image, subtests):
     """What is seen of one machine; `--machines` has it written into the page."""
     measured = Measured(image.name)
     yield Chronicle(measured, subtests)
-    request.node.user_properties.append((PROPERTY, as_property(measured)))
+    if page := request.config.getoption("--machines"):
+        write(Path(page), measured)

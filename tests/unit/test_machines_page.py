@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
-from machines_report import PROPERTY, Chapter, MachinesReport, Measured, as_property
+from vm.measured import Chapter, Measured, write
 
 PAGE = """\
 before
@@ -28,18 +26,12 @@ def page(tmp_path):
     return path
 
 
-def ended(measured: Measured) -> SimpleNamespace:
-    return SimpleNamespace(when="teardown", user_properties=[(PROPERTY, as_property(measured))])
-
-
 def test_a_run_writes_the_table_of_its_kernel_and_leaves_the_others(page):
     measured = Measured("trixie", "6.12.1")
     chapter = measured.chapter("cold boot")
     chapter.frames, chapter.leaked, chapter.control = 1234, 0, "udp 5"
-    plugin = MachinesReport(page)
 
-    plugin.pytest_runtest_logreport(ended(measured))
-    plugin.pytest_sessionfinish()
+    write(page, measured)
 
     assert "| cold boot | 0 of 1,234 | udp 5 |" in page.read_text()
     assert "yesterday" not in page.read_text()

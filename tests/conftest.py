@@ -20,6 +20,7 @@ settings.load_profile("patient")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--scenarios", metavar="FILE", help="write the catalogue of scenarios as this run held it")
+    parser.addoption("--machines", metavar="FILE", help="write what left whole machines into this page, a table for each kernel")
     parser.addoption("--update-golden", action="store_true", help="write the golden files anew; review their diff")
 
 

@@ -46,6 +46,11 @@ class Report:
         return table
 
     @property
+    def frames(self) -> int:
+        """How many frames were judged."""
+        return len(self.leaks) + sum(self.allowed.values())
+
+    @property
     def by_kind(self) -> Counter[str]:
         """How many packets of each kind leaked."""
         return Counter(kind_of(leak.packet) for _, leak in self.leaks)

@@ -15,7 +15,9 @@ from boot.room import Room
 from boot.roots import UnreachableError
 from boot.router import Router
 from vm import accelerator, images
+from vm.chronicle import Chronicle
 from vm.machine import Machine
+from vm.measured import Measured, write
 
 # `make vm-test` says "all"; without a word from anyone only the smallest test runs, and only where its image is built already.
 WANTED = os.environ.get("FAILSHUT_VM", "")
@@ -93,3 +95,12 @@ def machine_with(image, choose_accelerator):
 def machine(machine_with):
     """Make a machine that is off, beside its router."""
     return machine_with()
+
+
+@pytest.fixture
+def chronicle(request, image, subtests):
+    """What is seen of one machine; `--machines` has it written into the page."""
+    measured = Measured(image.name)
+    yield Chronicle(measured, subtests)
+    if page := request.config.getoption("--machines"):
+        write(Path(page), measured)

@@ -56,6 +56,10 @@ class Wire:
         """How many frames left by a device so far."""
         return sum(len(read(file)) for file in self._files[device])
 
+    def holding(self, mark: bytes) -> int:
+        """How many frames that ever left hold these bytes."""
+        return sum(mark in frame.content for files in self._files.values() for file in files for frame in read(file))
+
     def _fresh(self) -> Iterator[tuple[Path, int, Captured]]:
         for device, files in self._files.items():
             for file in files:

@@ -1,0 +1,99 @@
+"""A machine's life in chapters: each is judged and written down, and one that goes wrong does not end the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from boot.wire import Report
+from vm.living import judged, kinds
+from vm.machine import Machine
+from vm.measured import Measured
+from vm.ways import Way
+
+_log = logging.getLogger(__name__)
+COLD_BOOT = "cold boot"
+
+
+class Chronicle:
+    """What `measured` is filled by."""
+
+    def __init__(self, measured: Measured, subtests: pytest.Subtests) -> None:
+        self._measured, self._subtests = measured, subtests
+
+    def begin(self, machine: Machine) -> None:
+        """Write down which kernel this is."""
+        self._measured.kernel = machine.run("uname", "-r").out.strip()
+
+    @contextmanager
+    def held(self, machine: Machine, name: str) -> Iterator[None]:
+        """Judge what left during the block: nothing may have leaked."""
+        with self._subtests.test(f"{name}, locked"):
+            try:
+                with machine.wire.phase(name), _told(name):
+                    yield
+            finally:
+                report = judged(machine)
+            chapter = self._measured.chapter(name)
+            chapter.frames, chapter.leaked = report.frames, len(report.leaks)
+            assert not report.leaks, report
+
+    @contextmanager
+    def leaks(self, machine: Machine, name: str, expected: frozenset[str]) -> Iterator[None]:
+        """Without a lock: at least these kinds of the noise must be seen to leak during the block."""
+        with self._subtests.test(f"{name}, without a lock"):
+            try:
+                with machine.wire.phase(name), _told(name):
+                    yield
+            finally:
+                report = judged(machine)
+            self.note_control(name, report, name)
+            assert kinds(report, name) >= expected, report
+
+    def note_control(self, name: str, report: Report, phase: str) -> None:
+        """Write down what leaked without a lock."""
+        counted = report.by_phase.get(phase, {})
+        known = {kind: count for kind, count in counted.items() if not kind.startswith("other")}
+        others = sum(counted.values()) - sum(known.values())
+        words = [f"{kind} {count:,}" for kind, count in known.items()] + ([f"others {others:,}"] if others else [])
+        self._measured.chapter(name).control = ", ".join(words) or "nothing"
+
+    def every_way_is_held(self, machine: Machine, ways: tuple[Way, ...]) -> None:
+        """Try each way out of the locked machine."""
+        for number, way in enumerate(ways):
+            with self.held(machine, way.title):
+                went = way.go(machine, number)
+                assert machine.wire.holding(way.mark) == 0, went
+
+    def every_way_is_seen_to_leak(self, machine: Machine, ways: tuple[Way, ...]) -> None:
+        """Try each way out without a lock."""
+        for number, way in enumerate(ways):
+            with self._subtests.test(f"{way.title}, without a lock"), _told(way.title):
+                before = machine.wire.holding(way.mark)
+                went = way.go(machine, number)
+                seen = machine.wire.holding(way.mark) - before
+                self._measured.chapter(way.title).control = f"{seen:,}"
+                assert seen, went
+
+    def what_no_hook_sees_is_seen_to_leak(self, machine: Machine, ways: tuple[Way, ...]) -> None:
+        """Try each way that docs/known-limits.md names: where one no longer leaks, the page is wrong."""
+        for number, way in enumerate(ways):
+            with self._subtests.test(f"{way.title}, locked"), _told(way.title):
+                went = way.go(machine, number)
+                report, seen = judged(machine), machine.wire.holding(way.mark)
+                chapter = self._measured.chapter(way.title)
+                chapter.frames, chapter.leaked, chapter.note = report.frames, seen, "a known limit"
+                assert seen, went
+
+
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Say at once what goes wrong: the end of the test may be an hour away."""
+    try:
+        yield
+    except Exception as error:
+        _log.warning("%s: %s", name, error)
+        raise

@@ -42,7 +42,7 @@ _FINISH = """
 set -eu
 echo 6661696c736875740000000000000000 > "$1/etc/machine-id"
 mkdir -p "$1/var/log/journal" "$1/etc/failshut"
-for unit in netfilter-persistent networking NetworkManager ufw firewalld docker docker.socket containerd; do
+for unit in netfilter-persistent networking NetworkManager ufw firewalld docker docker.socket containerd ssh openvpn; do
 	if [ -e "$1/lib/systemd/system/$unit" ] || [ -e "$1/lib/systemd/system/$unit.service" ]; then
 		systemctl --quiet --root="$1" disable "$unit"
 	fi
@@ -93,22 +93,29 @@ class Root:
         return cache() / f"{self.name}-{digest}"
 
 
-BOOKWORM, TRIXIE = Root("bookworm", "bookworm", "3.11"), Root("trixie", "trixie", "3.13")
-CROWDED = Root("crowded", "bookworm", "3.11", ("network-manager", "ufw", "firewalld", "docker.io"))
-# What brings tunnels up beside wg-quick and systemd-networkd.
-TUNNELS = Root("tunnels", "bookworm", "3.11", ("network-manager", "openvpn"))
-# netavark is podman's network, aardvark-dns its names; Debian only recommends them.
-CONTAINERS = Root("containers", "bookworm", "3.11", ("docker.io", "podman", "netavark", "aardvark-dns", "crun"))
-# What the guide's two machines have: an SSH server, and what wg-quick needs for its DNS line.
-GUIDE = Root(
-    "guide", "bookworm", "3.11", (*_GUIDES, "openssh-server", "openssh-client", "openresolv", "curl", "sudo", "dnsmasq-base")
-)
 # What a newcomer finds on a Debian: apt, sudo, pipx; and what tries a package out as Debian does.
 _NEWCOMERS = ("apt", "sudo", "pipx", "python3-venv", "autopkgtest", "openssh-client", "dnsmasq-base", "udhcpc")
-NEWCOMER = Root("newcomer", "trixie", "3.13", _NEWCOMERS)
-OLD_NEWCOMER = Root("old-newcomer", "bookworm", "3.11", _NEWCOMERS)
-# What makes an initramfs, with the programs that take the place of the usual ones there.
-INITRAMFS = Root("initramfs", "bookworm", "3.11", ("initramfs-tools", "busybox", "udev"))
+
+BOOKWORM, TRIXIE = Root("bookworm", "bookworm", "3.11"), Root("trixie", "trixie", "3.13", (*_GUIDES, *_NEWCOMERS))
+CROWDED = Root("crowded", "bookworm", "3.11", ("network-manager", "ufw", "firewalld", "docker.io"))
+# Whatever else a test needs, switched off until it asks for it: one tree, because each takes a new machine a minute and a half.
+WORKSHOP = Root(
+    "workshop",
+    "bookworm",
+    "3.11",
+    (
+        *_GUIDES,
+        *_NEWCOMERS,
+        # What brings tunnels up beside wg-quick and systemd-networkd.
+        *("network-manager", "openvpn"),
+        # netavark is podman's network, aardvark-dns its names; Debian only recommends them.
+        *("docker.io", "podman", "netavark", "aardvark-dns", "crun"),
+        # The guide's: an SSH server, and what wg-quick needs for its DNS line.
+        *("openssh-server", "openresolv", "curl"),
+        # What makes an initramfs, with the programs that take the place of the usual ones there.
+        *("initramfs-tools", "busybox", "udev"),
+    ),
+)
 
 
 def obtain(root: Root, say: Callable[[str], None]) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from boot.machine import Address, Machine
-from boot.roots import INITRAMFS
+from boot.roots import WORKSHOP
 from boot.router import POLICY
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
@@ -44,7 +44,7 @@ nft list tables
 @pytest.fixture
 def tree(tree_of):
     """A Debian 12 with initramfs-tools."""
-    return tree_of(INITRAMFS)
+    return tree_of(WORKSHOP)
 
 
 def run_it(machine: Machine, root: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from boot.machine import Address, Machine
 from boot.packages import bring, package, snapshot
 from boot.room import Room
-from boot.roots import NEWCOMER, OLD_NEWCOMER, REPOSITORY
+from boot.roots import REPOSITORY, TRIXIE, WORKSHOP
 from boot.router import Router
 
 pytestmark = [
@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("root", [OLD_NEWCOMER, NEWCOMER], ids=lambda each: each.suite)
+@pytest.mark.parametrize("root", [WORKSHOP, TRIXIE], ids=lambda each: each.suite)
 def test_autopkgtest_passes_on_a_machine(tree_of, root):
     """By its runner for the machine it is on; the test wants a whole one, and root."""
     with Room() as room, Router(room) as router, Machine(room, router, tree_of(root), Address.STATIC) as machine:

@@ -16,7 +16,7 @@ from seen import out_of_the_tunnel, watch_tunnel
 pytestmark = [
     pytest.mark.lab,
     pytest.mark.timeout(900),
-    pytest.mark.parametrize("tree", [roots.CONTAINERS], indirect=True, ids=["containers"]),
+    pytest.mark.parametrize("tree", [roots.WORKSHOP], indirect=True, ids=["workshop"]),
     pytest.mark.parametrize("machine", [Address.STATIC], indirect=True, ids=["static"]),
 ]
 

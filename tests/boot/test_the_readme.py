@@ -13,7 +13,7 @@ from boot.living import UNARMED, judged, status, use
 from boot.machine import Address, Machine
 from boot.packages import bring, package
 from boot.room import Room
-from boot.roots import NEWCOMER, REPOSITORY
+from boot.roots import REPOSITORY, TRIXIE
 from boot.router import Router
 from boot.wire import BETWEEN
 from guide.blocks import Block, blocks
@@ -57,7 +57,7 @@ def test_what_the_readme_does_in_the_checkout():
 def test_what_the_readme_does_on_a_machine(tree_of, tmp_path):
     """Nothing leaks from `arm` to `disarm`; what leaks before and after, with the tunnel down, is the control."""
     install, policy = (each for each in blocks(README) if each.where == "machine")
-    with Room() as room, Router(room) as router, Machine(room, router, tree_of(NEWCOMER), Address.DHCP) as machine:
+    with Room() as room, Router(room) as router, Machine(room, router, tree_of(TRIXIE), Address.DHCP) as machine:
         machine.remove("/usr/local/bin/failshut")
         machine.remove("/etc/failshut/failshut.toml")
         phase = machine.router.wire.phase

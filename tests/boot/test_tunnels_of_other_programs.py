@@ -48,7 +48,7 @@ print(down.ok, is_there("tun7"), bring_back(tunnel, crashed=False), is_there("tu
 @pytest.fixture
 def vpn_machine(tree_of):
     """A machine whose tunnel is OpenVPN's, by Debian's unit; off."""
-    tree = tree_of(roots.TUNNELS)
+    tree = tree_of(roots.WORKSHOP)
     with Room() as room, VpnRouter(room) as router, Machine(room, router, tree, Address.STATIC) as machine:
         machine.write("/etc/failshut/failshut.toml", VPN_POLICY)
         machine.write(CONFIG, router.vpn_config)
@@ -87,7 +87,7 @@ def test_openvpn_by_its_unit_comes_up_behind_the_lock_and_leaks_nothing(vpn_mach
 @pytest.fixture
 def managed(tree_of):
     """A booted machine with NetworkManager and systemd-networkd beside each other."""
-    tree = tree_of(roots.TUNNELS)
+    tree = tree_of(roots.WORKSHOP)
     with Room() as room, Router(room) as router, Machine(room, router, tree, Address.NETWORK_MANAGER) as machine:
         machine.systemctl_offline("disable", "noise", "wg-quick@wg0")
         machine.boot()

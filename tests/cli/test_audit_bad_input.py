@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 
 import pytest
@@ -170,3 +171,15 @@ def test_what_can_not_be_read_at_all_is_judged_by_nobody(tmp_path, text):
     assert result.exit_code == Exit.USAGE
     assert [each["file"] for each in said["findings"]] == [str(path)]
     assert "properties" not in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: nft is asked in a network namespace of its own")
+def test_what_nft_can_not_read_is_said_though_we_can(tmp_path):
+    """Versions of nft differ in what they take: rules that do not load hold nothing."""
+    rules = tmp_path / "rules.nft"
+    for end in ("}", ";\n\t}"):
+        chain = f'chain o {{ type filter hook output priority 0; policy drop; oifname "wg0" accept {end}'
+        rules.write_text(f"table inet f {{ {chain}\n}}\n")
+        asked = subprocess.run(["unshare", "--net", "nft", "-c", "-f", str(rules)], capture_output=True, check=False)
+        assert ("this machine's nft does not load it" in run(rules).output) is bool(asked.returncode)
+    assert not asked.returncode, "the control"

@@ -38,7 +38,7 @@ def test_every_block_of_every_page_is_run_or_says_why_not():
 
 def test_the_guide(tree_of):
     """From a bare VPS to a locked laptop, through a reboot of both, and back."""
-    with Guide(tree_of(roots.GUIDE)) as guide:
+    with Guide(tree_of(roots.WORKSHOP)) as guide:
         let_in(guide)
         assert guide.fetch() == HOME4, "the control: before, the site sees the laptop itself"
         watching = guide.internet.watch()

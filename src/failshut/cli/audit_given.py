@@ -53,11 +53,32 @@ def read_files(files: tuple[str, ...], session: Session) -> Given:
         return of_files(texts)
 
     texts = [(each, _text(each)) for each in files]
-    reading = together([read_ruleset(text, name) for name, text in texts])
+    reading = together([_with_refusal(read_ruleset(text, name), name, text) for name, text in texts])
     if any(each.code is Code.RULES_UNREADABLE for each in reading.findings):
         # Nothing that an answer could be about.
         refuse(reading.findings, session, "audit")
     return Given(reading, rules)
+
+
+def _with_refusal(reading: Reading, name: str, text: bytes) -> Reading:
+    """Add what this machine's nft says of a text of its own that was read and that it can't read."""
+    from failshut.host.rules import nft_refusal  # noqa: PLC0415
+    from failshut.model.ruleset import Engine  # noqa: PLC0415
+
+    is_nft = {each.engine for each in reading.ruleset.tables} == {Engine.NFT} and text.lstrip()[:1] != b"{"
+    refusal = nft_refusal(text) if is_nft and reading.is_whole else None
+    if refusal is None:
+        return reading
+    line = text.decode("utf-8", "replace").splitlines()[refusal.line - 1 : refusal.line]
+    finding = Finding(
+        Code.RULES_UNCLEAR,
+        f"this machine's nft does not load it ({refusal.words}); it is judged as if it were loaded",
+        Place(name, refusal.line, refusal.column),
+        "rules that are not loaded hold nothing: `nft -c -f` shows the place",
+        Severity.WARNING,
+        "".join(line),
+    )
+    return replace(reading, findings=(*reading.findings, finding))
 
 
 def _text(file: str) -> bytes:

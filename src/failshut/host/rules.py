@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from dataclasses import dataclass
 
@@ -14,6 +16,9 @@ _SAVES = (
     ("iptables-legacy-save", "ip"),
     ("ip6tables-legacy-save", "ip6"),
 )
+
+# nft names the line and the columns of what it stumbled over.
+_SYNTAX = re.compile(r"^[^\n]*?:(\d+):(\d+)-\d+: Error: (syntax error[^\n]*)", re.MULTILINE)
 
 
 class RulesError(Exception):
@@ -49,3 +54,24 @@ def running_rules() -> RunningRules:
             raise RulesError(saved)
         saves.append((command, family, saved.out))
     return RunningRules(listed.out, tuple(saves))
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Where nft stopped reading a text (counted from 1), and what it said."""
+
+    line: int
+    column: int
+    words: str
+
+
+def nft_refusal(text: bytes) -> Refusal | None:
+    """Ask this machine's nft whether it can read a text at all; None where it can, or can't be asked.
+
+    It is asked in a network namespace of its own. What else it finds wrong, such as an interface that is not there, is no matter.
+    """
+    if os.geteuid() != 0:
+        return None
+    answer = run(["unshare", "--net", "nft", "--check", "--file", "-"], stdin=text)
+    found = None if answer.ok else _SYNTAX.search(answer.err)
+    return Refusal(int(found[1]), int(found[2]), found[3]) if found else None

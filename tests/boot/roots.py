@@ -42,7 +42,9 @@ _FINISH = """
 set -eu
 echo 6661696c736875740000000000000000 > "$1/etc/machine-id"
 mkdir -p "$1/var/log/journal" "$1/etc/failshut"
-for unit in netfilter-persistent networking NetworkManager ufw firewalld docker docker.socket containerd ssh openvpn; do
+units="netfilter-persistent networking NetworkManager ufw firewalld docker docker.socket containerd ssh openvpn"
+timers="podman-auto-update.timer apt-daily.timer apt-daily-upgrade.timer"
+for unit in $units $timers podman podman.socket podman-restart podman-auto-update.service; do
 	if [ -e "$1/lib/systemd/system/$unit" ] || [ -e "$1/lib/systemd/system/$unit.service" ]; then
 		systemctl --quiet --root="$1" disable "$unit"
 	fi

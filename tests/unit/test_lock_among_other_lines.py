@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from functools import cache
 
 import pytest
 from click.testing import CliRunner
@@ -59,7 +60,9 @@ CONFIGS = {
 }
 
 
+@cache
 def lines_by(tool: Tool) -> tuple[str, ...]:
+    """Return the guide's lock as lines, compiled once."""
     return inline_lines(lower_inline(*load_case(GUIDE), tool), tool, everything())
 
 
@@ -205,6 +208,62 @@ def test_a_rules_file_that_does_not_load_is_named_with_its_line_and_left_alone(c
     assert BROKEN[case][1] in done.output
     assert [each.name for each in tmp_path.iterdir()] == ["rules.v4"]
     assert (tmp_path / "rules.v4").read_text() == BROKEN[case][0]
+
+
+@pytest.fixture
+def adopted(tmp_path):
+    """A policy for a config with comments, both in a folder."""
+    text = CONFIGS["a plain config"].replace(
+        "[Peer]", "[Peer]  # the server\nEndpoint = 203.0.113.10:51820\nAllowedIPs = 0.0.0.0/0, ::/0"
+    )
+    config, policy = tmp_path / "wg0.conf", tmp_path / "failshut.toml"
+    config.write_text(text.replace("[Interface]\n", "[Interface]\nAddress = 10.99.0.2/32, fd99::2/128\n"))
+    config.chmod(0o640)
+    policy.write_text(f'[tunnel.wg0]\nconfig = "{config}"\n')
+    return config, ["render", "wg-quick", "wg0", "--policy", str(policy), "--device", "eth0"]
+
+
+@pytest.mark.parametrize("tool", Tool)
+def test_install_and_remove_leave_the_config_as_it_was(adopted, tool):
+    """To the byte, with its mode; a second time changes nothing; what such a lock can't do is said each time."""
+    config, command = adopted
+    before = config.read_bytes()
+
+    first = CliRunner().invoke(root, [*command, "--with", str(tool), "--install"])
+    there = config.read_bytes()
+    second = CliRunner().invoke(root, [*command, "--with", str(tool), "--install"])
+
+    assert (first.exit_code, second.exit_code) == (0, 0), first.output + second.output
+    assert "nothing holds before the tunnel is up" in first.output
+    assert there != before
+    assert config.read_bytes() == there
+    assert CliRunner().invoke(root, [*command, "--remove"]).exit_code == 0
+    assert config.read_bytes() == before
+    assert config.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda config: config.chmod(0o666),
+        lambda config: config.write_text(config.read_text().partition("Endpoint")[0]),
+        lambda config: config.write_text(config.read_text().replace(KEY, KEY[:-1])),
+        lambda config: config.write_text(config.read_text().replace("51820", "70000")),
+        lambda config: config.unlink(),
+    ],
+    ids=["everybody may write it", "half a config", "a key of 43 characters", "a port of 70000", "no config"],
+)
+def test_a_config_that_is_not_sound_gets_no_lines(adopted, spoil):
+    """Named before anything is written."""
+    config, command = adopted
+    spoil(config)
+    before = config.read_bytes() if config.exists() else None
+
+    done = CliRunner().invoke(root, [*command, "--install"])
+
+    assert done.exit_code == Exit.USAGE, done.output
+    assert str(config) in done.output
+    assert (config.read_bytes() if config.exists() else None) == before
 
 
 @pytest.mark.skipif(not shutil.which("wg-quick"), reason="wg-quick is not installed")

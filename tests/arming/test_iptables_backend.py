@@ -134,6 +134,35 @@ def test_bad_ground_is_found_before_anything_is_changed(machine, spoil, said):
     assert state(machine) == "disarmed"
 
 
+def test_what_iptables_cant_do_is_refused_by_name(machine):
+    """None of these may say that there is no lock, that something is open, or that the monitor watches."""
+    assert machine.failshut("arm").returncode == 0
+    before = rules(machine)
+
+    for verb in ("allow 198.51.100.7 --for 10m", "portal", "refresh", "log --for 10m", "watch --for 1s", "monitor"):
+        done = machine.failshut(*verb.split())
+        assert done.returncode == 1, verb
+        assert "iptables, by which the lock was armed, can't do that" in done.stderr, verb
+
+    assert rules(machine) == before
+    assert state(machine) == "armed"
+
+
+def test_verify_names_what_iptables_does_not_see_and_tries_the_rest(machine):
+    """No raw frame is sent, which would leave; everything else is, and nothing leaves. Without the lock the same questions do."""
+    machine.run("sh", "-c", "for v in -4 -6; do ip $v route add default dev eth0; done; ip addr add fd00::2/64 dev eth0 nodad")
+    assert machine.failshut("arm").returncode == 0
+
+    done = machine.failshut("verify", "--yes", "--window", "0.5", "--json")
+
+    report = json.loads(done.stdout)
+    assert done.returncode == 0, report
+    tests = report["tests"]
+    assert "iptables holds nothing below IP" in tests[0]["not_tried"]["raw frame IPv4 by eth0"]
+    assert tests[0]["tried"]["udp4 by eth0"]["refused"] > 0
+    assert tests[0]["tried"]["icmp6 by eth0"]["refused"] > 0
+
+
 def test_without_iptables_nothing_is_changed(machine):
     """It says what to install."""
     machine.uninstall("iptables-save")

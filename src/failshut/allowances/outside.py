@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from failshut.allowances.errors import RefusedError
 from failshut.allowances.launch import Start, command_line, ready_slice
+from failshut.arming.errors import NOT_BY_IPTABLES, USE_NFTABLES
 from failshut.arming.status import State, read_status
 from failshut.host import programs
 from failshut.model.backend import BackendName
@@ -59,7 +60,7 @@ def why_not(missing: str, help: str) -> RefusedError:  # noqa: A002 - as in Find
         )
     if status.record and status.record.backend == BackendName.IPTABLES:
         # It has no sets that the kernel empties, and knows no program by its control group.
-        return RefusedError("iptables, by which the lock was armed, can't do that", help='write [backend] use = "nftables"')
+        return RefusedError(NOT_BY_IPTABLES, help=USE_NFTABLES)
     return RefusedError(missing, help=help)
 
 

@@ -22,6 +22,10 @@ class UndecidedError(ArmingError):
     """Whether what would be armed leaks can't be decided."""
 
 
+# What takes sets that the kernel empties, or the monitor: what is said of it, and the remedy, where iptables holds the lock.
+NOT_BY_IPTABLES, USE_NFTABLES = "iptables, by which the lock was armed, can't do that", 'write [backend] use = "nftables"'
+
+
 def from_nft(error: NftError, doing: str) -> ArmingError:
     """Say what nft's refusal means to the user."""
     if error.missing:

@@ -7,8 +7,11 @@ from typing import Any
 
 import click
 
+from failshut.arming.errors import NOT_BY_IPTABLES, USE_NFTABLES
+from failshut.arming.status import read_status
 from failshut.cli.session import Failure, begin, session_options
 from failshut.model.exits import Exit
+from failshut.model.policy import BackendName
 from failshut.monitor.health import CALM
 from failshut.monitor.service import AlreadyRunsError, Monitor
 
@@ -25,6 +28,10 @@ def command(context: click.Context, /, every: float, **options: Any) -> None:
     the policy says so ([metrics]). The lock depends on none of it.
     """
     begin(context, options)
+    record = read_status().record
+    if record is not None and record.backend == BackendName.IPTABLES:
+        # It has no table of its own to hold open, and no set to read: it would say that there is no lock.
+        raise Failure(NOT_BY_IPTABLES, help=USE_NFTABLES)
     try:
         asyncio.run(Monitor(every=every).run())
     except AlreadyRunsError as error:

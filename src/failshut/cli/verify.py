@@ -21,7 +21,7 @@ from failshut.cli.session import DEFAULT_POLICY, Failure, Session, begin, sessio
 from failshut.host.probe import probe
 from failshut.host.runs import remember
 from failshut.model.exits import Exit
-from failshut.model.policy import Policy
+from failshut.model.policy import BackendName, Policy
 from failshut.model.units import Address
 from failshut.verify.boot import Answer, Check, decide, worst_answer
 from failshut.verify.evidence import NoEvidenceError, gather
@@ -69,7 +69,8 @@ def command(context: click.Context, /, *, after_boot: bool, yes: bool, **options
     policy = load_policy_or_leave(session, "verify")
     _say_what_is_not_armed(policy, status, session)
     ground = survey(policy)
-    plan = Plan(policy, ground, standing(policy), options["window"], targets)
+    by_iptables = status.record is not None and status.record.backend == BackendName.IPTABLES
+    plan = Plan(policy, ground, standing(policy), options["window"], targets, frames=not by_iptables)
     _announce(plan, session)
     if not yes:
         _ask()

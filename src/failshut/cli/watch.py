@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from failshut.allowances.errors import RefusedError
+from failshut.allowances.outside import why_not
 from failshut.allowances.spec import seconds
 from failshut.cli.failures import refuse
 from failshut.cli.session import Failure, Session, begin, session_options
@@ -51,7 +52,7 @@ def command(context: click.Context, /, time_text: str | None, **options: Any) ->
     try:
         with Feed() as feed:
             if not feed.is_armed:
-                raise Failure("the lock is not armed: nothing is refused", help="failshut arm", exit_code=Exit.DISARMED)
+                refuse(why_not("the armed lock counts nothing", "`failshut arm`"))
             _show(feed, until, session)
     except (NftError, PermissionError) as error:
         raise Failure(f"the kernel may not be asked: {error}", help="run it with sudo", exit_code=Exit.UNKNOWN) from error

@@ -19,6 +19,7 @@ from failshut.drill.network.traffic import Flow, Traffic
 from failshut.drill.network.tunnel import LabTunnel
 from failshut.drill.network.wait import until
 from failshut.drill.network.world import World, dns_answer, echo, silence
+from failshut.drill.process import Progress
 from failshut.drill.rule_source import InlineLock, Loadable, Lock, RuleSource
 from failshut.model.packet import Packet
 from failshut.model.policy import Inbound, Policy
@@ -81,6 +82,8 @@ class Lab:
     own: dict[str, set[Address]] = field(default_factory=dict)
     beside: tuple[Loadable, ...] = ()
     lead: float = 0.0
+    # Told how much of something long is done, so that it is not taken for a run that hangs.
+    progress: Progress = field(default=lambda _: None)
     extra_sent: int = 0
     # What else sends and counts itself, such as a flood: asked while it runs.
     counters: list[Callable[[], int]] = field(default_factory=list)

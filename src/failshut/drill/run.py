@@ -50,22 +50,21 @@ class Rehearsal:
 
     def carry_out(self, job: dict[str, str], progress: Progress) -> dict[str, object]:
         """Run the job's scenario under the job's rules."""
-        del progress
-        return asdict(run_scenario((SCENARIOS | AT_LENGTH)[job["scenario"]], RuleSource(job["source"]), self))
+        return asdict(run_scenario((SCENARIOS | AT_LENGTH)[job["scenario"]], RuleSource(job["source"]), self, progress))
 
     def failed(self, job: dict[str, str], reason: str) -> dict[str, object]:
         """Return a run that is void."""
         return asdict(RunResult(job["scenario"], RuleSource(job["source"]), reason=reason))
 
 
-def run_scenario(scenario: Scenario, source: RuleSource, rehearsal: Rehearsal) -> RunResult:
+def run_scenario(scenario: Scenario, source: RuleSource, rehearsal: Rehearsal, progress: Progress) -> RunResult:
     """Run one scenario under one set of rules, in namespaces that belong to the calling process alone."""
     began = time.monotonic()
     plan = make_plan(rehearsal.policy, rehearsal.facts)
     missing = [need for need in scenario.needs if not _HAVE[need](plan, rehearsal)]
     if missing:
         return RunResult(scenario.name, source, reason="needs " + ", ".join(missing), skipped=True)
-    lab = _build(plan, source, rehearsal)
+    lab = _build(plan, source, rehearsal, progress)
     try:
         frames, failure = _carry_out(scenario, lab)
     except NotHereError as reason:
@@ -73,7 +72,7 @@ def run_scenario(scenario: Scenario, source: RuleSource, rehearsal: Rehearsal) -
     return _result(scenario, lab, frames, failure, time.monotonic() - began)
 
 
-def _build(plan: Plan, source: RuleSource, rehearsal: Rehearsal) -> Lab:
+def _build(plan: Plan, source: RuleSource, rehearsal: Rehearsal, progress: Progress) -> Lab:
     hosts = topology.build(plan)
     ends = [(each.router_end, str(each.device)) for each in plan.cables]
     lab = Lab(
@@ -92,6 +91,7 @@ def _build(plan: Plan, source: RuleSource, rehearsal: Rehearsal) -> Lab:
         real_root=rehearsal.real_root,
         beside=rehearsal.beside,
         lead=rehearsal.lead,
+        progress=progress,
     )
     lab.serve()
     return lab

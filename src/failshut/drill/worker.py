@@ -20,7 +20,7 @@ from typing import NoReturn
 from failshut.drill.network import netns
 from failshut.drill.process import Work
 
-# Longer than any run; a run that hangs is void, and the others go on.
+# Longer than any run goes without a word of progress; one that hangs is void, and the others go on.
 DEADLINE_SECONDS = 240
 
 
@@ -97,13 +97,19 @@ def _job(work: Work, job: dict[str, str], writing: int) -> NoReturn:
         netns.mount("failshut-drill", "/run", "tmpfs", netns.MS_NOSUID | netns.MS_NODEV)
         signal.signal(signal.SIGALRM, _out_of_time)
         signal.alarm(DEADLINE_SECONDS)
-        result = work.carry_out(job, lambda done: _write(writing, {"progress": done}))
+        result = work.carry_out(job, lambda done: _go_on(writing, done))
     except BaseException as error:  # noqa: BLE001 - whatever happened, the run is void and says why
         tail = traceback.extract_tb(error.__traceback__)[-1]
         result = work.failed(job, f"{type(error).__name__}: {error} ({Path(tail.filename).name}:{tail.lineno})")
     finally:
         _write(writing, result)
         os._exit(0)
+
+
+def _go_on(pipe: int, done: int) -> None:
+    """Say how far the job is, and give it as long again for the next step."""
+    signal.alarm(DEADLINE_SECONDS)
+    _write(pipe, {"progress": done})
 
 
 def _write(pipe: int, payload: dict[str, object]) -> None:
@@ -113,7 +119,7 @@ def _write(pipe: int, payload: dict[str, object]) -> None:
 
 
 def _out_of_time(_: int, __: object) -> NoReturn:
-    raise TimeoutError(f"the run took longer than {DEADLINE_SECONDS} s")
+    raise TimeoutError(f"the run came no further for {DEADLINE_SECONDS} s")
 
 
 if __name__ == "__main__":

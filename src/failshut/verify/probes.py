@@ -135,10 +135,10 @@ class Words:
         return f"{label}.example.com", label.encode()
 
 
-def ways_out(ground: Ground, inside: Iterable[Address], words: Words) -> list[Probe]:
+def ways_out(ground: Ground, inside: Iterable[Address], words: Words, *, frames: bool = True) -> list[Probe]:
     """Return a probe of each kind: UDP, TCP and ICMP, unbound, by each device, from each tunnel address; and raw frames.
 
-    `inside` are the tunnels' own addresses.
+    `inside` are the tunnels' own addresses. Without `frames` those are named, and not sent.
     """
     carrying = [each.name for each in ground.devices if each.carrying]
     inner = list(inside)
@@ -152,7 +152,8 @@ def ways_out(ground: Ground, inside: Iterable[Address], words: Words) -> list[Pr
                 for address in inner
                 if address.version == version
             ]
-        found += [_raw(each, target, ground, words) for each in ground.devices if each.carrying]
+        raw = _raw if frames else _unseen
+        found += [raw(each, target, ground, words) for each in ground.devices if each.carrying]
     return found
 
 
@@ -238,9 +239,20 @@ def _raw(device: Device, target: Address, ground: Ground, words: Words) -> Probe
     source = own[0] if own else ip_address("192.0.2.78" if target.version == 4 else "2001:db8:77::78")
     packet = craft.ip(source, target, UDP, craft.udp(source, target, (33000, port), word))
     there = (device.name, craft.ethertype_of(target), 0, 0, _BROADCAST)
-    return Probe(
-        f"raw frame IPv{target.version} by {device.name}", _packet_socket, partial(_send_to, data=packet, where=there), word=word
-    )
+    return Probe(_raw_name(device, target), _packet_socket, partial(_send_to, data=packet, where=there), word=word)
+
+
+def _unseen(device: Device, target: Address, *_: object) -> Probe:
+    """Return what is not tried, and says why."""
+
+    def refused() -> socket.socket:
+        raise OSError(errno.EOPNOTSUPP, "iptables holds nothing below IP")
+
+    return Probe(_raw_name(device, target), refused, lambda _: None)
+
+
+def _raw_name(device: Device, target: Address) -> str:
+    return f"raw frame IPv{target.version} by {device.name}"
 
 
 def _where(target: Address, port: int) -> tuple[str, int]:

@@ -31,13 +31,17 @@ _RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is going to be done. `window` is in seconds; `uploads` are hosts that take a TCP upload through the tunnel."""
+    """What is going to be done. `window` is in seconds; `uploads` are hosts that take a TCP upload through the tunnel.
+
+    `frames` says whether raw frames are sent: iptables sees none of them, so that one would only show what is known.
+    """
 
     policy: Policy
     ground: Ground
     standing: tuple[Standing, ...]
     window: float
     uploads: tuple[tuple[Address, int], ...] = ()
+    frames: bool = True
 
     @property
     def inside(self) -> tuple[Address, ...]:
@@ -128,7 +132,7 @@ def _carrying(this: _Run) -> list[str]:
 
 
 def _taken_down(this: _Run) -> None:
-    probes = ways_out(this.plan.ground, this.plan.inside, this.words)
+    probes = ways_out(this.plan.ground, this.plan.inside, this.words, frames=this.plan.frames)
     with this.bench.test("guide-1", "the tunnel is taken down while programs send", probes) as test:
         for tunnel in this.plan.standing:
             this.broken[tunnel] = False
@@ -138,7 +142,7 @@ def _taken_down(this: _Run) -> None:
 
 
 def _crashes(this: _Run) -> None:
-    probes = ways_out(this.plan.ground, this.plan.inside, this.words)
+    probes = ways_out(this.plan.ground, this.plan.inside, this.words, frames=this.plan.frames)
     with this.bench.test("guide-2", "the tunnel dies without a word", probes) as test:
         for tunnel in this.plan.standing:
             this.broken[tunnel] = True
@@ -148,7 +152,7 @@ def _crashes(this: _Run) -> None:
 
 
 def _stays_down(this: _Run) -> None:
-    probes = ways_out(this.plan.ground, this.plan.inside, this.words)
+    probes = ways_out(this.plan.ground, this.plan.inside, this.words, frames=this.plan.frames)
     with this.bench.test("down", "the tunnel is down, as it was found", probes) as test:
         if not any(each.carrying and each.ethernet for each in this.plan.ground.devices):
             # With no tunnel's packets to see either, nothing would show that the capture sees.

@@ -25,7 +25,7 @@ from failshut.allowances.endpoints.decide import (
 from failshut.allowances.endpoints.handshake import answers
 from failshut.allowances.endpoints.raising import raise_tunnel
 from failshut.arming.arm import arm, digest_of, one_at_a_time
-from failshut.arming.errors import ArmingError
+from failshut.arming.errors import NOT_BY_IPTABLES, USE_NFTABLES, ArmingError
 from failshut.arming.generations import CURRENT
 from failshut.arming.kernel import kernel_listing
 from failshut.arming.plan import make_plan
@@ -36,7 +36,7 @@ from failshut.host.sources import load_policy
 from failshut.host.wireguard import RunningPeer, RunningTunnel, running_tunnels, set_endpoint
 from failshut.model.host import HostFacts
 from failshut.model.pin import Pin
-from failshut.model.policy import Policy, Tunnel
+from failshut.model.policy import BackendName, Policy, Tunnel
 from failshut.model.timed import ON_PROBATION
 from failshut.model.units import Endpoint
 
@@ -144,6 +144,8 @@ def _record() -> Record:
         raise ArmingError("only root may read what is armed", help="run it with sudo", permission=True) from error
     except (OSError, ValueError) as error:
         raise ArmingError(f"the record of what is armed can't be read: {error}", help="`failshut arm` writes it anew") from error
+    if record is not None and record.backend == BackendName.IPTABLES:
+        raise ArmingError(NOT_BY_IPTABLES, help=USE_NFTABLES)
     if record is None or not kernel_listing().tables:
         raise NotArmedError
     return record

@@ -47,7 +47,7 @@ class Flood:
     @property
     def sent(self) -> int:
         """How many packets were handed to the kernel so far, refused ones included."""
-        return int(sum(struct.unpack_from("=QQ", self._shared)))
+        return int(sum(struct.unpack_from("QQ", self._shared)))
 
     def _child(self, slot: int, sender: Callable[[], Callable[[], int]]) -> NoReturn:
         try:
@@ -55,7 +55,7 @@ class Flood:
                 step, count = sender(), 0
                 while True:
                     count += step()
-                    struct.pack_into("=Q", self._shared, slot * 8, count)
+                    struct.pack_into("Q", self._shared, slot * 8, count)
         finally:
             os._exit(1)
 

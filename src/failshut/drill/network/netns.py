@@ -75,9 +75,9 @@ class Namespace:
         with self.inside():
             return run(argv, stdin=stdin, timeout=timeout)
 
-    def do(self, *argv: str, stdin: str | None = None) -> str:
+    def do(self, *argv: str, stdin: str | None = None, timeout: float = 15.0) -> str:
         """Run a program that must succeed; return its output."""
-        return must(self.run(*argv, stdin=stdin))
+        return must(self.run(*argv, stdin=stdin, timeout=timeout))
 
     def batch(self, lines: str) -> None:
         """Run the lines of an `ip -batch` file, all of which must succeed."""

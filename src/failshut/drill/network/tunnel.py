@@ -16,6 +16,8 @@ from failshut.drill.network.wireguard import CONFIGS, Keys, create_device, fresh
 from failshut.model.units import Endpoint
 
 SERVER_DEVICE = "drillwg"
+# In seconds. A config with an inline lock has hundreds of lines, and bash reads each by patterns.
+WG_QUICK = 60.0
 
 
 @dataclass(slots=True)
@@ -44,11 +46,11 @@ class LabTunnel:
     def up(self) -> None:
         """Bring the tunnel up as the user does, and before it the one that carries it, which stays."""
         with self.outer.beneath() if self.outer else nullcontext():
-            self.hosts.client.do("wg-quick", "up", str(self.config))
+            self.hosts.client.do("wg-quick", "up", str(self.config), timeout=WG_QUICK)
 
     def down(self) -> None:
         """Take the tunnel down as the user does."""
-        self.hosts.client.do("wg-quick", "down", str(self.config))
+        self.hosts.client.do("wg-quick", "down", str(self.config), timeout=WG_QUICK)
 
     def write(self, endpoint: Endpoint | None = None) -> None:
         """Write the client's configuration."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from failshut.drill.lab import Lab
 from failshut.drill.network import traffic
+from failshut.drill.network.tunnel import WG_QUICK
 from failshut.drill.network.wait import until
 from failshut.drill.scenario import Scenario
 
@@ -33,7 +34,7 @@ def broken_config(lab: Lab) -> None:
     lab.tunnel.down()
     text = config.read_text()
     config.write_text(text.replace("AllowedIPs = 0.0.0.0/0", "AllowedIPs = 0.0.0.0/0, nonsense"))
-    lab.check("wg-quick fails", not lab.client.run("wg-quick", "up", str(config)).ok)
+    lab.check("wg-quick fails", not lab.client.run("wg-quick", "up", str(config), timeout=WG_QUICK).ok)
     target = lab.target("new flows")
     lab.traffic.add([traffic.udp_connected(target.of(version)) for version in (4, 6)])
 

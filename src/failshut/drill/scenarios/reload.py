@@ -37,6 +37,7 @@ def rearm_under_flood(lab: Lab, times: int = REARMS, least_sent: int = 0) -> Non
             else:
                 must(lab.client.run("nft", "-f", "-", stdin=naive))
             done += 1
+            lab.progress(done)
     finally:
         flood.stop()
     lab.notes.append(f"{done} loads")
@@ -88,7 +89,8 @@ def policy_changes(lab: Lab) -> None:
     target = lab.target("the flood")
     flood = Flood(lab, {4: target.v4, 6: target.v6}).start()
     try:
-        for _ in range(CHANGES if lab.is_locked else 1):
+        for done in range(CHANGES if lab.is_locked else 1):
+            lab.progress(done)
             if lab.is_locked:
                 load_lock(lab.client, lab.other_lock)
                 load_lock(lab.client, lab.lock)

@@ -15,7 +15,7 @@ from failshut.drill.judge import LACP_GROUP, STP_GROUP
 from failshut.drill.lab import Lab, NotHereError, echoes
 from failshut.drill.network import traffic
 from failshut.drill.network.topology import default_routes
-from failshut.drill.network.tunnel import SERVER_DEVICE
+from failshut.drill.network.tunnel import SERVER_DEVICE, WG_QUICK
 from failshut.drill.network.wait import pace, until
 from failshut.drill.network.wireguard import fresh_keys
 from failshut.drill.network.world import echo
@@ -121,7 +121,7 @@ def key_rotation(lab: Lab) -> None:
     old, tunnel.client_keys = tunnel.client_keys, fresh_keys()
     inner = ",".join(f"{each.ip}/{each.ip.max_prefixlen}" for each in lab.plan.tunnel_addresses)
     tunnel.write()
-    stripped = lab.client.do("wg-quick", "strip", str(tunnel.config))
+    stripped = lab.client.do("wg-quick", "strip", str(tunnel.config), timeout=WG_QUICK)
     lab.hosts.server.do(
         *("wg", "set", SERVER_DEVICE, "peer", old.public, "remove"),
         *("peer", tunnel.client_keys.public, "allowed-ips", inner),

@@ -44,10 +44,10 @@ class Unsaid:
 
 _ALWAYS = (
     Unsaid("the layer under IP", "frames of raw sockets, macvlan children and bridged guests leave unseen"),
-    Unsaid("the guard", "`iptables -F` opens the machine until the lock is put back"),
+    Unsaid("guard and monitor", "`iptables -F` opens the machine until the lock is put back"),
     Unsaid("ARP", "the machine answers who asks the link for the tunnel's address, and so says that it has it"),
     Unsaid("what is open for a time", "`allow`, `portal`, `exec --outside`, `refresh` and `log` don't work"),
-    Unsaid("the list of what was refused", "`watch` and `top` have no destinations; packets are counted"),
+    Unsaid("the list of what was refused", "`watch` doesn't work, `top` has no destinations; packets are counted"),
 )
 _TAILSCALE = Unsaid("the mark of tailscaled's sockets", "with rp_filter = 1 the answers to tailscaled are lost over IPv4")
 

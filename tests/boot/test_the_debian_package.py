@@ -68,8 +68,12 @@ def test_a_package_leaks_nothing_while_armed_and_leaves_nothing_behind(machine, 
     with phase("upgraded with a policy of another schema"):
         upgrading_with_another_schema_says_so(machine, second)
         assert lock(machine) == armed
-    with phase("not removed, because /etc can't be written"):
-        removing_from_a_read_only_etc_is_refused(machine)
+    with phase("not armed, because nobody trusted has signed"):
+        arming_without_a_good_signature_is_refused(machine)
+        machine.hear_noise()
+        assert lock(machine) == armed
+    with phase("not armed and not removed, because /etc can't be written"):
+        nothing_is_changed_in_a_read_only_etc(machine)
         machine.hear_noise()
         assert lock(machine) == armed
     with phase(REMOVED):
@@ -151,12 +155,28 @@ def upgrading_with_another_schema_says_so(machine, built: str) -> None:
     assert "The lock is unchanged" in upgraded.out
 
 
-def removing_from_a_read_only_etc_is_refused(machine) -> None:
+def arming_without_a_good_signature_is_refused(machine) -> None:
+    machine.write("/etc/failshut/allowed_signers", "")
+    unsigned = machine.run("failshut", "arm")
+    machine.write("/etc/failshut/failshut.toml.sig", "not a signature\n")
+    wrong = machine.run("failshut", "arm")
+    machine.remove("/etc/failshut/allowed_signers")
+    machine.remove("/etc/failshut/failshut.toml.sig")
+    assert (unsigned.code, "[S001]" in unsigned.err) == (2, True), unsigned.err
+    # Where there is no ssh-keygen, none can be good.
+    assert (wrong.code, "[S002]" in wrong.err or "[S005]" in wrong.err) == (2, True), wrong.err
+
+
+def nothing_is_changed_in_a_read_only_etc(machine) -> None:
+    machine.write("/etc/failshut/failshut.toml", f"{POLICY}\n[log]\nblocked = 'nflog'\n")
     must(machine.run("sh", "-c", "mount --bind /etc /etc && mount -o remount,bind,ro /etc"))
-    refused = dpkg(machine, "--remove", "failshut")
+    unarmed = machine.run("failshut", "arm")
+    unremoved = dpkg(machine, "--remove", "failshut")
     must(machine.run("umount", "/etc"))
-    assert not refused.ok
-    assert "the lock is still on, so the package stays" in refused.err
+    machine.write("/etc/failshut/failshut.toml", POLICY)
+    assert (unarmed.code, "read-only" in unarmed.err.lower()) == (1, True), unarmed.err
+    assert not unremoved.ok
+    assert "the lock is still on, so the package stays" in unremoved.err
 
 
 def assert_that_only_the_unlocked_leaked(machine) -> None:

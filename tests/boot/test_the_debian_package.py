@@ -11,7 +11,7 @@ import pytest
 from boot.living import UNARMED, judged, status, use
 from boot.machine import Address
 from boot.packages import bring, dpkg, newer, package, snapshot, wheel_house
-from boot.roots import BOOKWORM, NEWCOMER, NOBLE, OLD_NEWCOMER, REPOSITORY, TRIXIE
+from boot.roots import BOOKWORM, NOBLE, REPOSITORY, TRIXIE, WORKSHOP
 from boot.router import POLICY
 from boot.wire import BETWEEN
 
@@ -89,8 +89,8 @@ def test_a_package_leaks_nothing_while_armed_and_leaves_nothing_behind(machine, 
 
 # As the docs say; the pipx of Debian 12 knows no --global.
 _GLOBALLY = {
-    OLD_NEWCOMER: "PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx {verb} failshut",
-    NEWCOMER: "pipx {verb} --global failshut",
+    WORKSHOP: "PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx {verb} failshut",
+    TRIXIE: "pipx {verb} --global failshut",
 }
 
 

@@ -90,7 +90,8 @@ def _checked(text: bytes, beside: str, given: int, known: int) -> Authentic | Fi
 def _trusted(signers: Path) -> bytes | Finding:
     """Return the list of signers; a finding where another than root may have written it."""
     try:
-        with signers.open("rb") as file:
+        # Else a named pipe would block.
+        with os.fdopen(os.open(signers, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             seen = os.fstat(file.fileno())
             if not stat.S_ISREG(seen.st_mode):
                 return Finding(Code.SIGNERS_UNSAFE, "the list of signers is no file", Place(str(signers)))

@@ -70,6 +70,11 @@ def a_directory(path: Path) -> None:
     path.mkdir()
 
 
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def append(path: Path, text: str) -> None:
     path.write_text(path.read_text() + text)
 
@@ -99,6 +104,7 @@ TAMPERED = {
     "signers that anybody may write": (lambda it: it.signers.chmod(0o666), Code.SIGNERS_UNSAFE),
     "signers of another user": (lambda it: os.chown(it.signers, 65534, -1), Code.SIGNERS_UNSAFE),
     "signers that lead nowhere": (lambda it: instead(it.signers, "/nowhere"), Code.SIGNERS_UNSAFE),
+    "signers in a pipe": (lambda it: a_pipe(it.signers), Code.SIGNERS_UNSAFE),
     "signers in a directory": (lambda it: a_directory(it.signers), Code.SIGNERS_UNSAFE),
 }
 

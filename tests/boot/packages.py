@@ -95,14 +95,15 @@ def _must(*argv: str) -> None:
     subprocess.run(argv, check=True, capture_output=True)
 
 
+_RENEWED = ("pip", "setuptools", "wheel")
+
+
 def wheel_house(directory: Path, machine: Machine) -> Path:
-    """Return a directory with our wheel, what it needs on the machine's Python, and pip itself as pip.whl."""
+    """Return a directory with our wheel, what it needs on the machine's Python, and what pipx renews first."""
     asked = "import sys; print('%d.%d' % sys.version_info[:2])"
     python = machine.room.do("chroot", machine.disk, "python3", "-c", asked).strip()
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
     _must(*pip, "wheel", "--no-deps", f"--wheel-dir={directory}", str(REPOSITORY))
     (ours,) = directory.glob("failshut-*.whl")
-    _must(*pip, "download", "--only-binary=:all:", f"--python-version={python}", f"--dest={directory}", str(ours), "pip")
-    (itself,) = directory.glob("pip-*.whl")
-    itself.rename(directory / "pip.whl")
+    _must(*pip, "download", "--only-binary=:all:", f"--python-version={python}", f"--dest={directory}", str(ours), *_RENEWED)
     return directory

@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,6 +60,13 @@ printf 'iptables-persistent iptables-persistent/autosave_v%s boolean false\\n' 4
 """
 
 
+# Ubuntu's archive, and its keys, which no Debian has: the package that they come in, by checksum.
+_UBUNTU, _NOBLE = "deb http://archive.ubuntu.com/ubuntu", ("noble", "noble-updates")
+_UBUNTU_KEYS = "http://archive.ubuntu.com/ubuntu/pool/main/u/ubuntu-keyring/ubuntu-keyring_2023.11.28.1_all.deb"
+_UBUNTU_KEYS_SUM = "36de43b15853ccae0028e9a767613770c704833f82586f28eb262f0311adb8a8"
+_KEYRING = "usr/share/keyrings/ubuntu-archive-keyring.gpg"
+
+
 class UnreachableError(RuntimeError):
     """Debian's packages can't be fetched."""
 
@@ -72,6 +81,8 @@ class Root:
     extra: tuple[str, ...] = _GUIDES
     # A script that mmdebstrap runs with the tree in $1, before the packages that are asked for.
     prepare: str = ""
+    # Lines of a sources.list, for another archive than Debian's.
+    archive: tuple[str, ...] = ()
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -86,7 +97,10 @@ class Root:
     @property
     def recipe(self) -> tuple[str, ...]:
         """Everything the tree is made of."""
-        return (self.suite, self.python, *self.packages, *_dependencies(), WRAPPER, _FINISH, _SAVE_NOTHING, *self.prepared)
+        return (
+            *(self.suite, self.python, *self.packages, *_dependencies(), WRAPPER, _FINISH, _SAVE_NOTHING),
+            *(*self.prepared, *self.archive),
+        )
 
     @property
     def path(self) -> Path:
@@ -117,6 +131,10 @@ WORKSHOP = Root(
         # What makes an initramfs, with the programs that take the place of the usual ones there.
         *("initramfs-tools", "busybox", "udev"),
     ),
+)
+# netplan is what an Ubuntu configures its network with.
+NOBLE = Root(
+    "noble", "noble", "3.12", (*_GUIDES, "netplan.io"), archive=tuple(f"{_UBUNTU} {each} main universe" for each in _NOBLE)
 )
 
 
@@ -154,8 +172,29 @@ def build(root: Root, unfinished: Path) -> None:
     (unfinished / SOURCE.lstrip("/")).mkdir()
 
 
+def _keyring(directory: Path) -> Path:
+    """Fetch the keys of Ubuntu's archive. Raises `UnreachableError` without it."""
+    try:
+        with urllib.request.urlopen(_UBUNTU_KEYS, timeout=60) as answer:
+            package = answer.read()
+    except OSError as error:
+        raise UnreachableError(f"Ubuntu's archive: {error}") from error
+    if hashlib.sha256(package).hexdigest() != _UBUNTU_KEYS_SUM:
+        raise RuntimeError("the keys of Ubuntu's archive are not those that are known")
+    held = directory / "ubuntu-keyring.deb"
+    held.write_bytes(package)
+    must(("dpkg-deb", "--extract", str(held), str(directory)))
+    return directory / _KEYRING
+
+
 def _debootstrap(root: Root, target: Path) -> None:
     """Run mmdebstrap in mount and PID namespaces of its own: what it mounts in the tree is gone when it is, however it ends."""
+    with tempfile.TemporaryDirectory() as room:
+        keys = (f"--keyring={_keyring(Path(room))}",) if root.archive else ()
+        _debootstrap_with(keys, root, target)
+
+
+def _debootstrap_with(keys: tuple[str, ...], root: Root, target: Path) -> None:
     private = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child")
     excluded = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*")
     must(
@@ -164,7 +203,7 @@ def _debootstrap(root: Root, target: Path) -> None:
             *(f"--include={','.join(root.packages)}", "--dpkgopt=force-unsafe-io", '--aptopt=Apt::Install-Recommends "false"'),
             *(f"--dpkgopt=path-exclude={each}" for each in excluded),
             *(f"--essential-hook={each}" for each in (_SAVE_NOTHING, *root.prepared)),
-            *(f"--customize-hook={_FINISH}", root.suite, str(target)),
+            *(f"--customize-hook={_FINISH}", *keys, root.suite, str(target), *root.archive),
         )
     )
 

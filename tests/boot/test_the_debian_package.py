@@ -11,7 +11,7 @@ import pytest
 from boot.living import UNARMED, judged, status, use
 from boot.machine import Address
 from boot.packages import bring, dpkg, newer, package, snapshot, wheel_house
-from boot.roots import REPOSITORY
+from boot.roots import BOOKWORM, NOBLE, REPOSITORY, TRIXIE, WORKSHOP
 from boot.router import POLICY
 from boot.wire import BETWEEN
 
@@ -23,6 +23,19 @@ _OTHER_SCHEMA = POLICY.replace("[allow]\n", "[allow]\nkey_of_another_version = t
 
 
 @by_dhcp
+@pytest.mark.parametrize(
+    "tree",
+    [
+        BOOKWORM,
+        TRIXIE,
+        pytest.param(
+            NOBLE,
+            marks=pytest.mark.skipif("FAILSHUT_TEST_UBUNTU" not in os.environ, reason="set FAILSHUT_TEST_UBUNTU=1: a minute more"),
+        ),
+    ],
+    indirect=True,
+    ids=lambda each: each.name,
+)
 def test_a_package_leaks_nothing_while_armed_and_leaves_nothing_behind(machine, tmp_path):
     """What the removed lock lets out, with the tunnel down, is the control of everything before it."""
     phase = machine.router.wire.phase
@@ -55,8 +68,12 @@ def test_a_package_leaks_nothing_while_armed_and_leaves_nothing_behind(machine, 
     with phase("upgraded with a policy of another schema"):
         upgrading_with_another_schema_says_so(machine, second)
         assert lock(machine) == armed
-    with phase("not removed, because /etc can't be written"):
-        removing_from_a_read_only_etc_is_refused(machine)
+    with phase("not armed, because nobody trusted has signed"):
+        arming_without_a_good_signature_is_refused(machine)
+        machine.hear_noise()
+        assert lock(machine) == armed
+    with phase("not armed and not removed, because /etc can't be written"):
+        nothing_is_changed_in_a_read_only_etc(machine)
         machine.hear_noise()
         assert lock(machine) == armed
     with phase(REMOVED):
@@ -70,19 +87,32 @@ def test_a_package_leaks_nothing_while_armed_and_leaves_nothing_behind(machine, 
     assert [each for each in before if "/etc/failshut" not in each] == snapshot(machine)
 
 
+# As the docs say; the pipx of Debian 12 knows no --global.
+_GLOBALLY = {
+    WORKSHOP: "PIPX_HOME=/opt/pipx PIPX_BIN_DIR=/usr/local/bin pipx {verb} failshut",
+    TRIXIE: "pipx {verb} --global failshut",
+}
+
+
 @by_dhcp
-@pytest.mark.skipif("FAILSHUT_TEST_PIPX" not in os.environ, reason="set FAILSHUT_TEST_PIPX=1: takes a minute")
-def test_what_pipx_installed_arms_and_leaves_nothing_behind(machine, tmp_path):
-    """As `pipx install --global failshut` lays it out, from a directory of wheels: the machine has no way to PyPI."""
+@pytest.mark.skipif("FAILSHUT_TEST_PIPX" not in os.environ, reason="set FAILSHUT_TEST_PIPX=1: takes two minutes")
+@pytest.mark.parametrize("tree", _GLOBALLY, indirect=True, ids=lambda each: each.suite)
+def test_what_pipx_installed_arms_and_leaves_nothing_behind(machine, tmp_path, request):
+    """By pipx itself; pip takes its wheels from a directory, for the machine has no way to PyPI."""
+    pipx = _GLOBALLY[request.node.callspec.params["tree"]]
+    offline = "export PIP_NO_INDEX=1 PIP_FIND_LINKS=/opt/wheels; "
     phase = machine.router.wire.phase
     machine.room.do("cp", "-r", str(wheel_house(tmp_path, machine)), f"{machine.disk}/opt/wheels")
     machine.remove("/usr/local/bin/failshut")
     with phase(UNARMED):
         machine.boot()
         before = snapshot(machine)
-        must(machine.run("sh", "-ec", PIPX, timeout=300))
+        must(machine.run("sh", "-ec", offline + pipx.format(verb="install"), timeout=300))
+        arming_without_nft_is_refused(machine)
         use(machine)
         must(machine.run("failshut", "arm"))
+        said = must(machine.run("systemctl", "show", "--property=ExecStart", "failshut-monitor")).out
+        assert "/opt/pipx/venvs/failshut/bin/" in said or "/usr/local/bin/failshut" in said, said
     with phase("reboot"):
         assert machine.reboot() == "running", machine.journal()
         must(machine.run("systemctl", "is-active", "failshut-monitor"))
@@ -92,18 +122,11 @@ def test_what_pipx_installed_arms_and_leaves_nothing_behind(machine, tmp_path):
     with phase(REMOVED):
         must(machine.run("failshut", "disarm", "--yes"))
         machine.hear_noise()
-    must(machine.run("sh", "-ec", "rm -r /opt/pipx /usr/local/bin/failshut /var/lib/failshut 2>/dev/null || true"))
+    must(machine.run("sh", "-ec", pipx.format(verb="uninstall")))
+    must(machine.run("sh", "-ec", "rm -rf /opt/pipx /var/lib/failshut"))
 
     assert_that_only_the_unlocked_leaked(machine)
     assert before == snapshot(machine)
-
-
-# What pipx does, step by step; a Debian without the network has no pip in a new virtual environment.
-PIPX = """
-python3 -m venv --without-pip /opt/pipx/venvs/failshut
-/opt/pipx/venvs/failshut/bin/python /opt/wheels/pip.whl/pip install --quiet --no-index --find-links /opt/wheels failshut
-ln -s /opt/pipx/venvs/failshut/bin/failshut /usr/local/bin/failshut
-"""
 
 
 def test_lintian_has_nothing_to_say_of_the_package():
@@ -132,12 +155,28 @@ def upgrading_with_another_schema_says_so(machine, built: str) -> None:
     assert "The lock is unchanged" in upgraded.out
 
 
-def removing_from_a_read_only_etc_is_refused(machine) -> None:
+def arming_without_a_good_signature_is_refused(machine) -> None:
+    machine.write("/etc/failshut/allowed_signers", "")
+    unsigned = machine.run("failshut", "arm")
+    machine.write("/etc/failshut/failshut.toml.sig", "not a signature\n")
+    wrong = machine.run("failshut", "arm")
+    machine.remove("/etc/failshut/allowed_signers")
+    machine.remove("/etc/failshut/failshut.toml.sig")
+    assert (unsigned.code, "[S001]" in unsigned.err) == (2, True), unsigned.err
+    # Where there is no ssh-keygen, none can be good.
+    assert (wrong.code, "[S002]" in wrong.err or "[S005]" in wrong.err) == (2, True), wrong.err
+
+
+def nothing_is_changed_in_a_read_only_etc(machine) -> None:
+    machine.write("/etc/failshut/failshut.toml", f"{POLICY}\n[log]\nblocked = 'nflog'\n")
     must(machine.run("sh", "-c", "mount --bind /etc /etc && mount -o remount,bind,ro /etc"))
-    refused = dpkg(machine, "--remove", "failshut")
+    unarmed = machine.run("failshut", "arm")
+    unremoved = dpkg(machine, "--remove", "failshut")
     must(machine.run("umount", "/etc"))
-    assert not refused.ok
-    assert "the lock is still on, so the package stays" in refused.err
+    machine.write("/etc/failshut/failshut.toml", POLICY)
+    assert (unarmed.code, "read-only" in unarmed.err.lower()) == (1, True), unarmed.err
+    assert not unremoved.ok
+    assert "the lock is still on, so the package stays" in unremoved.err
 
 
 def assert_that_only_the_unlocked_leaked(machine) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from failshut.arming.generations import CURRENT, ROUTING_FILE, is_sealed
-from failshut.boot.artefacts import router
 from failshut.emit.routing import rule_text
 from failshut.host.routes import routing_rules, run_router
 from failshut.host.run import Result
@@ -64,12 +63,19 @@ def _actual(rules: Iterable[KernelRule]) -> Iterator[str]:
 
 def route(generation: Path) -> Result:
     """Put the routing of a staged generation on."""
-    return run_router(router().text, "apply", str(generation))
+    return run_router(_router(), "apply", str(generation))
 
 
 def unroute() -> Result:
     """Take everything of ours off, and nothing else."""
-    return run_router(router().text, "clear")
+    return run_router(_router(), "clear")
+
+
+def _router() -> str:
+    # Imported here: it brings the compiler along, and `status` only compares.
+    from failshut.boot.artefacts import router  # noqa: PLC0415
+
+    return router().text
 
 
 def put_back(directory: Path) -> Result:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from failshut.config.declaration import Unreadable
+from failshut.config.source import printable
 from failshut.host.run import NOT_FOUND, Result, run
 from failshut.model.finding import Code, Finding, Place
 
@@ -24,6 +25,7 @@ LARGEST_SIGNATURE = 1 << 14
 # In seconds: somebody types a passphrase, or looks for the key to touch.
 SIGNING_TAKES = 300.0
 _KEY = re.compile(r"with \S+ key (?P<key>\S+)")
+_INSTALL = "apt install openssh-client"
 _SIGN = "sign it with `failshut sign KEY`, where the key is"
 
 
@@ -85,13 +87,11 @@ def _checked(text: bytes, beside: str, given: int, known: int) -> Authentic | Fi
     return Finding(Code.UNKNOWN_SIGNER, why, Place(beside), "have it signed by one of the signers, or add that key's line")
 
 
-_INSTALL = "apt install openssh-client"
-
-
 def _trusted(signers: Path) -> bytes | Finding:
     """Return the list of signers; a finding where another than root may have written it."""
     try:
-        with signers.open("rb") as file:
+        # Else a named pipe would block.
+        with os.fdopen(os.open(signers, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             seen = os.fstat(file.fileno())
             if not stat.S_ISREG(seen.st_mode):
                 return Finding(Code.SIGNERS_UNSAFE, "the list of signers is no file", Place(str(signers)))
@@ -131,4 +131,5 @@ def _said(result: Result) -> str:
     """Return ssh-keygen's own reason: its first line that is one."""
     lines = [each.strip() for each in result.err.splitlines() if each.strip() and not each.startswith("Signing data")]
     # A line of the signers' file stands before its complaint.
-    return re.sub(r"^/dev/fd/\d+:(\d+): ", r"line \1: ", lines[0]).rstrip(".").lower() if lines else "ssh-keygen says no more"
+    first = lines[0] if lines else "ssh-keygen says no more"
+    return printable(re.sub(r"^/dev/fd/\d+:(\d+): ", r"line \1: ", first).rstrip(".").lower())

@@ -12,7 +12,7 @@ from boot import noise
 from boot.router import POLICY
 from vm import early
 from vm.chronicle import COLD_BOOT, Chronicle
-from vm.living import EVENTS, UNLOCKED, arm, judged, kinds, use
+from vm.living import EVENTS, UNLOCKED, arm, disarm, judged, kinds, use
 from vm.machine import Machine
 from vm.ways import BY_NO_HOOK, WAYS
 
@@ -84,8 +84,7 @@ def a_boot_is_seen_to_leak(machine: Machine, chronicle: Chronicle) -> None:
 
 def is_free_once_it_is_disarmed(machine: Machine, chronicle: Chronicle) -> None:
     """Disarm, and start over by the initramfs that holds the lock still: it has to let it go."""
-    assert machine.run("failshut", "disarm", "--yes", timeout=1800).ok
-    judged(machine)
+    disarm(machine)
     with chronicle.leaks(machine, "systemctl reboot", frozenset(noise.TARGETS)):
         machine.restart(*REBOOT)
         assert not machine.run("sh", "-c", "nft list tables | grep failshut").ok

@@ -15,7 +15,7 @@ from vm.machine import CARD, Machine
 SENDER = "/usr/local/lib/say.py"
 _PORTS = b"fail"
 # Unprivileged where its caller is; sockets are bound to a device where one is named.
-_SENDER = f"""
+SENDERS_TEXT = f"""
 import ctypes, os, socket, struct, sys
 kind, mark, target, device = sys.argv[1:5]
 mark = mark.encode()

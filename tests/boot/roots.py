@@ -99,9 +99,13 @@ CROWDED = Root("crowded", "bookworm", "3.11", ("network-manager", "ufw", "firewa
 TUNNELS = Root("tunnels", "bookworm", "3.11", ("network-manager", "openvpn"))
 # netavark is podman's network, aardvark-dns its names; Debian only recommends them.
 CONTAINERS = Root("containers", "bookworm", "3.11", ("docker.io", "podman", "netavark", "aardvark-dns", "crun"))
-# What the guide's two machines have: an SSH server, and what wg-quick needs for its DNS line.
+# What the guide's two machines have: an SSH server, and what wg-quick needs for its DNS line. A fleet's hosts have apt besides.
+_FOR_A_FLEET = ("apt", "python3-apt")
 GUIDE = Root(
-    "guide", "bookworm", "3.11", (*_GUIDES, "openssh-server", "openssh-client", "openresolv", "curl", "sudo", "dnsmasq-base")
+    "guide",
+    "bookworm",
+    "3.11",
+    (*_GUIDES, "openssh-server", "openssh-client", "openresolv", "curl", "sudo", "dnsmasq-base", *_FOR_A_FLEET),
 )
 # What a newcomer finds on a Debian: apt, sudo, pipx; and what tries a package out as Debian does.
 _NEWCOMERS = ("apt", "sudo", "pipx", "python3-venv", "autopkgtest", "openssh-client", "dnsmasq-base", "udhcpc")

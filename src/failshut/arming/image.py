@@ -27,10 +27,11 @@ from failshut.host.files import write_atomically
 from failshut.host.probe import probe
 from failshut.lower import lower
 from failshut.lower.routing import lower_routing
+from failshut.model.backend import BackendName
 from failshut.model.host import HostFacts, WireGuardKind
 from failshut.model.marks import STAMP
 from failshut.model.plan import FileChange, Plan
-from failshut.model.policy import BackendName, Policy, TunnelKind
+from failshut.model.policy import Policy, TunnelKind
 from failshut.model.units import InterfaceName
 
 Report = Callable[[str], None]

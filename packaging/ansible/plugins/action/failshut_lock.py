@@ -1,4 +1,4 @@
-# GPL-3.0-or-later (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """The controller's half of arming: confirm over a connection that was opened after the lock was on."""
 
 from __future__ import annotations

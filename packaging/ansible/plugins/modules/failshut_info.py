@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# GPL-3.0-or-later (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Says how a host's lock is; changes nothing."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# GPL-3.0-or-later (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 """Arms or disarms a host's lock; what the controller does of it is in the action plugin of the same name."""
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 attributes:
   action:
+    description: Part of it runs on the controller, which opens the new connection.
     support: full
   check_mode:
     support: full

@@ -70,12 +70,12 @@ def test_an_image_boots_locked_without_failshut_in_it(machine):
 @by_dhcp
 @on_bookworm
 def test_an_image_of_a_policy_with_a_mistake_is_not_written(machine):
+    unnamed = render(machine, "--device", "wg0")
     policy = machine.read("/etc/failshut/failshut.toml")
     machine.write("/etc/failshut/failshut.toml", policy.replace("dhcp = true", "dhcp = 3"))
-
     refused = render(machine, "--device", DEVICE)
-    unnamed = render(machine, "--device", "wg0")
 
     assert (refused.code, unnamed.code) == (2, 2)
-    assert "failshut.toml:5" in refused.err
+    assert "wg0 is no underlay device" in unnamed.err
+    assert "failshut.toml:5:" in refused.err
     assert machine.read("/etc/failshut/load") == ""

@@ -14,6 +14,7 @@ import pytest
 from boot import roots
 from boot.living import status
 from boot.packages import package
+from failshut.host.run import run
 from fleet.hosts import ANSIBLE, CONTROLLER, Fleet, Play
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
@@ -78,8 +79,11 @@ def test_a_fleet_is_armed_and_no_host_is_lost(fleet):
     the_first_run_arms_every_host(fleet)
     a_second_run_changes_nothing(fleet)
     a_policy_that_cuts_ssh_is_undone_by_every_host_itself(fleet)
+    if SIZE > 2:
+        a_connection_that_breaks_while_arming_is_no_confirmation(fleet)
     bad_input_is_said_and_changes_nothing(fleet)
     a_host_that_is_off_holds_nobody_up(fleet)
+    a_host_that_asks_for_signatures_takes_signed_policies_alone(fleet)
     the_role_takes_the_lock_off_and_leaves_nothing(fleet)
 
 
@@ -140,6 +144,18 @@ def a_policy_that_cuts_ssh_is_undone_by_every_host_itself(fleet: Fleet) -> None:
     assert all("nobody confirmed" in each.journal() for each in fleet.hosts)
 
 
+def a_connection_that_breaks_while_arming_is_no_confirmation(fleet: Fleet) -> None:
+    """SSH gives up long before the host undoes it, so that the answer of `arm` never comes."""
+    before = [each.fingerprint for each in fleet.hosts]
+    impatient = "-o ServerAliveInterval=1 -o ServerAliveCountMax=2"
+
+    cut = apply(fleet, failshut_policy=CUTS_SSH, failshut_confirm_within=20, ansible_ssh_extra_args=impatient)
+
+    assert cut.of("failed") == [1] * SIZE, cut.said
+    assert [each.fingerprint for each in fleet.hosts] == before
+    assert states(fleet) == ["armed"] * SIZE
+
+
 def bad_input_is_said_and_changes_nothing(fleet: Fleet) -> None:
     before = [each.fingerprint for each in fleet.hosts]
     first, *_ = fleet.hosts
@@ -179,6 +195,28 @@ def a_host_that_is_off_holds_nobody_up(fleet: Fleet) -> None:
     assert [status(each)["state"] for each in others] == ["armed"] * len(others)
     last.boot()
     assert status(last)["state"] == "armed"
+
+
+def a_host_that_asks_for_signatures_takes_signed_policies_alone(fleet: Fleet) -> None:
+    first = fleet.hosts[0]
+    key, policy, signers = (fleet.directory / each for each in ("signer", "policy.toml", "allowed_signers"))
+    fleet.room.do("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    signers.write_text(f"operator {key.with_suffix('.pub').read_text()}")
+    policy.write_text(f"serial = 1\n{POLICY}")
+    signed = run((str(ANSIBLE / "failshut"), "sign", str(key), "--policy", str(policy)))
+    assert signed.ok, signed.complaint
+    given = {"failshut_policy": "", "failshut_policy_signature": f"{policy}.sig", "failshut_allowed_signers": str(signers)}
+
+    taken = apply(fleet, "--limit=h1", failshut_policy_file=str(policy), **given)
+    before = first.fingerprint
+    policy.write_text(f"serial = 2\n{POLICY}")
+    refused = apply(fleet, "--limit=h1", failshut_policy_file=str(policy), **given)
+
+    assert taken.of("failed") == [0], taken.said
+    assert refused.of("failed") == [1], refused.said
+    assert "the signature is not of this policy" in refused.said, refused.said
+    assert first.fingerprint == before
+    assert status(first)["state"] == "armed"
 
 
 def the_role_takes_the_lock_off_and_leaves_nothing(fleet: Fleet) -> None:

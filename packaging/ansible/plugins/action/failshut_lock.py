@@ -26,6 +26,8 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         del tmp
         self._vars = task_vars
+        # A host that does not answer at all is found here, and not waited for.
+        self._low_level_execute_command(":", sudoable=False)
         lost = None
         try:
             result.update(self._module())

@@ -81,8 +81,8 @@ class ActionModule(ActionBase):
             changed=False,
             reverted=True,
             state=answer.get("state", "unknown"),
-            msg="No new connection confirmed this policy in time: the host has undone it by itself after %d s. The lock is as it was "
-            "before%s. Allow the controller by [[allow.inbound]]; on a slow host raise confirm_within. The host says: %s"
+            msg="No new connection confirmed this policy in time: the host has undone it by itself after %d s. The lock is as it "
+            "was before%s. Allow the controller by [[allow.inbound]]; on a slow host raise confirm_within. The host says: %s"
             % (waits, ", and so is the policy's file" if restored else "", answer.get("why", "nothing waits to be confirmed")),
         )
         return result

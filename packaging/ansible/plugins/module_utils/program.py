@@ -65,5 +65,5 @@ def _sentence(verb, code, findings, err):
     errors = [each for each in findings if each.get("severity") == "error"]
     if errors:
         return "\n".join("{file}:{line}:{column}: error[{code}]: {message}".format(**each) for each in errors)
-    said = "\n".join(line for line in err.splitlines() if line.strip() and not line.startswith("  ") or "help:" in line)
+    said = "\n".join(line for line in err.splitlines() if (line.strip() and not line.startswith("  ")) or "help:" in line)
     return said.strip() or "failshut %s exited with %d" % (verb, code)

@@ -17,7 +17,7 @@ author:
   - The failshut maintainers (@failshut)
 options:
   state:
-    description: Whether the lock shall be on.
+    description: Whether the lock shall be on. With V(disarmed) the policy's file is left alone.
     type: str
     choices: [armed, disarmed]
     default: armed
@@ -121,7 +121,6 @@ reverted:
 """
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -150,6 +149,7 @@ class Policy:
 
     @property
     def is_change(self):
+        """Whether a file would change."""
         return self.before != self.after
 
     @contextlib.contextmanager
@@ -174,8 +174,8 @@ class Policy:
         directory = os.path.dirname(self.path)
         try:
             os.makedirs(directory, mode=0o755, exist_ok=True)
-            if not os.access(directory, os.W_OK):
-                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            # Asks as writing would, also of root and of a file system that is read-only.
+            tempfile.TemporaryFile(dir=directory).close()
         except OSError as error:
             self._module.fail_json(msg="%s can't be written: %s; %s" % (directory, error.strerror, _UNCHANGED))
         # The signature first: until the policy is there too, neither is the other's.

@@ -39,8 +39,8 @@ vm-test: $(MACHINES_READY)  ## Boot whole machines with Debian's kernels, and co
 	@FAILSHUT_VM=all $(BIN)/python -m pytest tests/vm --machines=docs/reference/machines.md --log-cli-level=INFO
 
 lint: $(TESTS_READY)  ## Style, types, and the direction of the imports
-	@$(BIN)/ruff check src tests benchmarks tools docs
-	@$(BIN)/ruff format --check src tests benchmarks tools docs
+	@$(BIN)/ruff check src tests benchmarks tools docs packaging
+	@$(BIN)/ruff format --check src tests benchmarks tools docs packaging
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 

@@ -13,7 +13,7 @@ from benchmarks.figures import Figure
 from benchmarks.ground import described
 
 # In this order; what needs Debian's trees, or minutes, comes last.
-PARTS = ("cost", "growth", "load", "start", "traffic", "repair", "proofs", "boot")
+PARTS = ("cost", "growth", "load", "start", "fleet", "traffic", "repair", "proofs", "boot")
 CHECKED = ("cost", "growth", "start")
 
 

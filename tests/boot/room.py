@@ -82,9 +82,9 @@ class Room:
         self.do("ip", "netns", "add", name)
         return RoomNamespace(name, self.path)
 
-    def run(self, *argv: str, stdin: str | None = None, timeout: float = 30) -> Result:
-        """Run a program in the room."""
-        return run(self._inside(argv), stdin=stdin, timeout=timeout)
+    def run(self, *argv: str, stdin: str | None = None, timeout: float = 30, net: Namespace | None = None) -> Result:
+        """Run a program in the room, perhaps in another network namespace."""
+        return run(self._inside(argv, net), stdin=stdin, timeout=timeout)
 
     def do(self, *argv: str, stdin: str | None = None) -> str:
         """Run a program in the room that must succeed; return its output."""

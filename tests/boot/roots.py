@@ -128,6 +128,8 @@ WORKSHOP = Root(
         *("docker.io", "podman", "netavark", "aardvark-dns", "crun"),
         # The guide's: an SSH server, and what wg-quick needs for its DNS line.
         *("openssh-server", "openresolv", "curl"),
+        # What Ansible asks of a host that it installs a package on.
+        "python3-apt",
         # What makes an initramfs, with the programs that take the place of the usual ones there.
         *("initramfs-tools", "busybox", "udev"),
     ),

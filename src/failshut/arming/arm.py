@@ -111,7 +111,7 @@ def arm(
         read_again(edited)
         report("loading the lock, and reading it back")
         record = replace(
-            _record(policy, plan, load(plan, before, undo), directory),
+            record_of(policy, plan, load(plan, before, undo), directory),
             audit="proved" if proved else "undecided",
             inputs=inputs if proved else (),
         )
@@ -204,7 +204,8 @@ def _keep(staged: Path, copies: Iterable[Path], record: Record, undo: contextlib
     return generation
 
 
-def _record(policy: Policy, plan: Plan, loaded: Listing, directory: Path) -> Record:
+def record_of(policy: Policy, plan: Plan, loaded: Listing, directory: Path) -> Record:
+    """Return the record of a lock that is loaded, or will be by a boot."""
     try:
         earlier = load_record(directory / CURRENT)
     except ValueError:

@@ -50,7 +50,7 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Listing, directory: Path
     early = boots.in_initramfs
     if early:
         initramfs.must_be_possible()
-    staged = tuple(_staged(tool.staged(policy, facts, wanted), routing, policy, directory))
+    staged = tuple(staged_files(tool.staged(policy, facts, wanted), routing, policy, directory))
     boot = boot_changes(boots)
     canonical = canonical_text(wanted)
     return Plan(
@@ -60,7 +60,7 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Listing, directory: Path
         facts=facts,
         difference=difference(canonical_text(kernel.ruleset()), canonical),
         staged=staged,
-        configs=tuple(_configs(policy, facts)),
+        configs=tuple(config_changes(policy, facts)),
         marks=tuple(_marks(policy, facts)),
         boot=boot,
         sysctls=tuple(_sysctls()),
@@ -141,7 +141,8 @@ def _must_be_free(policy: Policy, directory: Path) -> None:
         must_be_the_same(policy.backend, record.backend)
 
 
-def _staged(texts: dict[str, str], routing: Routing, policy: Policy, directory: Path) -> Iterator[FileChange]:
+def staged_files(texts: dict[str, str], routing: Routing, policy: Policy, directory: Path) -> Iterator[FileChange]:
+    """Yield the sealed files of a boot: the texts of the tool, and what every lock has besides."""
     head = HEADER.format(policy=policy.path) + "\n"
     texts = dict(texts)
     for family in IpVersion:
@@ -161,7 +162,7 @@ def _sysctls() -> Iterator[SysctlChange]:
             yield SysctlChange(path, str(before), value)
 
 
-def _configs(policy: Policy, facts: HostFacts) -> Iterator[FileChange]:
+def config_changes(policy: Policy, facts: HostFacts) -> Iterator[FileChange]:
     """Yield the files that must say the mark, so that it is there from the first handshake after every restart."""
     for tunnel in policy.tunnels:
         if tunnel.config is None or tunnel.fwmark_in_config:

@@ -112,6 +112,12 @@ def every_file() -> tuple[BootFile, ...]:
     return tuple(both.values())
 
 
+def wanted_by(unit: str) -> tuple[str, ...]:
+    """Return the targets that want an enabled unit, by its text."""
+    lines = (line.partition("=") for line in unit.splitlines())
+    return tuple(target for key, _, value in lines if key == "WantedBy" for target in value.split())
+
+
 def _with_iptables(unit: str) -> str:
     """Return the boot unit with the question to iptables in the place of that to nft."""
     asked = f"ExecStartPost=/bin/sh {LOADER} holds\n"

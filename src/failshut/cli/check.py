@@ -11,11 +11,12 @@ from failshut.model.policy import DEFAULT_FWMARK, Policy, Tunnel
 
 
 @click.command()
+@click.argument("policies", metavar="[POLICY]...", nargs=-1)
 @click.option("--strict", is_flag=True, help="Let warnings fail the check too.")
 @session_options
 @click.pass_context
-def command(ctx: click.Context, /, *, strict: bool, **options: object) -> None:
-    """Show every mistake in the policy at once.
+def command(ctx: click.Context, /, *, policies: tuple[str, ...], strict: bool, **options: object) -> None:
+    """Show every mistake in the policy at once; or in each POLICY, where a fleet's are kept in one place.
 
     Reads the policy and the tunnels' configs, resolves host names and users, and changes nothing. Exits with 0 when the policy
     is sound (warnings are only shown; --strict makes them count), 2 when it is not, 4 when something may not be read.
@@ -23,6 +24,11 @@ def command(ctx: click.Context, /, *, strict: bool, **options: object) -> None:
     from failshut.host.sources import load_policy  # noqa: PLC0415 - pydantic is not for `--help`
 
     session = begin(ctx, options)
+    if policies:
+        from failshut.cli.fleet import check_many  # noqa: PLC0415 - it brings the compiler along
+
+        check_many(policies, session, strict=strict)
+        return
     checked = load_policy(session.policy)
     failed = checked.policy is None or (strict and bool(checked.findings))
     if session.json:

@@ -15,6 +15,7 @@ from failshut.arming.initramfs import COMMAND
 from failshut.arming.kernel import kernel_listing
 from failshut.arming.plan import make_plan
 from failshut.cli.failures import leave
+from failshut.cli.fleet import plan_many
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import Session, begin, session_options
 from failshut.host.probe import probe
@@ -25,12 +26,25 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
 @click.command("plan")
+@click.argument("policies", metavar="[POLICY]...", nargs=-1)
+@click.option(
+    "--against", metavar="DIRECTORY", type=click.Path(path_type=Path), help="Where each POLICY is as it was, by its name."
+)
 @click.option("--exit-code", is_flag=True, help=f"Exit with {int(Exit.CHANGES)} when arming would change something.")
 @session_options
 @click.pass_context
-def command(context: click.Context, /, exit_code: bool, **options: Any) -> None:
-    """Show what `arm` would change, as a diff: rules in the kernel, files, the tunnels' marks. Changes nothing."""
+def command(context: click.Context, /, policies: tuple[str, ...], against: Path | None, exit_code: bool, **options: Any) -> None:
+    """Show what `arm` would change, as a diff: rules in the kernel, files, the tunnels' marks. Changes nothing.
+
+    Where a fleet's policies are kept in one place: `plan POLICY... --against DIRECTORY` shows how the rules of each differ from
+    those of the file of the same name in DIRECTORY, on any machine, and asks no host.
+    """
     session = begin(context, options)
+    if bool(policies) != bool(against):
+        raise click.UsageError("POLICY... and --against DIRECTORY go together.")
+    if against:
+        plan_many(policies, against, session, exit_code=exit_code)
+        return
     policy = load_policy_or_leave(session, "plan")
     try:
         plan = make_plan(policy, probe(policy), kernel_listing(policy.backend))

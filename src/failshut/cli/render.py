@@ -11,6 +11,7 @@ import click
 
 from failshut.arming.backends.nftables import base_and_egress
 from failshut.boot.artefacts import BootFile, initramfs_files, iptables_files, loader, systemd_files
+from failshut.cli.image import render_image
 from failshut.cli.inline import render_inline
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import Failure, Session, begin, session_options
@@ -35,7 +36,7 @@ _PROGRAMS = {Family.IP: "iptables-restore", Family.IP6: "ip6tables-restore"}
 
 
 @click.command("render")
-@click.argument("artefact", type=click.Choice(["nft", "iptables", "systemd", "wg-quick"]))
+@click.argument("artefact", type=click.Choice(["nft", "iptables", "systemd", "image", "wg-quick"]))
 @click.argument("tunnel", required=False)
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Write files into this directory instead.")
 @click.option("--device", "devices", multiple=True, metavar="NAME", help="An underlay device to guard, instead of this machine's.")
@@ -57,6 +58,10 @@ def command(context: click.Context, /, *, artefact: str, tunnel: str | None, **o
     sysctls, each under its path; and what initramfs-tools needs, where the policy wants the lock there too. With -o it writes them
     below DIRECTORY as they would stand below /.
 
+    `image`: everything that a machine needs to boot locked, proved as by `arm` and written below DIRECTORY: the sealed lock, the
+    loader, the enabled units, the tunnels' marks. Run it in the image's own root (`chroot IMAGE failshut render image -o /`), with
+    --device for each device that the machine will have; nothing of it needs Python at boot.
+
     `wg-quick TUNNEL`: the lock as PostUp and PreDown lines for the tunnel's own config, by nft or iptables (--with). --install
     writes them into it and --remove takes them out; every other line stays as it is. Such a lock comes with the tunnel and goes
     with it: nothing holds before it is up, and nothing after `wg-quick down`. Not for a machine that is armed.
@@ -71,6 +76,7 @@ def command(context: click.Context, /, *, artefact: str, tunnel: str | None, **o
         "nft": lambda: _render_nft(policy, _facts(policy, devices), output, session),
         "iptables": lambda: _render_iptables(policy, _facts(policy, devices), output, session),
         "systemd": lambda: _render_boot((*_boot_files(policy), *_early(policy)), output, session),
+        "image": lambda: render_image(policy, _named(devices, policy), output, session),
         "wg-quick": lambda: render_inline(policy, _facts(policy, devices), tunnel, options, session),
     }
     artefacts[artefact]()

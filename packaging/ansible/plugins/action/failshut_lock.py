@@ -1,0 +1,102 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The controller's half of arming: confirm over a connection that was opened after the lock was on."""
+
+from __future__ import annotations
+
+import time
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+display = Display()
+# In seconds: how long after the host has undone an arming it is given to answer again, and between two tries.
+GRACE, BETWEEN = 30, 1
+
+
+class ActionModule(ActionBase):
+    """Arms, opens a new connection, confirms; what can't be confirmed is undone by the host, and said here."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp=None, task_vars=None):
+        """Run the module, and what must follow on it."""
+        result = super().run(tmp, task_vars)
+        del tmp
+        self._vars = task_vars
+        # A host that does not answer at all is found here, and not waited for.
+        self._low_level_execute_command(":", sudoable=False)
+        lost = None
+        try:
+            result.update(self._module())
+        except AnsibleConnectionFailure as error:
+            # The lock may be on already, and what cut us off.
+            lost = error
+        waits = result.pop("waits", 0)
+        if lost is not None:
+            waits = self._may_wait(lost)
+        if result.get("failed") or not waits:
+            return result
+        answer = self._confirmed(waits, is_known=lost is None)
+        if answer.get("confirmed"):
+            return result
+        return self._undone(result, answer, waits)
+
+    def _may_wait(self, lost):
+        """Return how long an arming may wait whose answer never came; raise where none can."""
+        seconds = int(self._task.args.get("confirm_within", 60))
+        if self._play_context.check_mode or self._task.args.get("state", "armed") != "armed" or not seconds:
+            raise lost
+        return seconds
+
+    def _confirmed(self, waits, is_known):
+        """Open new connections until one carries the confirmation, or the host says that nothing waits any more.
+
+        An arming whose answer was lost is never confirmed: only its end is waited for.
+        """
+        end = time.monotonic() + waits + GRACE
+        while True:
+            try:
+                self._open_anew()
+                answer = self._module(phase="confirm" if is_known else "restore")
+                is_over = is_known and not answer.get("waits")
+                if is_over or answer.get("restored") or time.monotonic() > end:
+                    return answer
+            except AnsibleConnectionFailure as error:
+                display.vv("failshut: no new connection yet: %s" % error, host=self._task_vars_host())
+                if time.monotonic() > end:
+                    raise AnsibleConnectionFailure(
+                        "armed, and not reached by a new connection since; the host undoes it by itself %d s after arming. "
+                        "It does not answer now: %s" % (waits, error)
+                    ) from error
+            time.sleep(BETWEEN)
+
+    def _undone(self, result, answer, waits):
+        """Say that the host has undone it, and put the old policy back into its file."""
+        restored = answer.get("restored") or self._module(phase="restore").get("restored")
+        result.update(
+            failed=True,
+            changed=False,
+            reverted=True,
+            state=answer.get("state", "unknown"),
+            msg="No new connection confirmed this policy in time: the host has undone it by itself after %d s. The lock is as it "
+            "was before%s. Allow the controller by [[allow.inbound]]; on a slow host raise confirm_within. The host says: %s"
+            % (waits, ", and so is the policy's file" if restored else "", answer.get("why", "nothing waits to be confirmed")),
+        )
+        return result
+
+    def _open_anew(self):
+        """Drop the connection that was there before the lock: only a new one proves anything."""
+        reset = getattr(self._connection, "reset", None)
+        if reset is not None:
+            reset()
+
+    def _module(self, **more):
+        return self._execute_module(
+            module_name="failshut.failshut.failshut_lock", module_args={**self._task.args, **more}, task_vars=self._vars
+        )
+
+    def _task_vars_host(self):
+        return self._vars.get("inventory_hostname")

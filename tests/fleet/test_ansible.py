@@ -1,0 +1,237 @@
+"""Ansible's role and modules against hosts that really boot, by real SSH: what a fleet's operator relies on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from boot import roots
+from boot.living import status
+from boot.packages import package
+from failshut.host.run import run
+from fleet.hosts import ANSIBLE, CONTROLLER, Fleet, Play
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+
+_log = logging.getLogger(__name__)
+# FAILSHUT_TEST_FLEET=1 boots five.
+SIZE = 5 if os.environ.get("FAILSHUT_TEST_FLEET") else 2
+CUTS_SSH = """\
+[tunnel.wg0]
+config = "/etc/wireguard/wg0.conf"
+"""
+POLICY = f"""\
+{CUTS_SSH}
+[[allow.inbound]]
+name = "ssh"
+protocol = "tcp"
+port = 22
+from = ["{CONTROLLER}/32"]
+"""
+ROLE = """
+- hosts: failshut
+  {more}
+  tasks:
+    - ansible.builtin.import_role:
+        name: failshut.failshut.failshut
+      vars: {variables}
+"""
+
+
+@pytest.fixture
+def fleet(tree_of, tmp_path):
+    if not (ANSIBLE / "ansible-playbook").exists():
+        pytest.skip("needs ansible-core: run `make test`")
+    if shutil.which("ssh") is None:
+        pytest.skip("needs ssh: run `make test`")
+    with step(f"{SIZE} hosts boot"), Fleet(tree_of(roots.WORKSHOP), SIZE, tmp_path) as it:
+        yield it
+
+
+@contextmanager
+def step(what: str):
+    """Say how long a step took, to whoever asks by --log-cli-level=INFO."""
+    began = time.monotonic()
+    yield
+    _log.info("%s: %.1f s", what, time.monotonic() - began)
+
+
+def apply(fleet: Fleet, *words: str, more: str = "gather_facts: false", **variables: object) -> Play:
+    """Run the role on the fleet."""
+    given = {"failshut_policy": POLICY, "failshut_confirm_within": 60, **variables}
+    with step(f"the role, {' '.join(words)} {list(variables)}"):
+        return fleet.play(ROLE.format(variables=json.dumps(given), more=more), *words)
+
+
+def states(fleet: Fleet) -> list[str]:
+    return [status(each)["state"] for each in fleet.hosts]
+
+
+def test_a_fleet_is_armed_and_no_host_is_lost(fleet):
+    """In order, on the same hosts: each step's end is the next one's beginning."""
+    check_mode_changes_nothing(fleet)
+    the_first_run_arms_every_host(fleet)
+    a_second_run_changes_nothing(fleet)
+    a_policy_that_cuts_ssh_is_undone_by_every_host_itself(fleet)
+    if SIZE > 2:
+        a_connection_that_breaks_while_arming_is_no_confirmation(fleet)
+    bad_input_is_said_and_changes_nothing(fleet)
+    a_host_that_is_off_holds_nobody_up(fleet)
+    a_host_that_asks_for_signatures_takes_signed_policies_alone(fleet)
+    the_role_takes_the_lock_off_and_leaves_nothing(fleet)
+
+
+def check_mode_changes_nothing(fleet: Fleet) -> None:
+    before = [each.fingerprint for each in fleet.hosts]
+
+    checked = apply(fleet, "--check", "--diff")
+
+    assert checked.of("failed") == [0] * SIZE, checked.said
+    assert "+table inet failshut" in checked.said
+    assert 'meta mark set (own) accept comment "stamp"' in checked.said, "the host's own mark is a secret"
+    assert "PrivateKey" not in checked.said
+    assert [each.fingerprint for each in fleet.hosts] == before
+
+
+def the_first_run_arms_every_host(fleet: Fleet) -> None:
+    assert all(each.reaches_the_site() for each in fleet.hosts), "the control: before, every host gets out"
+
+    first = apply(fleet, more="gather_facts: false\n  serial: 2")
+
+    assert first.of("failed") == [0] * SIZE, first.said
+    assert min(first.of("changed")) > 0
+    assert states(fleet) == ["armed"] * SIZE
+    assert [status(each)["reverts_in"] for each in fleet.hosts] == [None] * SIZE
+    assert [status(each)["boot"]["loaded_by"] for each in fleet.hosts] == ["systemd"] * SIZE
+    assert not any(each.reaches_the_site() for each in fleet.hosts)
+
+
+def a_second_run_changes_nothing(fleet: Fleet) -> None:
+    before = [each.fingerprint for each in fleet.hosts]
+
+    second = apply(fleet)
+
+    assert (second.of("failed"), second.of("changed")) == ([0] * SIZE, [0] * SIZE), second.said
+    assert [each.fingerprint for each in fleet.hosts] == before
+    asked = fleet.play("""
+- hosts: failshut
+  tasks:
+    - failshut.failshut.failshut_info:
+      register: lock
+    - ansible.builtin.assert:
+        that:
+          - lock.state == 'armed' and lock.installed and lock.status.tunnels.wg0 is none
+          - ansible_local.failshut.state == 'armed' and 'refused' not in ansible_local.failshut
+""")
+    assert (asked.of("failed"), asked.of("changed")) == ([0] * SIZE, [0] * SIZE), asked.said
+
+
+def a_policy_that_cuts_ssh_is_undone_by_every_host_itself(fleet: Fleet) -> None:
+    before = [each.fingerprint for each in fleet.hosts]
+
+    cut = apply(fleet, failshut_policy=CUTS_SSH, failshut_confirm_within=5)
+
+    assert cut.of("failed") == [1] * SIZE, cut.said
+    assert cut.said.count("the host has undone it by itself") >= SIZE, cut.said
+    assert [each.fingerprint for each in fleet.hosts] == before
+    assert states(fleet) == ["armed"] * SIZE
+    assert all("nobody confirmed" in each.journal() for each in fleet.hosts)
+
+
+def a_connection_that_breaks_while_arming_is_no_confirmation(fleet: Fleet) -> None:
+    """SSH gives up long before the host undoes it, so that the answer of `arm` never comes."""
+    before = [each.fingerprint for each in fleet.hosts]
+    impatient = "-o ServerAliveInterval=1 -o ServerAliveCountMax=2"
+
+    cut = apply(fleet, failshut_policy=CUTS_SSH, failshut_confirm_within=20, ansible_ssh_extra_args=impatient)
+
+    assert cut.of("failed") == [1] * SIZE, cut.said
+    assert [each.fingerprint for each in fleet.hosts] == before
+    assert states(fleet) == ["armed"] * SIZE
+
+
+def bad_input_is_said_and_changes_nothing(fleet: Fleet) -> None:
+    before = [each.fingerprint for each in fleet.hosts]
+    first, *_ = fleet.hosts
+    changed = POLICY.replace(f"{CONTROLLER}/32", f"{CONTROLLER}/31")
+
+    typed = apply(fleet, failshut_confirm_within="soon")
+    mistaken = apply(fleet, failshut_policy=POLICY.replace("port = 22", "port = 70000"))
+    assert first.run("mount", "--bind", "-o", "ro", "/etc", "/etc").ok
+    assert first.run("mount", "-o", "remount,bind,ro", "/etc").ok
+    unwritable = apply(fleet, "--limit=h1", failshut_policy=changed)
+    assert first.run("umount", "/etc").ok
+    nft = first.run("sh", "-c", "readlink -f $(command -v nft)").out.strip()
+    assert first.run("mv", nft, f"{nft}.away").ok
+    without = apply(fleet, "--limit=h1", failshut_policy=changed)
+    assert first.run("mv", f"{nft}.away", nft).ok
+
+    assert typed.of("failed") == [1] * SIZE
+    assert "argument 'failshut_confirm_within' is of type" in typed.said, typed.said
+    assert mistaken.of("failed") == [1] * SIZE
+    assert "/etc/failshut/failshut.toml:7:8: error" in mistaken.said, mistaken.said
+    assert (unwritable.of("failed"), without.of("failed")) == ([1], [1])
+    assert "/etc/failshut can't be written: Read-only file system; nothing was changed" in unwritable.said, unwritable.said
+    assert "nft is not installed" in without.said, without.said
+    assert [each.fingerprint for each in fleet.hosts] == before
+
+
+def a_host_that_is_off_holds_nobody_up(fleet: Fleet) -> None:
+    """The last one: the others take the new policy."""
+    *others, last = fleet.hosts
+    last.power_off()
+
+    partly = apply(fleet, failshut_policy=POLICY.replace(f"{CONTROLLER}/32", f"{CONTROLLER}/31"))
+
+    assert partly.of("unreachable") == [*[0] * len(others), 1], partly.said
+    assert partly.of("failed") == [0] * SIZE, partly.said
+    assert all(f"{CONTROLLER}/31" in each.read("/etc/failshut/failshut.toml") for each in others)
+    assert [status(each)["state"] for each in others] == ["armed"] * len(others)
+    last.boot()
+    assert status(last)["state"] == "armed"
+
+
+def a_host_that_asks_for_signatures_takes_signed_policies_alone(fleet: Fleet) -> None:
+    first = fleet.hosts[0]
+    key, policy, signers = (fleet.directory / each for each in ("signer", "policy.toml", "allowed_signers"))
+    fleet.room.do("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    signers.write_text(f"operator {key.with_suffix('.pub').read_text()}")
+    policy.write_text(f"serial = 1\n{POLICY}")
+    signed = run((str(ANSIBLE / "failshut"), "sign", str(key), "--policy", str(policy)))
+    assert signed.ok, signed.complaint
+    given = {"failshut_policy": "", "failshut_policy_signature": f"{policy}.sig", "failshut_allowed_signers": str(signers)}
+
+    taken = apply(fleet, "--limit=h1", failshut_policy_file=str(policy), **given)
+    before = first.fingerprint
+    policy.write_text(f"serial = 2\n{POLICY}")
+    refused = apply(fleet, "--limit=h1", failshut_policy_file=str(policy), **given)
+
+    assert taken.of("failed") == [0], taken.said
+    assert refused.of("failed") == [1], refused.said
+    assert "the signature is not of this policy" in refused.said, refused.said
+    assert first.fingerprint == before
+    assert status(first)["state"] == "armed"
+
+
+def the_role_takes_the_lock_off_and_leaves_nothing(fleet: Fleet) -> None:
+    first = fleet.hosts[0]
+    built = package()
+    first.remove("/usr/local/bin/failshut")
+    installed = apply(fleet, "--limit=h1", failshut_install_from="deb", failshut_package=str(built))
+    assert installed.of("failed") == [0], installed.said
+    assert first.run("failshut", "status").ok
+    again = apply(fleet, "--limit=h1", failshut_install_from="deb", failshut_package=str(built))
+    assert (again.of("failed"), again.of("changed")) == ([0], [0]), again.said
+
+    gone = apply(fleet, "--limit=h1", failshut_state="absent", failshut_install_from="deb")
+
+    assert gone.of("failed") == [0], gone.said
+    assert not first.run("test", "-e", "/etc/failshut").ok or first.run("ls", "-A", "/etc/failshut").out == ""
+    assert first.run("nft", "list", "tables").out == ""
+    assert first.reaches_the_site()

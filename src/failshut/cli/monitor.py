@@ -10,8 +10,8 @@ import click
 from failshut.arming.errors import NOT_BY_IPTABLES, USE_NFTABLES
 from failshut.arming.status import read_status
 from failshut.cli.session import Failure, begin, session_options
+from failshut.model.backend import BackendName
 from failshut.model.exits import Exit
-from failshut.model.policy import BackendName
 from failshut.monitor.health import CALM
 from failshut.monitor.service import AlreadyRunsError, Monitor
 

@@ -20,8 +20,9 @@ from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import DEFAULT_POLICY, Failure, Session, begin, session_options
 from failshut.host.probe import probe
 from failshut.host.runs import remember
+from failshut.model.backend import BackendName
 from failshut.model.exits import Exit
-from failshut.model.policy import BackendName, Policy
+from failshut.model.policy import Policy
 from failshut.model.units import Address
 from failshut.verify.boot import Answer, Check, decide, worst_answer
 from failshut.verify.evidence import NoEvidenceError, gather

@@ -34,9 +34,10 @@ from failshut.host.elements import NotTakenError, candidate
 from failshut.host.probe import probe
 from failshut.host.sources import load_policy
 from failshut.host.wireguard import RunningPeer, RunningTunnel, running_tunnels, set_endpoint
+from failshut.model.backend import BackendName
 from failshut.model.host import HostFacts
 from failshut.model.pin import Pin
-from failshut.model.policy import BackendName, Policy, Tunnel
+from failshut.model.policy import Policy, Tunnel
 from failshut.model.timed import ON_PROBATION
 from failshut.model.units import Endpoint
 

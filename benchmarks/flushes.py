@@ -87,6 +87,7 @@ FLUSHES = (
         "systemctl restart firewalld; firewall-cmd --complete-reload",
         "systemctl start firewalld",
         40,
+        roots.CROWDED,
     ),
     Flush(
         "dockerd restarted", "systemctl reset-failed docker; systemctl restart docker", "systemctl start docker", 40, roots.CROWDED
@@ -182,7 +183,10 @@ def lab(ways: list[Flush], count: int) -> None:
             print(f"  the monitor counted {drifts} drifts")
         it.unguard()
         said("monitor and guard stopped", 0, it.under_flood(lambda: time.sleep(2)))
-        said("and flushed: the control", 1, it.under_flood(lambda: it.flush(ways[0].once, 1, waits=False)))
+        control = it.under_flood(lambda: it.flush(FLUSHES[0].once, 1, waits=False))
+        said("and flushed: the control", 1, control)
+        if not control[1]:
+            sys.exit("void: without monitor and guard nothing was seen to leave after a flush")
 
 
 def killed(it: Flooded, way: Flush, count: int, rounds: int) -> None:

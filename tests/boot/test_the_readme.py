@@ -66,10 +66,10 @@ def test_what_the_readme_does_on_a_machine(tree_of):
             before, after = halves(lines(install), DISARM)
             until_armed, armed = halves(before, ARM)
             # The drill has the machine's processor to itself, as it has at a user's.
-            assert machine.run("systemctl", "stop", "noise").ok
+            assert machine.run("systemctl", "kill", "--signal=STOP", "noise").ok
             for each in until_armed:
                 do(machine, each)
-            assert machine.run("systemctl", "start", "noise").ok
+            assert machine.run("systemctl", "kill", "--signal=CONT", "noise").ok
             machine.hear_noise()
             do(machine, ARM)
         with phase("armed"):

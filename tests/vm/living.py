@@ -108,7 +108,7 @@ def plug_in_a_second_card(machine: Machine) -> None:
 def hear_a_rogue_dhcp_server(machine: Machine) -> None:
     """Routes for everything, another gateway, another resolver: the machine obeys, and the tunnel is up.
 
-    Without failshut, systemd-networkd takes the tunnel's routing rules away when it is told to reconfigure: it is started anew then.
+    Without failshut, systemd-networkd takes the tunnel's routing rules away when it reconfigures: the tunnel is started anew then.
     """
     machine.serve_addresses(rogue=True)
     assert machine.run("networkctl", "renew", CARD).ok

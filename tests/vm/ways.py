@@ -177,7 +177,7 @@ WAYS = (
     ),
     _transform("ESP around what goes into the tunnel", 0xFA115001, "$target/32", "say udp $target ''"),
     _transform("ESP around what goes to the card", 0xFA115002, "$target/32", "say udp $target $card"),
-    _transform("ESP around the tunnel's own transport", 0xFA115003, f"{ENDPOINT}/32", "sleep 10"),
+    _transform("ESP around the tunnel's own transport", 0xFA115003, f"{ENDPOINT}/32", "systemctl restart wg-quick@wg0 && sleep 5"),
     _transform(
         "ESP by an xfrm device",
         0xFA115004,

@@ -65,8 +65,13 @@ def test_what_the_readme_does_on_a_machine(tree_of):
             use(machine)
             before, after = halves(lines(install), DISARM)
             until_armed, armed = halves(before, ARM)
-            for each in (*until_armed, ARM):
+            # The drill has the machine's processor to itself, as it has at a user's.
+            assert machine.run("systemctl", "kill", "--signal=STOP", "noise").ok
+            for each in until_armed:
                 do(machine, each)
+            assert machine.run("systemctl", "kill", "--signal=CONT", "noise").ok
+            machine.hear_noise()
+            do(machine, ARM)
         with phase("armed"):
             assert status(machine)["state"] == "armed"
             for each in armed[1:]:

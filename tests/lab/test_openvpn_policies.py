@@ -44,4 +44,4 @@ def test_the_lock_of_an_openvpn_policy_holds(rehearsed, name):
     """Killed, without its routes, beside a program that talks to its server, and at work."""
     outcome = rehearsed.outcome(name)
 
-    assert outcome.status is Status.HELD, outcome
+    assert (outcome.status, outcome.reason) == (Status.HELD, "")

@@ -106,7 +106,10 @@ def plug_in_a_second_card(machine: Machine) -> None:
 
 
 def hear_a_rogue_dhcp_server(machine: Machine) -> None:
-    """Routes for everything, another gateway, another resolver: the machine obeys, and the tunnel is up."""
+    """Routes for everything, another gateway, another resolver: the machine obeys, and the tunnel is up.
+
+    Without failshut, systemd-networkd takes the tunnel's routing rules away when it reconfigures: the tunnel is started anew then.
+    """
     machine.serve_addresses(rogue=True)
     assert machine.run("networkctl", "renew", CARD).ok
     assert machine.eventually("sh", "-c", f"ip route show 198.51.100.0/24 | grep -q {ROGUE4}"), machine.run("ip", "route").out
@@ -115,6 +118,7 @@ def hear_a_rogue_dhcp_server(machine: Machine) -> None:
     assert machine.run("networkctl", "reconfigure", CARD).ok
     assert machine.eventually("sh", "-c", f"! ip route show 198.51.100.0/24 | grep -q {ROGUE4}"), machine.run("ip", "route").out
     _await_address(machine, CARD)
+    _tunnel(machine, "restart")
 
 
 def flush_the_firewall(machine: Machine) -> None:

@@ -6,7 +6,7 @@ themselves, so that nothing hangs on how they are read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from boot.router import ENDPOINT, MAC, MACHINE4, ROUTER4, ROUTER6
 from failshut.host.run import Result
@@ -108,6 +108,13 @@ def _on_the_card(name: str, kind: str) -> Way:
     return Way(name, "container", f"box && ip link add link $card name out type {kind} && in_box out")
 
 
+def _routed_by_the_machine(name: str, kind: str) -> Way:
+    """The machine's own routes decide: into the tunnel, but for one that leads past it."""
+    way = _on_the_card(name, kind)
+    route = "$target via $gateway dev $card"
+    return replace(way, do=f"ip route replace {route} && {way.do}", undo=f"{way.undo}; ip route delete {route}")
+
+
 def _tunnel(name: str, kind: str, ends: str = f"local {MACHINE4} remote {ROUTER4}") -> Way:
     """The device is in the container; what it wraps leaves by the machine's own stack."""
     return Way(f"{name} tunnel", "container", f"box && ip link add name out type {kind} {ends} && in_box out")
@@ -132,8 +139,8 @@ WAYS = (
     _on_the_card("macvlan", "macvlan mode bridge"),
     _on_the_card("macvlan, private", "macvlan mode private"),
     _on_the_card("ipvlan l2", "ipvlan mode l2"),
-    _on_the_card("ipvlan l3", "ipvlan mode l3"),
-    _on_the_card("ipvlan l3s", "ipvlan mode l3s"),
+    _routed_by_the_machine("ipvlan l3", "ipvlan mode l3"),
+    _routed_by_the_machine("ipvlan l3s", "ipvlan mode l3s"),
     _on_the_card("VLAN", "vlan id 7"),
     _on_the_card("QinQ", "vlan protocol 802.1ad id 7"),
     Way(
@@ -170,7 +177,7 @@ WAYS = (
     ),
     _transform("ESP around what goes into the tunnel", 0xFA115001, "$target/32", "say udp $target ''"),
     _transform("ESP around what goes to the card", 0xFA115002, "$target/32", "say udp $target $card"),
-    _transform("ESP around the tunnel's own transport", 0xFA115003, f"{ENDPOINT}/32", "sleep 10"),
+    _transform("ESP around the tunnel's own transport", 0xFA115003, f"{ENDPOINT}/32", "systemctl restart wg-quick@wg0 && sleep 5"),
     _transform(
         "ESP by an xfrm device",
         0xFA115004,

@@ -228,7 +228,7 @@ class Lab:
                 counts[f"{service}{version}"] = self.world.received(service, source, version)
         return counts
 
-    def await_carried(self, *, within: float = 25.0) -> bool:
+    def await_carried(self, *, within: float = 60.0) -> bool:
         """Wait until every background flow was seen at the server, through the tunnel."""
         return until(lambda: all(self.carried().values()), within=within)
 

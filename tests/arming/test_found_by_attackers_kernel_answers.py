@@ -158,7 +158,7 @@ def test_the_tunnel_s_server_can_t_have_the_kernel_carry_its_data_to_the_link(ma
     assert machine.carries()
     ours = f"10.99.0.2/32,fd99::2/128,{UNDERLAY4}/32,{UNDERLAY6}/128"
     machine.server("sh", "-c", f"wg set served peer $(wg show served peers) allowed-ips {ours}")
-    argv = (tuple(machine._there()), "served", "", target, *sources)  # noqa: SLF001 - a command at the server
+    argv = (tuple(machine._there()), "served", "", target, *sources)
 
     leaked = [str(each) for each in answered(machine, kind, *argv) if each.device == "cable"]
 
@@ -194,7 +194,7 @@ def test_who_is_on_the_link_does_not_make_the_machine_speak_in_the_tunnel(machin
     if kind == HOPS:
         machine.must("sysctl", "-qw", "net.ipv4.ip_forward=1")
     assert machine.carries()
-    argv = (tuple(machine._there()), "cable", hardware(machine, "eth0"), target, source)  # noqa: SLF001
+    argv = (tuple(machine._there()), "cable", hardware(machine, "eth0"), target, source)
 
     told = [str(each) for each in answered(machine, kind, *argv) if each.device == "served"]
 
@@ -213,7 +213,7 @@ def test_the_link_does_not_find_the_tunnel_s_address_by_the_silence_about_it(mac
     eth0 = hardware(machine, "eth0")
 
     def answers(target: str) -> set[str]:
-        there = tuple(machine._there())  # noqa: SLF001
+        there = tuple(machine._there())
         return {each.source for each in answered(machine, OPTION, there, "cable", eth0, target, ROUTER4) if each.device == "cable"}
 
     locked = answers(neighbour), answers(TUNNEL4)

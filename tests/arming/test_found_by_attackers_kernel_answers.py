@@ -44,7 +44,8 @@ cargo = struct.pack("!HHHH", 5000, 9999, 32 if kind != "fragment" else 64, 0) + 
 raw = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
 for number, source in enumerate(sources):
     if ":" in source:
-        before = {"fragment": struct.pack("!BBHI", 17, 0, 1, number), "option": bytes((17, 0, 0x9E, 4, 0, 0, 0, 0)), "hops": b""}[kind]
+        alone, unfit = struct.pack("!BBHI", 17, 0, 1, number), bytes((17, 0, 0x9E, 4, 0, 0, 0, 0))
+        before = {"fragment": alone, "option": unfit, "hops": b""}[kind]
         after = {"fragment": 44, "option": 0, "hops": 17}[kind]
         ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, target)
         head = struct.pack("!IHBB", 6 << 28, len(before + cargo), after, 1 if kind == "hops" else 64) + ends + before
@@ -103,8 +104,9 @@ def hardware(machine: Grouped, device: str) -> str:
     return json.loads(machine.must("ip", "-j", "link", "show", device))[0]["address"].replace(":", "")
 
 
-def answered(machine: Grouped, kind: str, prefix: tuple[str, ...], device: str, to: str, target: str, *sources: str) -> list:
+def answered(machine: Grouped, kind: str, prefix: tuple[str, ...], *to: str) -> list:
     """Have it sent; wait until the kernel has dealt with it; return what the server saw of the answers."""
+    device, hardware_address, target, *sources = to
     machine.watch()
     place = DONE.get((kind, 6 if ":" in target else 4))
 
@@ -113,7 +115,7 @@ def answered(machine: Grouped, kind: str, prefix: tuple[str, ...], device: str, 
         return int(re.search(place[1], text)[1])
 
     before = dealt_with() if place else 0
-    subprocess.run([*prefix, PYTHON, "-c", SEND, kind, device, to, target, *sources], check=True, timeout=20)
+    subprocess.run([*prefix, PYTHON, "-c", SEND, kind, device, hardware_address, target, *sources], check=True, timeout=20)
     if place:
         # What is refused before is never counted; then this is how long it would have taken.
         until(lambda: dealt_with() >= before + len(sources), within=4)
@@ -153,7 +155,7 @@ def test_a_container_can_t_have_the_kernel_carry_its_data_off_the_machine(machin
     ids=["fragment4", "fragment6", "option6"],
 )
 def test_the_tunnel_s_server_can_t_have_the_kernel_carry_its_data_to_the_link(machine, kind, target, sources):
-    """Out of the tunnel comes what forges a LAN host and one outside. The control: without our rules it is answered in the clear."""
+    """Out of the tunnel comes what forges a LAN host and one outside. The control: without our rules it is answered."""
     machine.arm(LAN, OUTSIDE)
     assert machine.carries()
     ours = f"10.99.0.2/32,fd99::2/128,{UNDERLAY4}/32,{UNDERLAY6}/128"

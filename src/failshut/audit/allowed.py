@@ -25,7 +25,6 @@ from failshut.model.ruleset import (
     Ct,
     Exthdr,
     Fib,
-    HeaderOption,
     Match,
     Meta,
     Op,
@@ -113,7 +112,7 @@ def _allowances(case: _Case) -> Iterator[Predicate]:
     own = both(
         equals(Fib(("saddr", "oif"), "type"), "local"),
         Not(Is(Match(Exthdr("rt"), "exists"))),
-        *(Not(Is(Match(HeaderOption("ip", each), "exists"))) for each in ("lsrr", "ssrr")),
+        *(Is(Match(Payload("ip", "hdrlength"), 5)) for _ in range(case.family == 4)),
     )
     yield from (both(own, each) for each in (*_by_policy(case), *_for_a_time(case), *_outside(case)))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from failshut.lower.outside import pin_matches
 from failshut.lower.rules import ALLOWED, is_, is_not, rule
 from failshut.model.policy import Policy
-from failshut.model.ruleset import Exthdr, Fib, HeaderOption, Rule, Verdict
+from failshut.model.ruleset import Exthdr, Fib, Payload, Range, Rule, Verdict
 
 
 def source_rules() -> Iterator[Rule]:
@@ -19,9 +19,8 @@ def source_rules() -> Iterator[Rule]:
     yield rule("source", is_not(Fib(("saddr", "oif"), "type"), "local"), Verdict.RETURN)
     # A routing header names another destination than the one that is judged (RFC 8754).
     yield rule("source-route", is_(Exthdr("rt"), "exists"), Verdict.RETURN)
-    # IPv4's own (RFC 791): loose and strict.
-    for option in ("lsrr", "ssrr"):
-        yield rule("source-route", is_(HeaderOption("ip", option), "exists"), Verdict.RETURN)
+    # So do IPv4's own options (RFC 791). Which of them there are can't be asked: beside one that is unfit the kernel sees none.
+    yield rule("source-route", is_(Payload("ip", "hdrlength"), Range(6, 15)), Verdict.RETURN)
 
 
 def outbound_rules(policy: Policy) -> Iterator[Rule]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from failshut.lower.answers import kernel_answer_rules
 from failshut.lower.destinations import outbound_rules, source_rules
 from failshut.lower.forwarding import (
     borrowed_source_rules,
@@ -86,6 +87,8 @@ NAME = "failshut"
 # The last priority before the kernel confirms the connection (INT_MAX): after every re-route and after SNAT.
 LAST = 2147483646
 _RAW, _MANGLE, _FILTER, _SRCNAT = -300, -150, 0, 100
+# Before fragments are put together (-400): a part from elsewhere would wait for the rest of a datagram, or be answered.
+_FRAGMENTS = -450
 # wg-quick's chains stand at priority mangle and write both marks: arrivals are noted after them, departures cleared before them.
 _AFTER_MANGLE, _BEFORE_MANGLE = _MANGLE + 1, _MANGLE - 1
 
@@ -173,7 +176,7 @@ def _prerouting(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
     # The kernel hands the machine a copy of each multicast packet that it sends: by its mark any program could read the stamp.
     secret = rule("stamp", is_(META_MARK, facts.stamp), Assign(META_MARK, 0))
     spoof = (secret, *_spoof_rules(policy, facts), *bridge_spoof_rules(policy, facts), *borrowed_source_rules(policy))
-    yield Chain("prerouting", spoof, _base(Hook.PREROUTING, _RAW, Verdict.ACCEPT))
+    yield Chain("prerouting", spoof, _base(Hook.PREROUTING, _FRAGMENTS, Verdict.ACCEPT))
     arrival = (*outside_return_rules(facts), *tailscale_arrival_rules(policy), *arrival_rules(policy, facts))
     yield Chain("arrival", arrival, _base(Hook.PREROUTING, _AFTER_MANGLE, Verdict.ACCEPT))
     if policy.inbound and facts.underlay:
@@ -245,6 +248,7 @@ def _output(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     # In the order of how much is sent: the transport, the tunnel. Each rule before them costs them 1 to 3 %.
     yield from carrying_rules(policy, facts)
     yield from stray_rules(policy)
+    yield from kernel_answer_rules(policy, facts)
     yield rule("tunnel", is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     yield LOOPBACK_OUT
     inner = (mark_of(tunnel, facts) for tunnel in policy.tunnels if tunnel.through is not None)

@@ -230,12 +230,16 @@ def _profile(account: Account, browser: Browser) -> Iterator[Path]:
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """See to it that one sign-in goes on at a time."""
-    with Path(_RUN, "failshut-portal.lock").open("w", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RefusedError("another `failshut portal` is at work") from None
+    # Root's alone: who may read a file may lock it.
+    lock = os.open(Path(_RUN, "failshut-portal.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RefusedError("another `failshut portal` is at work") from None
+    else:
         yield
+    finally:
+        os.close(lock)
 
 
 @contextlib.contextmanager

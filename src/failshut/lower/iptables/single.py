@@ -67,7 +67,7 @@ def excluding(match: Match) -> Iterator[Match]:
         yield Match(match.left, _right(each))
 
 
-def _single(match: Match, version: int) -> Iterator[Matches]:  # noqa: C901, PLR0912 - one line a kind is the clearest table
+def _single(match: Match, version: int) -> Iterator[Matches]:  # noqa: C901 - one line a kind is the clearest table
     left, right = match.left, match.right
     if _version(left) not in (None, version):
         return
@@ -76,9 +76,6 @@ def _single(match: Match, version: int) -> Iterator[Matches]:  # noqa: C901, PLR
             yield from _single(Match(Meta(_NAMES[key]), right, match.op), version)
         case Meta("skuid"), _ if match.op is not Op.EQ:
             yield from ((Match(left, each),) for each in _users(match))
-        case HeaderOption("ip", "lsrr" | "ssrr"), "exists":
-            # Which options there are can't be asked; no option that leaves this machine is anybody's need.
-            yield (Match(Payload("ip", "hdrlength"), Range(6, 15)),)
         case Payload("ip6", "length"), int(most) if match.op is Op.LE:
             yield (Match(left, Range(0, most)),)
         case Concat(parts), AnySet(elements):

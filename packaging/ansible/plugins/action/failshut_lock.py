@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+import uuid
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
@@ -12,6 +14,7 @@ from ansible.utils.display import Display
 display = Display()
 # In seconds: how long after the host has undone an arming it is given to answer again, and between two tries.
 GRACE, BETWEEN = 30, 1
+_IMPATIENT = "-o ServerAliveInterval=3 -o ServerAliveCountMax=3"
 
 
 class ActionModule(ActionBase):
@@ -26,23 +29,21 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         del tmp
         self._vars = task_vars
+        self._token = uuid.uuid4().hex
         # A host that does not answer at all is found here, and not waited for.
+        self._open_anew()
         self._low_level_execute_command(":", sudoable=False)
-        lost = None
         try:
             result.update(self._module())
+            waits = result.pop("waits", 0)
         except AnsibleConnectionFailure as error:
-            # The lock may be on already, and what cut us off.
-            lost = error
-        waits = result.pop("waits", 0)
-        if lost is not None:
-            waits = self._may_wait(lost)
+            # The connection may be from before the lock, and cut off by it: only the answer is lost.
+            waits = self._may_wait(error)
+            result.update(changed=True, state="armed")
         if result.get("failed") or not waits:
             return result
-        answer = self._confirmed(waits, is_known=lost is None)
-        if answer.get("confirmed"):
-            return result
-        return self._undone(result, answer, waits)
+        answer = self._confirmed(waits)
+        return result if answer.get("confirmed") else self._undone(result, answer, waits)
 
     def _may_wait(self, lost):
         """Return how long an arming may wait whose answer never came; raise where none can."""
@@ -51,21 +52,17 @@ class ActionModule(ActionBase):
             raise lost
         return seconds
 
-    def _confirmed(self, waits, is_known):
-        """Open new connections until one carries the confirmation, or the host says that nothing waits any more.
-
-        An arming whose answer was lost is never confirmed: only its end is waited for.
-        """
+    def _confirmed(self, waits):
+        """Open new connections until one carries the confirmation, or the host says that nothing waits any more."""
         end = time.monotonic() + waits + GRACE
         while True:
             try:
                 self._open_anew()
-                answer = self._module(phase="confirm" if is_known else "restore")
-                is_over = is_known and not answer.get("waits")
-                if is_over or answer.get("restored") or time.monotonic() > end:
+                answer = self._module(phase="confirm")
+                if not answer.get("waits") or time.monotonic() > end:
                     return answer
             except AnsibleConnectionFailure as error:
-                display.vv("failshut: no new connection yet: %s" % error, host=self._task_vars_host())
+                display.vv("failshut: no new connection yet: %s" % error, host=self._vars.get("inventory_hostname"))
                 if time.monotonic() > end:
                     raise AnsibleConnectionFailure(
                         "armed, and not reached by a new connection since; the host undoes it by itself %d s after arming. "
@@ -75,7 +72,7 @@ class ActionModule(ActionBase):
 
     def _undone(self, result, answer, waits):
         """Say that the host has undone it, and put the old policy back into its file."""
-        restored = answer.get("restored") or self._module(phase="restore").get("restored")
+        restored = self._module(phase="restore").get("restored")
         result.update(
             failed=True,
             changed=False,
@@ -88,15 +85,17 @@ class ActionModule(ActionBase):
         return result
 
     def _open_anew(self):
-        """Drop the connection that was there before the lock: only a new one proves anything."""
-        reset = getattr(self._connection, "reset", None)
-        if reset is not None:
-            reset()
+        """Drop the connection that was there before the lock: only a new one proves anything.
+
+        The next one gives up within seconds when nothing answers: the kernel may know a connection from before the lock by the
+        wrong direction, and such a one stays silent.
+        """
+        with contextlib.suppress(AttributeError, KeyError):
+            self._connection.reset()
+            given = self._connection.get_option("ssh_extra_args") or ""
+            if _IMPATIENT not in given:
+                self._connection.set_option("ssh_extra_args", ("%s %s" % (given, _IMPATIENT)).strip())
 
     def _module(self, **more):
-        return self._execute_module(
-            module_name="failshut.failshut.failshut_lock", module_args={**self._task.args, **more}, task_vars=self._vars
-        )
-
-    def _task_vars_host(self):
-        return self._vars.get("inventory_hostname")
+        args = {**self._task.args, "token": self._token, **more}
+        return self._execute_module(module_name="failshut.failshut.failshut_lock", module_args=args, task_vars=self._vars)

@@ -48,6 +48,10 @@ options:
     type: str
     choices: [arm, confirm, restore]
     default: arm
+  token:
+    description: For the action plugin, by which it knows that what waits is what it has armed.
+    type: str
+    default: ""
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
 attributes:
@@ -121,6 +125,7 @@ reverted:
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -131,6 +136,8 @@ from ansible_collections.failshut.failshut.plugins.module_utils.program import P
 
 # What stood there before an arming that waits; gone with a reboot, as that arming is.
 BEFORE = "/run/failshut-ansible.json"
+# Locked by failshut while it arms or disarms.
+WORKING = "/run/failshut.lock"
 ARMED_DIRECTORY = "/etc/failshut/armed"
 _UNCHANGED = "nothing was changed, and the lock is as it was"
 # With one of the lock's own bits (0x7f000000), which no tunnel's mark has.
@@ -190,18 +197,25 @@ class Policy:
 
     def remember(self):
         """Keep on the host what stands there now, for when nobody confirms."""
-        _fill(BEFORE, json.dumps(self.before))
+        _fill(BEFORE, json.dumps({"token": self._module.params["token"], "texts": self.before}))
 
     def restore(self):
-        """Put back what was kept; return whether anything was."""
-        try:
-            with open(BEFORE, encoding="utf-8") as file:
-                before = json.load(file)
-        except (OSError, ValueError):
+        """Put back what this run has kept; return whether it had."""
+        before = self.kept()
+        if before is None:
             return False
         self.write(before)
         self.forget()
         return True
+
+    def kept(self):
+        """Return what this run has kept; None when it has kept nothing, or no longer."""
+        try:
+            with open(BEFORE, encoding="utf-8") as file:
+                found = json.load(file)
+        except (OSError, ValueError):
+            return None
+        return found["texts"] if found["token"] == self._module.params["token"] else None
 
     def forget(self):
         """Keep it no longer."""
@@ -265,13 +279,17 @@ def arm(module, program):
 
 
 def confirm(module, program):
-    """Keep what waits; say so where nothing does, because it was undone."""
+    """Keep what this run has armed; say so where nothing of it waits, and how long where it can't be confirmed yet."""
+    policy = Policy(module)
+    if policy.kept() is None:
+        module.exit_json(changed=False, confirmed=False, why="it could not be armed", waits=0, state=program.status()["state"])
     try:
         program.ask("confirm")
     except ProgramError as error:
         status = program.status()
-        module.exit_json(changed=False, confirmed=False, why=str(error), waits=status["reverts_in"] or 0, state=status["state"])
-    Policy(module).forget()
+        waits = status["reverts_in"] or int(_is_at_work())
+        module.exit_json(changed=False, confirmed=False, why=str(error), waits=waits, state=status["state"])
+    policy.forget()
     module.exit_json(changed=True, confirmed=True, state="armed", waits=0)
 
 
@@ -307,6 +325,16 @@ def _fill(path, text):
 
 def _private(path, flags):
     return os.open(path, flags, 0o600)
+
+
+def _is_at_work():
+    """Whether a failshut is arming right now."""
+    with open(WORKING, "a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _is_sound(status):
@@ -352,6 +380,7 @@ def main():
             "signature": {"type": "str"},
             "confirm_within": {"type": "int", "default": 60},
             "executable": {"type": "str", "default": "failshut"},
+            "token": {"type": "str", "default": "", "no_log": False},
             "phase": {"type": "str", "choices": ["arm", "confirm", "restore"], "default": "arm"},
         },
         supports_check_mode=True,

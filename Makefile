@@ -8,7 +8,7 @@ MACHINES_READY := $(VENV)/.machines-ready
 RELEASE_READY := $(VENV)/.release-ready
 JOBS ?= 3
 
-.PHONY: help setup drill test vm-test lint scenarios reference docs deb release sbom backends bench bench-check clean
+.PHONY: help setup drill test vm-test lint scenarios reference docs deb image release sbom backends bench bench-check clean
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -54,6 +54,10 @@ docs: $(TESTS_READY)  ## Build the site and the manual pages in build/docs
 	@$(BIN)/python -m sphinx -q -W -b html docs build/docs/html
 	@$(BIN)/python -m sphinx -q -W -b man docs build/docs/man
 	@echo build/docs/html/index.html
+
+image: $(TESTS_READY)  ## Build the container image in dist/failshut-image.tar
+	@mkdir -p dist
+	@packaging/container/build dist/failshut-image.tar $(BIN)/python
 
 deb: $(TESTS_READY)  ## Build the Debian package in dist/
 	@$(BIN)/python tools/deb.py

@@ -30,6 +30,15 @@ def test_arming_loads_the_lock_and_status_says_so(sandbox):
     assert state(sandbox) == ("armed", 0)
 
 
+def test_a_health_check_reads_the_exit_code_alone(sandbox):
+    quiet = sandbox.failshut("status", "-q")
+    assert (quiet.returncode, quiet.stdout + quiet.stderr) == (3, "")
+    sandbox.adopt_example()
+    assert sandbox.failshut("arm").returncode == 0
+    quiet = sandbox.failshut("status", "-q")
+    assert (quiet.returncode, quiet.stdout + quiet.stderr) == (0, "")
+
+
 def test_tailscale_s_interface_is_no_underlay(sandbox):
     """It comes after arming, as tailscaled makes it: no device that the layer under IP should hold, and no drift."""
     sandbox.write("/etc/wireguard/wg0.conf", CONFIG)

@@ -33,9 +33,10 @@ _LOOKED_EVERY = 1.0
 
 @click.command("status")
 @click.option("--watch", "is_watched", is_flag=True, help="Stay, and write a line for each change; Ctrl-C ends it.")
+@click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Print nothing; the exit code says it.")
 @session_options
 @click.pass_context
-def command(context: click.Context, /, *, is_watched: bool, **options: Any) -> None:
+def command(context: click.Context, /, *, is_watched: bool, is_quiet: bool, **options: Any) -> None:
     """Show whether the lock is armed and as it should be, the tunnels' health, and what was refused so far.
 
     The exit code says it too: 0 armed, 3 disarmed, 11 drift, 4 unknown. With -v also every rule and why it is there.
@@ -45,7 +46,9 @@ def command(context: click.Context, /, *, is_watched: bool, **options: Any) -> N
         _watch(session)
         return
     status = read_status()
-    if session.json:
+    if is_quiet:
+        pass
+    elif session.json:
         session.print_json(status_json(status))
     else:
         for line in status_lines(status, session):

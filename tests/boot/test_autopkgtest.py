@@ -26,9 +26,11 @@ def test_autopkgtest_passes_on_a_machine(tree_of, root):
         # Debian's archive is not asked: everything that the package depends on is there.
         machine.write("/etc/apt/sources.list", "")
         machine.write("/opt/source/debian/changelog", _CHANGELOG)
+        # Says that it is built.
+        machine.write("/opt/source/debian/files", "")
         built = bring(machine, package())
         machine.boot()
-        done = machine.run("autopkgtest", "--no-built-binaries", built, "/opt/source//", "--", "null", timeout=600)
+        done = machine.run("autopkgtest", "--no-built-binaries", built, "/opt/source", "--", "null", timeout=600)
         assert done.ok, f"{done.out}\n{done.err}"
         assert re.search(r"^installed +PASS", done.out + done.err, re.MULTILINE), f"{done.out}\n{done.err}"
         assert not [each for each in snapshot(machine) if "/etc/failshut/armed" in each]

@@ -35,7 +35,9 @@ def test_autopkgtest_passes_on_a_machine(tree_of, root):
         machine.write("/opt/source/debian/files", "")
         built = bring(machine, package())
         machine.boot()
-        done = machine.run("autopkgtest", "--no-built-binaries", built, "/opt/source", "--", "null", timeout=600)
+        # The newer runner no longer takes the machine that it is on for one of its own.
+        own = "--ignore-restrictions=isolation-machine"
+        done = machine.run("autopkgtest", own, "--no-built-binaries", built, "/opt/source", "--", "null", timeout=600)
         assert done.ok, f"{done.out}\n{done.err}"
         assert re.search(r"^installed +PASS", done.out + done.err, re.MULTILINE), f"{done.out}\n{done.err}"
         assert not [each for each in snapshot(machine) if "/etc/failshut/armed" in each]

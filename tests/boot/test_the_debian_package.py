@@ -111,8 +111,6 @@ def test_what_pipx_installed_arms_and_leaves_nothing_behind(machine, tmp_path, r
         arming_without_nft_is_refused(machine)
         use(machine)
         must(machine.run("failshut", "arm"))
-        said = must(machine.run("systemctl", "show", "--property=ExecStart", "failshut-monitor")).out
-        assert "/opt/pipx/venvs/failshut/bin/" in said or "/usr/local/bin/failshut" in said, said
     with phase("reboot"):
         assert machine.reboot() == "running", machine.journal()
         must(machine.run("systemctl", "is-active", "failshut-monitor"))

@@ -97,6 +97,11 @@ class Lab:
             return self.tunnel
         raise NotHereError("it is about WireGuard, and the policy's tunnel is OpenVPN's")
 
+    def must_be_direct(self) -> None:
+        """Raise NotHereError where the tunnel's own packets go through another tunnel: none of them is on the cable."""
+        if self.plan.outer:
+            raise NotHereError(f"it is about the tunnel's own packets on the cable, and {self.plan.outer.interface} carries them")
+
     @property
     def client(self) -> Namespace:
         """The machine under attack."""
@@ -160,6 +165,12 @@ class Lab:
             self.targets[probe] = Target(v4, v6)
             self.watched[probe] = self.targets[probe].is_hit
         return self.targets[probe]
+
+    @property
+    def all_seen(self) -> bool:
+        """Whether something of every probe that has a target of its own was seen on a cable."""
+        aimed = (each for name, each in self.targets.items() if name in self.watched)
+        return all(self.capture.saw(each.v4.packed) or self.capture.saw(each.v6.packed) for each in aimed)
 
     def watch(self, probe: str, belongs: Watch) -> None:
         """Name a probe that has no target of its own: `belongs` tells its packets among the leaks."""

@@ -16,7 +16,7 @@ from failshut.drill.network.openvpn import OpenVpnTunnel, start_openvpn
 from failshut.drill.network.plan import Plan, make_plan
 from failshut.drill.network.traffic import Traffic
 from failshut.drill.network.tunnel import LabTunnel, start_tunnel
-from failshut.drill.network.wait import pace
+from failshut.drill.network.wait import pace, until
 from failshut.drill.network.world import World
 from failshut.drill.process import Progress
 from failshut.drill.rule_source import InlineLock, Loadable, Lock, RuleSource
@@ -29,6 +29,8 @@ from failshut.model.policy import Policy, TunnelKind
 
 # Of a run's leaks, how many are shown; all are counted.
 MOST_SHOWN = 12
+# In seconds: how much longer than the window a control waits for its probes.
+_SEEN_WITHIN = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,9 @@ def _carry_out(scenario: Scenario, lab: Lab) -> tuple[tuple[Captured, ...], str]
         scenario.attack(lab)
         lab.attack_ended = lab.capture.elapsed
         pace(lab.window if scenario.window is None else scenario.window)
+        if lab.source is scenario.control:
+            # What it is there to see leak may take longer on a busy machine.
+            until(lambda: lab.all_seen, within=_SEEN_WITHIN, step=0.1)
     except (SetUpError, OSError) as error:
         failure = str(error) or type(error).__name__
     finally:

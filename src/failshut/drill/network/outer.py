@@ -63,7 +63,7 @@ def start_outer(tunnel: Tunnel, carried: Iterable[Endpoint], client: Namespace, 
     CONFIGS.mkdir(mode=0o700, exist_ok=True)
     config = CONFIGS / f"{tunnel.interface}.conf"
     config.write_text(
-        f"[Interface]\nPrivateKey = {own.private}\nAddress = {', '.join(map(str, addresses))}\nFwMark = {mark:#x}\nMTU = 1500\n"
+        f"[Interface]\nPrivateKey = {own.private}\nAddress = {', '.join(map(str, addresses))}\nFwMark = {mark:#x}\n"
         f"[Peer]\nPublicKey = {theirs.public}\nEndpoint = {endpoint}\n"
         f"AllowedIPs = {', '.join(str(ip_network(each.address)) for each in carried)}\n"
     )
@@ -82,7 +82,7 @@ def _serve(endpoint: Endpoint, private: str, peer: str, addresses: list[object],
         *("peer", peer, "allowed-ips", allowed),
     )
     routes = (f"route add {each} dev {_SERVER_DEVICE}" for each in addresses)
-    server.batch("\n".join((f"link set {_SERVER_DEVICE} mtu 1500 up", *routes)))
+    server.batch("\n".join((f"link set {_SERVER_DEVICE} mtu 1420 up", *routes)))
     family = "ip" if endpoint.address.version == 4 else "ip6"
     rules = CONFIGS / "outer.nft"
     rules.write_text(_REDIRECT.format(family=family, address=endpoint.address, port=int(endpoint.port), listening=_PORT))

@@ -92,6 +92,7 @@ def _send_marked(address: Address, port: int, mark: int, device: str) -> str:
 
 def other_users(lab: Lab) -> None:
     """Talk to the endpoint as somebody else: plain, with the tunnel's mark, and with the mark by CAP_NET_RAW alone."""
+    lab.must_be_direct()
     mark = int(lab.plan.fwmark)
     for endpoint in _endpoints(lab):
         address, port, version = endpoint.address, int(endpoint.port), endpoint.address.version
@@ -143,6 +144,7 @@ def _marked(mark: int, port: int) -> senders.Send:
 
 def roaming(lab: Lab) -> None:
     """Have the server answer from another port: WireGuard roams after it, to a port that the policy does not name."""
+    lab.must_be_direct()
     lab.watch("transport to the wrong port", lambda each: each.target_port == 51999)
     peers = traffic.Traffic(lab.hosts.server)
     peers.add([traffic.udp_connected(each.ip, 45000) for each in lab.wireguard.plan.tunnel_addresses])
@@ -154,6 +156,7 @@ def roaming(lab: Lab) -> None:
 
 def after_close(lab: Lab) -> None:
     """Kill WireGuard and let the server go on: the kernel answers its datagrams with ICMP port unreachable."""
+    lab.must_be_direct()
     endpoint = lab.wireguard.endpoint
     lab.watch("ICMP errors to the endpoint", lambda each: each.target == endpoint.address and each.protocol in (ICMP, ICMPV6))
     cable, local = lab.plan.cable, lab.own_address(endpoint.address.version)

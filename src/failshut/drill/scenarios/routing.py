@@ -127,10 +127,16 @@ def new_underlay(lab: Lab) -> None:
         f"link set {device} up\naddress add 192.168.42.20/24 dev {device}\naddress add fd42::20/64 dev {device}\n"
         f"route add default via 192.168.42.1 dev {device} metric 1\nroute add default via fd42::1 dev {device} metric 1"
     )
+    # IPv6 waits for the kernel to notice the link.
+    until(lambda: all(_leads_on(lab, device, version) for version in lab.versions), within=10)
     lose_rules(lab)
     new_flows(lab)
     for version in lab.versions:
         senders.shoot(lab, "bound to the new device", version, (2, 0), senders.datagram(), device=device)
+
+
+def _leads_on(lab: Lab, device: str, version: int) -> bool:
+    return lab.client.run("ip", f"-{version}", "route", "get", str(lab.host(version)), "oif", device).ok
 
 
 def wrong_uplink(lab: Lab) -> None:

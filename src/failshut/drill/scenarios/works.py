@@ -95,7 +95,8 @@ def recovery(lab: Lab) -> None:
 
 def blocked_endpoint(lab: Lab) -> None:
     """Block the server at the router from the start; nothing but handshakes may leave; then it comes up by itself."""
-    endpoint = lab.tunnel.endpoint.address
+    # Of a double hop it is the outer one that goes by the router.
+    endpoint = (lab.plan.outer.endpoints[0] if lab.plan.outer else lab.tunnel.endpoint).address
     lab.hosts.router.batch(f"route replace blackhole {endpoint}/{endpoint.max_prefixlen}")
     lab.tunnel.up()
     lab.traffic.add(lab.background())

@@ -12,7 +12,7 @@ from boot.living import UNARMED, judged, status, use
 from boot.machine import Address, Machine
 from boot.packages import bring, package
 from boot.room import Room
-from boot.roots import REPOSITORY, WORKSHOP
+from boot.roots import REPOSITORY, TRIXIE
 from boot.router import Router
 from boot.wire import BETWEEN
 from guide.blocks import Block, blocks
@@ -56,7 +56,7 @@ def test_what_the_readme_does_in_the_checkout():
 def test_what_the_readme_does_on_a_machine(tree_of):
     """Nothing leaks from `arm` to `disarm`; what leaks before and after, with the tunnel down, is the control."""
     install, policy = (each for each in blocks(README) if each.where == "machine")
-    with Room() as room, Router(room) as router, Machine(room, router, tree_of(WORKSHOP), Address.DHCP) as machine:
+    with Room() as room, Router(room) as router, Machine(room, router, tree_of(TRIXIE), Address.DHCP) as machine:
         machine.remove("/usr/local/bin/failshut")
         # Else sudo looks its own name up, and waits.
         machine.write("/etc/hosts", "127.0.0.1 localhost machine\n")

@@ -151,10 +151,15 @@ def _server(plan: Plan) -> str:
         "route add local 0.0.0.0/0 dev lo table main",
         "route add local ::/0 dev lo table main",
     ]
+    # Not every wireguard-go (0.0.20230223, Debian 13) answers from the address that it was called at.
+    called = {each.address.version: each.address for each in reversed(plan.endpoints)}
+    lines += [f"address add {each} dev lo nodad" for each in called.values()]
     prefixes = [*plan.lan_prefixes]
     for cable in plan.cables:
         prefixes += [cable.client4.network, cable.client6.network]
-    lines += [f"route add {each} via {ROUTER_WAN4 if each.version == 4 else ROUTER_WAN6}" for each in prefixes]
+    for each in prefixes:
+        source = f" src {called[each.version]}" if each.version in called else ""
+        lines.append(f"route add {each} via {ROUTER_WAN4 if each.version == 4 else ROUTER_WAN6}{source}")
     return "\n".join(lines)
 
 

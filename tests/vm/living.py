@@ -91,6 +91,8 @@ def unplug_and_replug(machine: Machine) -> None:
     assert not machine.run("ip", "link", "show", CARD).ok
     machine.replug()
     _await_address(machine, CARD)
+    # Its packet sockets are those of the card that was taken out.
+    assert machine.run("systemctl", "restart", "noise").ok
     machine.hear_noise()
     _tunnel(machine, "start")
 

@@ -6,7 +6,8 @@ SETUP_DONE := $(VENV)/.setup-done
 TESTS_READY := $(VENV)/.tests-ready
 MACHINES_READY := $(VENV)/.machines-ready
 RELEASE_READY := $(VENV)/.release-ready
-JOBS ?= 3
+# On two processors: most of what the tests do is wait for the network.
+JOBS ?= 4
 
 .PHONY: help setup drill test vm-test lint scenarios reference docs deb image release sbom backends bench bench-check clean
 

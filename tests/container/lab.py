@@ -22,7 +22,7 @@ link set {DEVICE} up
 route add default via {ROUTER4}
 route add default via {ROUTER6}
 """
-_SOURCE = (
+SOURCE = (
     f"--volume={roots.REPOSITORY}/src/failshut:/opt/failshut/lib/failshut:ro",
     f"--volume={BUILD.parent}/failshut-container:/usr/local/bin/failshut-container:ro",
 )
@@ -57,7 +57,7 @@ class Lab:
         self.podman.start(
             *("vpn", self.network, "--cap-add=NET_ADMIN", "--device=/dev/net/tun"),
             "--volume=/run/wg0.conf:/etc/wireguard/wg0.conf:ro",
-            *_SOURCE,
+            *SOURCE,
             *options,
         )
 

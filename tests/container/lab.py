@@ -61,9 +61,9 @@ class Lab:
             *options,
         )
 
-    def start_bare(self) -> None:
+    def start_bare(self, *options: str) -> None:
         """Start the first container without the lock."""
-        self.podman.start("vpn", self.network, "--entrypoint=sleep", IMAGE, "infinity")
+        self.podman.start("vpn", self.network, *options, "--entrypoint=sleep", IMAGE, "infinity")
 
     def join(self, network: str = "container:vpn") -> None:
         """Start the container that floods."""

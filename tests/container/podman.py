@@ -28,7 +28,10 @@ chown {_UID}:{_UID} {_HOME}
 echo lodger:200000:65536 | tee /run/etc/subuid >/run/etc/subgid
 for each in passwd group subuid subgid; do mount --bind /run/etc/$each /etc/$each; done
 """
-_GLOBAL = ("--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--runtime", "crun", "--events-backend", "file")
+_GLOBAL = (
+    *("--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--runtime", "crun", "--events-backend", "file"),
+    *("--network-backend", "netavark"),
+)
 _CHANGES = (
     'ENTRYPOINT ["failshut-container"]',
     "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -52,7 +55,8 @@ class Podman:
     def run(self, *argv: str) -> Result:
         """Run podman."""
         state = ("--root", f"{self.home}/storage", "--runroot", f"{self.home}/podman", "--tmpdir", f"{self.home}/libpod")
-        return self._room.run(*self.prefix, "podman", *state, *_GLOBAL, *argv, timeout=120, net=self._net)
+        networks = ("--network-config-dir", f"{self.home}/networks")
+        return self._room.run(*self.prefix, "podman", *state, *networks, *_GLOBAL, *argv, timeout=120, net=self._net)
 
     def do(self, *argv: str) -> str:
         """Run podman, which must succeed."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 from boot import noise, roots
 from boot.room import Room
-from boot.router import MACHINE4, MACHINE6, ROUTER4, ROUTER6, Router
+from boot.router import MACHINE4, MACHINE6, PREFIXES, ROUTER4, ROUTER6, Router
 from boot.wire import DEVICE
 from container.podman import IMAGE, Podman
+from failshut.config import environment, policy_file, resolve
+from failshut.config.declaration import Sources
+from failshut.drill.judge import Case, Connection
 from failshut.drill.network.wait import until
+from failshut.model.packet import TCP
 
 BUILD = roots.REPOSITORY / "packaging/container/build"
 KINDS = frozenset(noise.TARGETS)
@@ -28,6 +34,20 @@ SOURCE = (
 )
 _NOISE = ("--entrypoint=python3", IMAGE, "-I", "-S", "-E", "/noise.py")
 
+# The image's variables for a page of the LAN.
+VARIABLES = {"FAILSHUT_INBOUND": "tcp/8080", "FAILSHUT_INBOUND_FROM": PREFIXES[0]}
+OPEN, CLOSED = 8080, 8081
+PUBLISHED = tuple(f"--publish={port}:{port}" for port in (OPEN, CLOSED))
+FIRST = 20000
+_LISTENS = 'import socket, sys; socket.create_connection(("127.0.0.1", int(sys.argv[1])))'
+# From a port that is known, so that the judge knows the connection; no proxy of the environment.
+_ASK = f"""
+import http.client, sys
+page = http.client.HTTPConnection("{MACHINE4}", int(sys.argv[1]), timeout=5, source_address=("{ROUTER4}", int(sys.argv[2])))
+page.request("GET", "/")
+sys.exit(page.getresponse().status != 200)
+"""
+
 
 class Lab:
     """The cable, and podman. By itself, containers share the namespace at its end, which stays when they go, as a pod's does."""
@@ -42,6 +62,7 @@ class Lab:
         router.plug(self.pod)
         self.pod.batch(_STATIC)
         self.podman = self.engine(room, image)
+        self.asked: list[Connection] = []
         (room.path / "run/wg0.conf").write_text(router.config)
         (room.path / "run/wg0.conf").chmod(0o644)
         (room.path / "run/noise.py").write_text(Path(noise.__file__).read_text())
@@ -93,3 +114,24 @@ class Lab:
     def is_healthy(self) -> bool:
         """What the health check asks."""
         return self.podman.run("exec", "vpn", "failshut", "status", "-q").ok
+
+    def start_page(self, port: int) -> None:
+        """Start a container that joins and has a page."""
+        server = ("-m", "http.server", str(port))
+        self.podman.start(f"page-{port}", "container:vpn", "--entrypoint=python3", IMAGE, *server)
+        assert until(lambda: self.podman.run("exec", f"page-{port}", "python3", "-c", _LISTENS, str(port)).ok, within=30, step=0.2)
+
+    def is_answered(self, port: int) -> bool:
+        """Whether a host of the LAN gets the page."""
+        own = FIRST + len(self.asked)
+        self.asked.append(Connection(TCP, ip_address(MACHINE4), port, ip_address(ROUTER4), own, DEVICE))
+        return self.room.run("python3", "-c", _ASK, str(port), str(own), net=self.router.namespace).ok
+
+    @property
+    def case(self) -> Case:
+        """The policy is what the variables say."""
+        text = environment.policy_text(VARIABLES)
+        assert isinstance(text, str), text
+        files = {f"{environment.CONFIGS}/wg0.conf": self.router.config.encode()}
+        policy = resolve.resolve(policy_file.parse(text, "failshut.toml"), Sources(files=files)).policy
+        return replace(self.router.case, policy=policy, connections=tuple(self.asked))

@@ -8,7 +8,7 @@ import pytest
 
 from boot.room import Room
 from boot.router import Router
-from container.lab import KINDS, Lab
+from container.lab import CLOSED, KINDS, OPEN, PUBLISHED, VARIABLES, Lab
 from container.podman import Rootless
 from failshut.drill.network.wait import until
 
@@ -62,3 +62,21 @@ def test_nothing_leaves_a_user_s_container_while_its_tunnel_ends_and_it_is_kille
     report = wire.stop(lab.router.case)
     assert not report.leaks, str(report)
     assert report.allowed
+
+
+@pytest.mark.parametrize(
+    ("network", "answered"),
+    [
+        # The engine's proxy connects inside, over the loopback: the lock can't tell who asks, or that anyone does.
+        ("slirp4netns", {OPEN, CLOSED}),
+        ("slirp4netns:port_handler=slirp4netns", {OPEN}),
+    ],
+    ids=["by the engine's proxy", "by slirp4netns"],
+)
+def test_which_pages_that_a_user_s_engine_publishes_are_answered(lab, network, answered):
+    lab.network = network
+    lab.start_vpn(*PUBLISHED, *(f"--env={name}={value}" for name, value in VARIABLES.items()))
+    assert until(lab.is_healthy, within=120, step=0.2), lab.podman.logs("vpn")
+    for port in (OPEN, CLOSED):
+        lab.start_page(port)
+    assert {port for port in (OPEN, CLOSED) if lab.is_answered(port)} == answered

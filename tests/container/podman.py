@@ -14,6 +14,8 @@ _SET_UP = """
 set -e
 umount -R /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
+# What podman keeps and unpacks where no option leads elsewhere.
+for each in /var/lib/containers /var/tmp; do mkdir -p $each; mount -t tmpfs none $each; done
 touch /run/image.tar
 mount --bind "$1" /run/image.tar
 """

@@ -77,6 +77,9 @@ def test_the_page_that_is_allowed_is_answered_and_a_restart_leaves_those_that_jo
         assert not lab.is_answered(OPEN)
     assert "wg0" in lab.devices("vpn")
     assert lab.devices("app") == {"lo"}
+    with wire.phase("those that joined started again"):
+        lab.podman.do("restart", "--time=0", "app")
+        lab.carries()
     report = wire.stop(lab.case)
     assert not report.leaks, str(report)
     assert {"transport", "inbound:tcp-8080"} <= set(report.allowed)

@@ -18,8 +18,8 @@ if [ "$purpose" = test ] || [ "$purpose" = vm ]; then
 	# mmdebstrap debian-archive-keyring systemd-container: the Debian machines that the boot tests build, check and boot.
 	# shellcheck: reads the script that a boot runs. openssl: a certificate for the exporter. dbus: a session bus for the notices.
 	# tcpdump: what arrives at the other end of a cable. openvpn: the other kind of tunnel, at both ends.
-	# dpkg-dev debhelper lintian: our own Debian package. podman crun: our own image. openssh-client: how Ansible reaches a fleet's hosts.
-	packages="$packages openssh-client mmdebstrap debian-archive-keyring systemd-container shellcheck openssl dbus tcpdump openvpn dpkg-dev debhelper lintian podman crun"
+	# dpkg-dev debhelper lintian: our own Debian package. podman crun netavark: our own image; uidmap slirp4netns: the same by an ordinary user. openssh-client: how Ansible reaches a fleet's hosts.
+	packages="$packages openssh-client mmdebstrap debian-archive-keyring systemd-container shellcheck openssl dbus tcpdump openvpn dpkg-dev debhelper lintian podman crun netavark uidmap slirp4netns"
 	extras='[dev,docs]'
 fi
 if [ "$purpose" = vm ]; then

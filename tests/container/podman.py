@@ -14,11 +14,25 @@ _SET_UP = """
 set -e
 umount -R /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
-mkdir /run/storage
+# What podman keeps and unpacks where no option leads elsewhere.
+for each in /var/lib/containers /var/tmp; do mkdir -p $each; mount -t tmpfs none $each; done
+touch /run/image.tar
+mount --bind "$1" /run/image.tar
+"""
+_HOME, _UID = "/run/user/4711", "4711"
+# A user and its range of others, in this room alone.
+_LODGER = f"""
+set -e
+mkdir -p {_HOME} /run/etc
+chown {_UID}:{_UID} {_HOME}
+{{ cat /etc/passwd; echo lodger:x:{_UID}:{_UID}::{_HOME}:/bin/sh; }} >/run/etc/passwd
+{{ cat /etc/group; echo lodger:x:{_UID}:; }} >/run/etc/group
+echo lodger:200000:65536 | tee /run/etc/subuid >/run/etc/subgid
+for each in passwd group subuid subgid; do mount --bind /run/etc/$each /etc/$each; done
 """
 _GLOBAL = (
-    *("podman", "--root", "/run/storage", "--runroot", "/run/podman", "--tmpdir", "/run/libpod", "--storage-driver", "vfs"),
-    *("--cgroup-manager", "cgroupfs", "--runtime", "crun", "--events-backend", "file"),
+    *("--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--runtime", "crun", "--events-backend", "file"),
+    *("--network-backend", "netavark"),
 )
 _CHANGES = (
     'ENTRYPOINT ["failshut-container"]',
@@ -27,16 +41,24 @@ _CHANGES = (
 
 
 class Podman:
-    """Podman with our image, and containers in one network namespace of the lab."""
+    """Podman with our image, run by root; what it makes of networks, it makes in `net`."""
 
-    def __init__(self, room: Room, image: Path) -> None:
-        self._room = room
-        room.do("sh", "-c", _SET_UP)
-        self.do("import", *(f"--change={each}" for each in _CHANGES), str(image), IMAGE)
+    home, prefix = "/run", ()
 
-    def run(self, *argv: str, net: Namespace | None = None) -> Result:
+    def __init__(self, room: Room, image: Path, net: Namespace | None = None) -> None:
+        self._room, self._net = room, net
+        room.do("sh", "-c", _SET_UP, "sh", str(image))
+        self.prepare(room)
+        self.do("import", *(f"--change={each}" for each in _CHANGES), "/run/image.tar", IMAGE)
+
+    def prepare(self, room: Room) -> None:
+        """Make what the engine's user needs."""
+
+    def run(self, *argv: str) -> Result:
         """Run podman."""
-        return self._room.run(*_GLOBAL, *argv, timeout=120, net=net)
+        state = ("--root", f"{self.home}/storage", "--runroot", f"{self.home}/podman", "--tmpdir", f"{self.home}/libpod")
+        networks = ("--network-config-dir", f"{self.home}/networks")
+        return self._room.run(*self.prefix, "podman", *state, *networks, *_GLOBAL, *argv, timeout=120, net=self._net)
 
     def do(self, *argv: str) -> str:
         """Run podman, which must succeed."""
@@ -51,3 +73,17 @@ class Podman:
         """Return what a container has said."""
         done = self.run("logs", name)
         return done.out + done.err
+
+
+class Rootless(Podman):
+    """Podman run by an ordinary user."""
+
+    home = _HOME
+    prefix = (
+        *("setpriv", f"--reuid={_UID}", f"--regid={_UID}", "--clear-groups"),
+        *("env", "--chdir=/", f"HOME={_HOME}", f"XDG_RUNTIME_DIR={_HOME}", "USER=lodger"),
+    )
+
+    def prepare(self, room: Room) -> None:
+        """Make the user."""
+        room.do("sh", "-c", _LODGER)

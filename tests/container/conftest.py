@@ -1,0 +1,35 @@
+"""The image, built once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from boot import roots
+from boot.conftest import skip_where_nothing_boots
+from container.lab import BUILD
+
+
+@pytest.fixture(scope="session")
+def image() -> Path:
+    """The image's file, built when neither it nor what it is made of is in the cache."""
+    if os.environ.get("FAILSHUT_TEST_CONTAINER") != "1":
+        pytest.skip("builds a Debian tree and runs podman: FAILSHUT_TEST_CONTAINER=1")
+    skip_where_nothing_boots()
+    for program in ("podman", "crun"):
+        if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
+            pytest.skip(f"needs {program}: run `make setup`")
+    # The source comes by a mount, so that a change of it needs no new image.
+    made_of = (roots.REPOSITORY / "pyproject.toml", BUILD)
+    newest = max(each.stat().st_mtime for each in made_of)
+    file = roots.cache() / "container.tar"
+    with roots.locked(file.with_suffix(".lock")):
+        if not file.exists() or file.stat().st_mtime < newest:
+            done = subprocess.run((BUILD, file, sys.executable), capture_output=True, text=True, timeout=500, check=False)
+            assert done.returncode == 0, done.stderr
+    return file

@@ -232,7 +232,7 @@ def test_nothing_to_watch_is_said(sandbox):
     """Disarmed, and when another watch has the log."""
     sandbox.adopt_example()
     done = sandbox.failshut("watch", "--for", "1s")
-    assert (done.returncode, "not armed" in done.stderr) == (3, True)
+    assert (done.returncode, "the lock is disarmed" in done.stderr) == (3, True)
 
     armed(sandbox, LOGGED)
     watching = Watching(sandbox)

@@ -8,16 +8,16 @@ from enum import StrEnum
 
 from failshut.audit.copies import stray_copies
 from failshut.audit.evaluate import Fate, Step, evaluate, holds
-from failshut.audit.predicate import Predicate
+from failshut.audit.predicate import Predicate, both
 from failshut.audit.properties import PROPERTIES, Property, Sense
 from failshut.audit.route import Way, routes
 from failshut.audit.symbolic.chains import rule_key
 from failshut.audit.symbolic.solve import Found, Solver, solver
 from failshut.audit.symbolic.space import Approximation, device_names
-from failshut.audit.symbolic.ways import encode
+from failshut.audit.symbolic.ways import Encoding, encode
 from failshut.audit.wishes import wishes
 from failshut.audit.words import NotUnderstoodError
-from failshut.audit.world import World, facts, patterns
+from failshut.audit.world import World, facts, long_enough, patterns
 from failshut.model.ruleset import Assign, ChainType, Counter, Hook, Jump, Log, Match, Reject, Rule, Ruleset, Verdict
 
 MOST_WITNESSES = 5
@@ -118,8 +118,8 @@ class Auditor:
             self._names = device_names(patterns(self.ruleset, self.world))
         key = (way, family)
         if key not in self._solvers:
-            said = facts(way, family)
-            self._solvers[key] = [solver(encode(each, self._names), said) for each in routes(self.ruleset, way, family)]
+            encodings = [encode(each, self._names) for each in routes(self.ruleset, way, family)]
+            self._solvers[key] = [solver(each, _said(each, way, family)) for each in encodings]
         return self._solvers[key]
 
     def ask(self, question: Property, family: int) -> Result | None:
@@ -149,6 +149,11 @@ class Auditor:
             answer, approximations = Answer.POSSIBLE, [*approximations, *self._strays]
         unique = tuple(dict.fromkeys(approximations))
         return Result(question, family, answer, _distinct(witnesses, MOST_WITNESSES), unique)
+
+
+def _said(encoding: Encoding, way: Way, family: int) -> Predicate:
+    asks = "length" in encoding.space.variables and way is not Way.FRAME
+    return both(facts(way, family), long_enough(family)) if asks else facts(way, family)
 
 
 def _too_many_orders(asked: Solver) -> Iterable[Approximation]:

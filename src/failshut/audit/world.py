@@ -118,7 +118,6 @@ def facts(way: Way, family: int) -> Predicate:
     if way is not Way.FRAME:
         # Whoever writes frames may write anything there.
         parts.append(FieldIn("ip version" if family == 4 else "ip6 version", 4, (family,)))
-        parts.append(compares(Meta("length"), Op.GE, _HEADER[family]))
     if way in (Way.OUTPUT, Way.FORWARD):
         parts.append(either(equals(OIF, LOOPBACK), Not(_stays(family))))
         # Only what comes in is told apart by whom its frame was for.
@@ -128,6 +127,11 @@ def facts(way: Way, family: int) -> Predicate:
     parts += _icmp_states(family)
     parts += _by_way(way)
     return All(tuple(parts))
+
+
+def long_enough(family: int) -> Predicate:
+    """Return that a packet of IP is as long as its header. For rules that ask: a witness else says of its length nothing."""
+    return compares(Meta("length"), Op.GE, _HEADER[family])
 
 
 # What opens a connection of ICMP or ICMPv6, and what answers it (nf_conntrack_proto_icmp.c, nf_conntrack_proto_icmpv6.c).

@@ -11,7 +11,7 @@ import pytest
 from boot import roots
 from failshut.drill.network.wait import until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 TESTS = Path(__file__).parents[1]
 # Boots, says which cgroup the machine's processes are in, and waits to be killed.

@@ -11,7 +11,7 @@ from boot.machine import Address, Machine
 from boot.roots import WORKSHOP
 from boot.router import POLICY
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 # initramfs-tools asks no more of a kernel than its name, a list of its modules, and what it can unpack.
 _KERNEL = "6.1.0-test"
 _MAKE = f"""

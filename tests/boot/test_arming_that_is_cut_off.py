@@ -13,7 +13,7 @@ from boot.roots import BOOKWORM
 
 pytestmark = [
     pytest.mark.lab,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.parametrize("tree", [BOOKWORM], indirect=True, ids=["bookworm"]),
     # The address is there before the first process, so that a late lock is seen.
     pytest.mark.parametrize("machine", [Address.STATIC], indirect=True, ids=["static"]),

@@ -8,7 +8,7 @@ from boot import noise, roots
 from boot.living import arm, assert_that_nothing_leaked_once_armed, judged, use
 from boot.machine import Address, Machine
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 static = pytest.mark.parametrize("machine", [Address.STATIC], indirect=True, ids=["static"])
 crowded = pytest.mark.parametrize("tree", [roots.CROWDED], indirect=True, ids=["crowded"])

@@ -18,7 +18,7 @@ from boot.router import POLICY, Router
 from boot.test_controls import IP
 from failshut.drill.network.wait import until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 _BACKEND = '\n[backend]\nuse = "iptables"\n'
 _THOROUGH = pytest.mark.skipif(

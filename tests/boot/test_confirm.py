@@ -8,7 +8,7 @@ from boot.living import status
 from boot.machine import Machine
 from failshut.drill.network.wait import until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 # Everything that arming may touch, in a form that compares.
 _FINGERPRINT = """

@@ -9,7 +9,7 @@ from boot.machine import Machine
 from boot.router import ENDPOINT, PORT
 from boot.wire import Report
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 # The guide's rules for one family, as netfilter-persistent loads them.
 _RULES = """\

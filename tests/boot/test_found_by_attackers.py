@@ -12,7 +12,7 @@ from failshut.drill.network.wait import until
 static = pytest.mark.parametrize("machine", [Address.STATIC], indirect=True, ids=["static"])
 pytestmark = [
     pytest.mark.lab,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.parametrize("tree", [BOOKWORM], indirect=True, ids=["bookworm"]),
 ]
 

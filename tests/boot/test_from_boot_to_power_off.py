@@ -6,7 +6,7 @@ import pytest
 
 from boot.living import arm, assert_that_nothing_leaked_once_armed, use
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 
 @pytest.mark.scenario(64, 66)

@@ -12,7 +12,7 @@ from boot.roots import BOOKWORM, LIBRARY, REPOSITORY, SOURCE
 from boot.wire import DEVICE
 from failshut.host.run import Result
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 by_dhcp = pytest.mark.parametrize("machine", [Address.DHCP], indirect=True, ids=["dhcp"])
 on_bookworm = pytest.mark.parametrize("tree", [BOOKWORM], indirect=True, ids=["bookworm"])
 

@@ -7,7 +7,7 @@ import pytest
 from boot.living import arm, assert_that_nothing_leaked_once_armed, judged, use
 from boot.machine import Address, Machine
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 CURRENT, LAST_GOOD = "/etc/failshut/armed/current/lock.nft", "/etc/failshut/armed/last-good/lock.nft"
 DAMAGED = "table inet failshut {\n"

@@ -12,7 +12,7 @@ from boot.machine import Machine
 from boot.router import POLICY, ROUTER4
 from failshut.drill.network.wait import until
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 EXEC = ("failshut", "exec", "--outside")
 SAY = "import socket, sys; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'hello', ('198.51.100.99', int(sys.argv[1])))"

@@ -7,7 +7,7 @@ import pytest
 from boot.living import arm, assert_that_nothing_leaked_once_armed, status, use
 from boot.machine import Address, Machine
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 # An address of the server's, behind the tunnel and beyond the link.
 FAR = "198.51.100.9"

@@ -12,7 +12,7 @@ from boot.living import arm, assert_that_nothing_leaked_once_armed, status, use
 from boot.machine import Address, Machine
 from boot.roots import BOOKWORM
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 TIMES = 15
 TEXTFILE = "/var/lib/prometheus/node-exporter/failshut.prom"

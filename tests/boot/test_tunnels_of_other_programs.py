@@ -16,7 +16,7 @@ from boot.room import Room
 from boot.router import Router
 from boot.vpn_router import CONFIG, VPN_POLICY, VpnRouter
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 UNIT = "openvpn-client@tun0"
 KEY = "ZmFpbHNodXQgZXhhbXBsZSBrZXksIG5vdCBzZWNyZXQ="

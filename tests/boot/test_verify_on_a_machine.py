@@ -11,7 +11,7 @@ from boot.machine import Address, Machine
 from boot.room import Room
 from boot.router import Router
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(params=[roots.BOOKWORM, roots.TRIXIE], ids=lambda each: each.suite)

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import time
+import warnings
 from contextlib import contextmanager
 from ipaddress import ip_network
 
@@ -91,6 +92,9 @@ def test_a_fleet_is_armed_and_no_host_is_lost(fleet):
     bad_input_is_said_and_changes_nothing(fleet)
     a_host_that_is_off_holds_nobody_up(fleet)
     a_host_that_asks_for_signatures_takes_signed_policies_alone(fleet)
+    if SIZE == 2:
+        warnings.warn("NOT RUN: the package's installation and removal by the role: FAILSHUT_TEST_FLEET=1 runs it", stacklevel=1)
+        return
     the_role_takes_the_lock_off_and_leaves_nothing(fleet)
 
 

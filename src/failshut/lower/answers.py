@@ -7,8 +7,8 @@ by its tunnel of what came by the cable. Connection tracking is no help: it call
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 
+from failshut.lower.forwarding import uplinked_bridges
 from failshut.lower.rules import OIFNAME, any_of, is_, is_not, rule
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy
@@ -25,9 +25,8 @@ _ROUTERS = {"icmp": ("destination-unreachable",), "icmpv6": ("destination-unreac
 
 def kernel_answer_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     """Yield the output rules that refuse them: into a tunnel all of them, and no early one but to this machine and its bridges."""
-    patterns = policy.forward.bridges
-    uplinked = [str(each) for each in facts.uplinked if any(fnmatchcase(each, pattern) for pattern in patterns)]
-    outside = [is_not(OIFNAME, AnySet(("lo", *patterns))), *([is_(OIFNAME, any_of(uplinked))] if uplinked else [])]
+    uplinked = uplinked_bridges(policy, facts)
+    outside = [is_not(OIFNAME, AnySet(("lo", *policy.forward.bridges))), *([is_(OIFNAME, any_of(uplinked))] if uplinked else [])]
     tunnels = is_(OIFNAME, any_of(str(each) for each in policy.interfaces))
     for protocol, early in _EARLY.items():
         kind = Payload(protocol, "type")

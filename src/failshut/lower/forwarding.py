@@ -110,10 +110,14 @@ def _sides(policy: Policy, facts: HostFacts, device: Meta) -> Iterator[tuple[Mat
 
 def _bridges(policy: Policy, facts: HostFacts, device: Meta) -> tuple[Match, ...]:
     """Return the match on the bridges of this machine; one with a port to the outside is underlay, whatever its name."""
-    patterns = policy.forward.bridges
-    uplinked = [str(each) for each in facts.uplinked if any(fnmatchcase(each, pattern) for pattern in patterns)]
+    uplinked = uplinked_bridges(policy, facts)
     excluded = (is_not(device, any_of(uplinked)),) if uplinked else ()
-    return (*excluded, is_(device, any_of(patterns)))
+    return (*excluded, is_(device, any_of(policy.forward.bridges)))
+
+
+def uplinked_bridges(policy: Policy, facts: HostFacts) -> list[str]:
+    """Return the devices that a pattern of the bridges fits and that have a port to the outside: they are underlay."""
+    return [str(each) for each in facts.uplinked if any(fnmatchcase(each, pattern) for pattern in policy.forward.bridges)]
 
 
 def _tunnels(policy: Policy) -> Right:

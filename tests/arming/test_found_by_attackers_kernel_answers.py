@@ -61,6 +61,18 @@ for number, source in enumerate(sources):
 """
 
 
+# What is answered to who forges a LAN host, and one outside.
+reflected = pytest.mark.parametrize(
+    ("kind", "target", "sources"),
+    [
+        (FRAGMENT, UNDERLAY4, (ROUTER4, INTERNET4)),
+        (FRAGMENT, UNDERLAY6, (ROUTER6, INTERNET6)),
+        (OPTION, UNDERLAY6, (ROUTER6, INTERNET6)),
+    ],
+    ids=["fragment4", "fragment6", "option6"],
+)
+
+
 @pytest.fixture
 def machine():
     """A machine that gives up a fragment after a second, and, as most do, has no rules for what its bridges pass on."""
@@ -122,15 +134,7 @@ def answered(machine: Grouped, kind: str, prefix: tuple[str, ...], *to: str, wit
     return [each for each in machine.seen() if each.protocol in ("icmp", "icmpv6") and each.target in sources]
 
 
-@pytest.mark.parametrize(
-    ("kind", "target", "sources"),
-    [
-        (FRAGMENT, UNDERLAY4, (ROUTER4, INTERNET4)),
-        (FRAGMENT, UNDERLAY6, (ROUTER6, INTERNET6)),
-        (OPTION, UNDERLAY6, (ROUTER6, INTERNET6)),
-    ],
-    ids=["fragment4", "fragment6", "option6"],
-)
+@reflected
 def test_a_container_can_t_have_the_kernel_carry_its_data_off_the_machine(machine, container, kind, target, sources):
     """With CAP_NET_RAW, as Docker gives it, it forges a LAN host and one outside, and the machine's answer quotes it to them."""
     machine.arm(LAN, OUTSIDE)
@@ -145,15 +149,7 @@ def test_a_container_can_t_have_the_kernel_carry_its_data_off_the_machine(machin
     assert leaked == []
 
 
-@pytest.mark.parametrize(
-    ("kind", "target", "sources"),
-    [
-        (FRAGMENT, UNDERLAY4, (ROUTER4, INTERNET4)),
-        (FRAGMENT, UNDERLAY6, (ROUTER6, INTERNET6)),
-        (OPTION, UNDERLAY6, (ROUTER6, INTERNET6)),
-    ],
-    ids=["fragment4", "fragment6", "option6"],
-)
+@reflected
 def test_the_tunnel_s_server_can_t_have_the_kernel_carry_its_data_to_the_link(machine, kind, target, sources):
     """Out of the tunnel comes what forges a LAN host and one outside. The control: without our rules it is answered."""
     machine.arm(LAN, OUTSIDE)

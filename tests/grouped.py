@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import uuid
 from pathlib import Path
 from typing import Self
@@ -107,6 +108,26 @@ class Grouped(Connected):
         """Ask the Internet by each family and transport; return as whom this machine was seen."""
         done = self.run(*prefix, "/usr/bin/python3", "-c", ASK, str(patience))
         return json.loads(done.stdout or "{}") or {"failed": done.stderr}
+
+    def hardware(self, device: str) -> str:
+        """Return a device's hardware address, in hex digits alone."""
+        return json.loads(self.must("ip", "-j", "link", "show", device))[0]["address"].replace(":", "")
+
+    def container(self, *lines: str) -> tuple[str, ...]:
+        """Make a container on a new bridge, br-x, by its device `inner`; `lines` of ip(8) configure it. Return what runs inside."""
+        self.must("ip", "link", "add", "br-x", "type", "bridge")
+        self.must("ip", "addr", "add", "172.20.0.1/24", "dev", "br-x")
+        self.must("ip", "link", "set", "br-x", "up")
+        held = self.start("unshare", "--net", "sh", "-c", "ip link set lo up; echo ready; exec sleep infinity")
+        assert held.stdout.readline() == "ready\n"
+        inside = ("nsenter", f"--target={held.pid}", "--net")
+        self.must("ip", "link", "add", "port", "type", "veth", "peer", "name", "inner")
+        self.must("ip", "link", "set", "port", "master", "br-x", "up")
+        self.must("ip", "link", "set", "inner", "netns", str(held.pid))
+        for line in ("link set inner up", *lines):
+            subprocess.run([*inside, "ip", *line.split()], check=True, timeout=20)
+        assert until(lambda: "lower_up" in self.must("ip", "link", "show", "port").lower(), within=10)
+        return inside
 
     def group(self, path: str) -> Path:
         """Return where a control group of the machine's is, seen from the tester."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 
 import pytest
 
-from failshut.drill.network.wait import until
 from grouped import INTERNET4, ROUTER4, UNDERLAY4
 
 pytestmark = pytest.mark.lab
@@ -78,27 +76,15 @@ except OSError as error:
 @pytest.fixture
 def container(grouped):
     """A machine with a bridge, and the prefix of commands that run in a container on it."""
-    grouped.must("ip", "link", "add", "br-x", "type", "bridge")
-    grouped.must("ip", "addr", "add", "172.20.0.1/24", "dev", "br-x")
-    grouped.must("ip", "link", "set", "br-x", "up")
     grouped.must("sysctl", "-qw", "net.ipv4.ip_forward=1")
-    held = grouped.start("unshare", "--net", "sh", "-c", "ip link set lo up; echo ready; exec sleep infinity")
-    assert held.stdout.readline() == "ready\n"
-    inside = ("nsenter", f"--target={held.pid}", "--net")
-    grouped.must("ip", "link", "add", "port", "type", "veth", "peer", "name", "inner")
-    grouped.must("ip", "link", "set", "port", "master", "br-x", "up")
-    grouped.must("ip", "link", "set", "inner", "netns", str(held.pid))
-    for line in ("link set inner up", "addr add 172.20.0.2/24 dev inner", "route add default via 172.20.0.1"):
-        subprocess.run([*inside, "ip", *line.split()], check=True, timeout=20)
-    assert until(lambda: "lower_up" in grouped.must("ip", "link", "show", "port").lower(), within=10)
-    return inside
+    return grouped.container("addr add 172.20.0.2/24 dev inner", "route add default via 172.20.0.1")
 
 
 def test_a_container_can_t_reflect_its_data_off_the_machine(grouped, container):
     """With CAP_NET_RAW it forges a LAN host and a host outside; the control: as itself it is answered, and unlocked it reflects."""
     grouped.arm(LAN, OUTSIDE)
     forged = (ROUTER4, INTERNET4)
-    bridge = json.loads(grouped.must("ip", "-j", "link", "show", "br-x"))[0]["address"].replace(":", "")
+    bridge = grouped.hardware("br-x")
 
     def reflect(word: str) -> set[str]:
         grouped.watch()

@@ -7,7 +7,6 @@ what was sent, to whoever the sender named as its source.
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 
@@ -85,19 +84,8 @@ def machine():
 
 @pytest.fixture
 def container(machine):
-    """The prefix of commands that run in a container on a bridge of the machine's, and the bridge's hardware address."""
-    machine.must("ip", "link", "add", "br-x", "type", "bridge")
-    machine.must("ip", "addr", "add", "172.20.0.1/24", "dev", "br-x")
-    machine.must("ip", "link", "set", "br-x", "up")
-    held = machine.start("unshare", "--net", "sh", "-c", "ip link set lo up; echo ready; exec sleep infinity")
-    assert held.stdout.readline() == "ready\n"
-    inside = ("nsenter", f"--target={held.pid}", "--net")
-    machine.must("ip", "link", "add", "port", "type", "veth", "peer", "name", "inner")
-    machine.must("ip", "link", "set", "port", "master", "br-x", "up")
-    machine.must("ip", "link", "set", "inner", "netns", str(held.pid))
-    subprocess.run([*inside, "ip", "link", "set", "inner", "up"], check=True, timeout=20)
-    assert until(lambda: "lower_up" in machine.must("ip", "link", "show", "port").lower(), within=10)
-    return inside
+    """The prefix of commands that run in a container on a bridge of the machine's."""
+    return machine.container()
 
 
 def unlock(machine: Grouped) -> None:
@@ -110,10 +98,6 @@ def unlock(machine: Grouped) -> None:
         ("ip6", "wg-quick-wg0"),
     ):
         machine.run("nft", "delete", "table", family, name)
-
-
-def hardware(machine: Grouped, device: str) -> str:
-    return json.loads(machine.must("ip", "-j", "link", "show", device))[0]["address"].replace(":", "")
 
 
 def answered(machine: Grouped, kind: str, prefix: tuple[str, ...], *to: str, within: float = 2.5) -> list:
@@ -139,7 +123,7 @@ def test_a_container_can_t_have_the_kernel_carry_its_data_off_the_machine(machin
     """With CAP_NET_RAW, as Docker gives it, it forges a LAN host and one outside, and the machine's answer quotes it to them."""
     machine.arm(LAN, OUTSIDE)
     assert machine.carries()
-    argv = ((*container, *NET_RAW), "inner", hardware(machine, "br-x"), target, *sources)
+    argv = ((*container, *NET_RAW), "inner", machine.hardware("br-x"), target, *sources)
 
     leaked = [str(each) for each in answered(machine, kind, *argv) if each.device == "cable"]
 
@@ -192,7 +176,7 @@ def test_who_is_on_the_link_does_not_make_the_machine_speak_in_the_tunnel(machin
     if kind == HOPS:
         machine.must("sysctl", "-qw", "net.ipv4.ip_forward=1")
     assert machine.carries()
-    argv = (tuple(machine._there()), "cable", hardware(machine, "eth0"), target, source)
+    argv = (tuple(machine._there()), "cable", machine.hardware("eth0"), target, source)
 
     told = [str(each) for each in answered(machine, kind, *argv) if each.device == "served"]
 
@@ -208,7 +192,7 @@ def test_the_link_does_not_find_the_tunnel_s_address_by_the_silence_about_it(mac
     """
     machine.arm(LAN)
     neighbour = "10.99.0.3"
-    eth0 = hardware(machine, "eth0")
+    eth0 = machine.hardware("eth0")
 
     def answers(target: str) -> set[str]:
         there = tuple(machine._there())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 
 import pytest
@@ -129,6 +130,21 @@ def test_plan_shows_the_difference_and_nothing_after_arming(sandbox):
     second = sandbox.failshut("plan", "--exit-code")
     assert second.returncode == 0
     assert "Nothing to change" in second.stdout
+
+
+def test_a_plan_tells_nobody_the_secret_marks(sandbox):
+    """Neither a plan of the first arming nor one of its files: who reads a ticket could else write frames that pass."""
+    sandbox.adopt_example()
+    shown = [sandbox.failshut("plan", *words).stdout for words in ((), ("--json",))]
+    assert sandbox.failshut("arm").returncode == 0
+    (stamp,) = set(
+        re.findall(
+            r'meta mark set (0x[0-9a-f]+) accept comment "stamp"', sandbox.run("nft", "list", "table", "inet", "failshut").stdout
+        )
+    )
+
+    assert all("meta mark set 0x… accept" in each.replace("\\u2026", "…") for each in shown)
+    assert not any(stamp.lower() in each.lower() for each in shown)
 
 
 @pytest.mark.scenario(102)

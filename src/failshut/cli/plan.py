@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,11 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     """Return the plan as JSON with stable keys."""
     return {
         "changes": plan.is_change,
-        "kernel": list(plan.difference),
+        "kernel": list(_without_secrets(plan.difference, plan)),
         "routing": list(plan.routing),
-        "files": [{"path": each.path, "diff": list(file_diff(each))} for each in plan.files if each.is_change],
+        "files": [
+            {"path": each.path, "diff": list(_without_secrets(file_diff(each), plan))} for each in plan.files if each.is_change
+        ],
         "sysctls": [{"path": each.path, "before": each.before, "after": each.after} for each in plan.sysctls],
         "marks": [{"interface": each.interface, "before": each.before, "after": each.after} for each in plan.marks],
         "rebuilds_initramfs": plan.rebuilds_initramfs,
@@ -80,7 +83,7 @@ def plan_lines(plan: Plan, session: Session) -> Iterator[str]:
     if not plan.is_change:
         yield "Nothing to change: the kernel and the files are as the policy wants them."
         return
-    yield from (_coloured(line, session) for line in plan.difference)
+    yield from (_coloured(line, session) for line in _without_secrets(plan.difference, plan))
     yield from (_coloured(line, session) for line in plan.routing)
     for change in plan.configs:
         yield from (_coloured(line, session) for line in file_diff(change))
@@ -93,6 +96,12 @@ def plan_lines(plan: Plan, session: Session) -> Iterator[str]:
         yield f"{' '.join(COMMAND)}  ({'with' if plan.initramfs else 'without'} the lock; this takes a while)"
     for mark in plan.marks:
         yield f"wg set {mark.interface} fwmark {mark.after}  (it has none now)"
+
+
+def _without_secrets(lines: Iterable[str], plan: Plan) -> Iterator[str]:
+    """Yield the lines without the marks that no other program may know: a plan is pasted into tickets, and kept in logs."""
+    secrets = re.compile("|".join(rf"\b{each}\b" for each in (plan.facts.stamp, plan.facts.outside)))
+    return (secrets.sub("0x…", line) for line in lines)
 
 
 def _written(changes: Iterable[FileChange]) -> Iterator[str]:

@@ -60,7 +60,7 @@ card={CARD} gateway={ROUTER4}
 box() {{ ip netns add box && ip -n box link set lo up; }}
 in_box() {{
 	ip link set "$1" netns box && ip -n box address add 192.168.77.50/24 dev "$1" && ip -n box link set "$1" up || return 1
-	ip -n box neigh replace $gateway lladdr ff:ff:ff:ff:ff:ff dev "$1" 2>/dev/null
+	ip -n box neigh replace $gateway lladdr ${{neighbour:-ff:ff:ff:ff:ff:ff}} dev "$1" 2>/dev/null
 	ip -n box route replace default via $gateway dev "$1" onlink 2>/dev/null || ip -n box route replace default dev "$1"
 	say_in_box
 }}
@@ -109,10 +109,10 @@ def _on_the_card(name: str, kind: str) -> Way:
 
 
 def _routed_by_the_machine(name: str, kind: str) -> Way:
-    """The machine's own routes decide: into the tunnel, but for one that leads past it."""
+    """The machine's own routes decide: into the tunnel, but for one that leads past it. A broadcast is not routed, but dropped."""
     way = _on_the_card(name, kind)
     route = "$target via $gateway dev $card"
-    return replace(way, do=f"ip route replace {route} && {way.do}", undo=f"{way.undo}; ip route delete {route}")
+    return replace(way, do=f"neighbour=02:00:00:00:00:01; ip route replace {route} && {way.do}", undo=f"{way.undo}; ip route delete {route}")
 
 
 def _tunnel(name: str, kind: str, ends: str = f"local {MACHINE4} remote {ROUTER4}") -> Way:

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from failshut.audit.accounts import accounts
 from failshut.audit.evaluate import Step
 from failshut.audit.fields import GROUP
 from failshut.audit.prove import Replay, Result, Witness
 from failshut.audit.route import Way
-from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, TCP, UDP, UNTRACKED, number
+from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, TCP, UDP, UNTRACKED, account_number, number
 from failshut.model.packet import PROTOCOL_NAMES
 from failshut.model.ruleset import Ct, Match, Meta, Payload, Socket
 
@@ -78,13 +79,20 @@ def _owner(witness: Witness) -> Iterable[str]:
     packet, way = witness.packet, witness.way
     details = []
     if way is Way.OUTPUT:
-        details.append(f"uid {_number(packet, 'skuid')}" if _number(packet, "socket") else "no program's own")
+        details.append(_account("skuid", witness) if _number(packet, "socket") else "no program's own")
         if "skgid" in packet and _number(packet, "skgid") != _number(packet, "skuid"):
-            details.append(f"gid {_number(packet, 'skgid')}")
+            details.append(_account("skgid", witness))
     details += [f"of {_group(value, witness)}" for name, value in packet.items() if name.startswith("socket cgroupv2") and value]
     marks = ("mark", "ct mark", "cgroup")
     details += [f"{name} {_number(packet, name):#x}" for name in marks if _number(packet, name)]
     return [f"({', '.join(details)})"] if details else []
+
+
+def _account(key: str, witness: Witness) -> str:
+    """Return whose the packet is: by name where the rules name this user or group, by number otherwise."""
+    kind, value = key.removeprefix("sk"), _number(witness.packet, key)
+    names = (name for step in witness.fate.steps for name in accounts(step.stop.table, key))
+    return f"{kind} {next((name for name in names if account_number(name) == value), value)}"
 
 
 def _group(value: int | str, witness: Witness) -> str:

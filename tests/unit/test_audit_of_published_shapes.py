@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from failshut.audit.explain import explain
+from failshut.audit.infer import infer
 from failshut.audit.prove import Answer, audit
 from failshut.audit.world import World
 from failshut.model.ruleset import Family, Ruleset
@@ -59,3 +60,77 @@ class TestNamesOfUsers:
             found = answers(rules)
 
             assert (found["new-flow4"], found["exempt4"]) == (Answer.PROVED, Answer.LEAK)
+
+
+class TestWhereTheTunnelLeads:
+    """The server, by what the rules say of it."""
+
+    def test_a_server_that_is_open_whole_is_reached_on_every_port(self):
+        """`-d SERVER -j ACCEPT`: what else listens there gets what any program sends (TunnelCrack, CVE-2023-36673)."""
+        rules = save("-A OUTPUT -o lo -j ACCEPT", "-A OUTPUT -o wg0 -j ACCEPT", "-A OUTPUT -d 203.0.113.7/32 -j ACCEPT")
+
+        assert answers(rules, infer(rules))["endpoint-port4"] is Answer.LEAK
+
+    def test_a_server_that_is_open_on_its_own_port_is_not(self):
+        """The control; that any program may use that port is noted."""
+        rules = save("-A OUTPUT -o wg0 -j ACCEPT", "-A OUTPUT -d 203.0.113.7/32 -p udp -m udp --dport 51820 -j ACCEPT")
+        found = answers(rules, infer(rules))
+
+        assert (found["endpoint-port4"], found["endpoint-program4"]) == (Answer.PROVED, Answer.LEAK)
+
+    def test_another_host_beside_an_endpoint_is_the_authors_exception(self):
+        """It is noted as such."""
+        rules = save(
+            "-A OUTPUT -o wg0 -j ACCEPT",
+            "-A OUTPUT -d 203.0.113.7/32 -p udp -m udp --dport 51820 -j ACCEPT",
+            "-A OUTPUT -d 198.51.100.9/32 -j ACCEPT",
+        )
+        found = answers(rules, infer(rules))
+
+        assert infer(rules).servers == ()
+        assert (found["endpoint-port4"], found["named4"]) == (Answer.PROVED, Answer.LEAK)
+
+    def test_a_server_in_the_local_network_is_one_where_its_port_says_so(self):
+        """A web page there is none."""
+        rules = save(
+            "-A OUTPUT -o wg0 -j ACCEPT",
+            "-A OUTPUT -d 192.168.1.5/32 -p udp -m udp --dport 51820 -j ACCEPT",
+            "-A OUTPUT -d 192.168.1.6/32 -p udp -m udp --dport 8080 -j ACCEPT",
+        )
+
+        assert [str(each) for each in infer(rules).endpoints] == ["192.168.1.5:51820"]
+
+    def test_rules_that_return_say_as_much_as_rules_that_accept(self):
+        """A chain of its own that drops what has not returned."""
+        rules = save(
+            "-N KS",
+            "-A OUTPUT -j KS",
+            "-A KS -o office -j RETURN",
+            "-A KS -d 203.0.113.7/32 -p udp -m udp --dport 51820 -j RETURN",
+            "-A KS -j DROP",
+        )
+        world = infer(rules)
+
+        assert (world.tunnels, [str(each) for each in world.endpoints]) == (("office",), ["203.0.113.7:51820"])
+
+
+class TestWhichDeviceIsATunnel:
+    """A device that is taken for a tunnel is one by which everything may leave: the guess has to be a careful one."""
+
+    def test_a_bridge_is_none_whatever_else_its_name_says(self):
+        """`wg-br` is where a namespace is plugged in."""
+        rules = nft('oifname "wg-br" tcp dport 443 accept')
+
+        assert infer(rules).tunnels == ("wg0",)
+        assert answers(rules, infer(rules))["new-flow4"] is Answer.LEAK
+
+    def test_ppp_beside_a_tunnel_is_the_uplink(self):
+        """Of a provider's line: what leaves there is in the clear."""
+        rules = save("-A OUTPUT -o tun0 -j ACCEPT", "-A OUTPUT -o ppp0 -p udp -m udp --dport 53 -j ACCEPT")
+
+        assert infer(rules).tunnels == ("tun0",)
+        assert answers(rules, infer(rules))["dns4"] is Answer.LEAK
+
+    def test_ppp_that_everything_may_leave_by_is_a_tunnel(self):
+        """The control: PPTP's and L2TP's."""
+        assert infer(save("-A OUTPUT -o ppp0 -j ACCEPT")).tunnels == ("ppp0",)

@@ -133,7 +133,7 @@ def _at_endpoint(world: World, family: int) -> Predicate:
 
 
 def _other_port(world: World, family: int) -> Predicate | None:
-    if not any(each.address.version == family for each in world.endpoints):
+    if not any(each.version == family for each in endpoint_hosts(world)):
         return None
     there = both(to_any(endpoint_hosts(world), family), Not(_at_endpoint(world, family)))
     return _shut(both(there, OPENING), lambda *_: All())(world, family)

@@ -188,7 +188,7 @@ def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, *, running
     if asked["tunnels"]:
         said["tunnels"] = tuple(asked["tunnels"])
     if asked["endpoints"]:
-        said["endpoints"] = tuple(_endpoint(each) for each in asked["endpoints"])
+        said |= {"endpoints": tuple(_endpoint(each) for each in asked["endpoints"]), "servers": ()}
     if asked["lan"]:
         said["lan"] = tuple(_prefix(each) for each in asked["lan"])
     return replace(world, **said, assumed=tuple(each for each in world.assumed if each not in said))

@@ -12,7 +12,7 @@ from failshut.audit.explain import explain, replay_line
 from failshut.audit.granted import Opened, element_text
 from failshut.audit.properties import ASSUMPTIONS, Sense
 from failshut.audit.prove import Answer, Outcome, Replay, Result, Witness
-from failshut.audit.world import World
+from failshut.audit.world import World, endpoint_words
 from failshut.cli.session import Session, finding_json
 from failshut.model.finding import Finding
 from failshut.read.reading import Approximation
@@ -65,7 +65,7 @@ def show_open(results: tuple[Result, ...], session: Session) -> None:
 def _world_line(world: World) -> str:
     unknown = " (assumed: no rule tells which device is one)" if "tunnels" in world.assumed else ""
     parts = [f"tunnel {', '.join(world.tunnels)}{unknown}"]
-    parts.append(f"endpoint {', '.join(map(str, world.endpoints)) or 'unknown'}")
+    parts.append(f"endpoint {endpoint_words(world) or 'unknown'}")
     if world.lan:
         parts.append(f"local network {', '.join(map(str, world.lan))}")
     source = "by the policy" if world.is_strict else "inferred where not said; --tunnel, --endpoint, --lan say it"

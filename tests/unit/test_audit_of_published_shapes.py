@@ -8,6 +8,7 @@ from failshut.audit.prove import Answer, audit
 from failshut.audit.world import World
 from failshut.model.ruleset import Family, Ruleset
 from failshut.read.iptables import read_save
+from failshut.read.joined import together
 from failshut.read.nft_text import read_text
 
 WORLD = World(tunnels=("wg0",))
@@ -134,3 +135,40 @@ class TestWhichDeviceIsATunnel:
     def test_ppp_that_everything_may_leave_by_is_a_tunnel(self):
         """The control: PPTP's and L2TP's."""
         assert infer(save("-A OUTPUT -o ppp0 -j ACCEPT")).tunnels == ("ppp0",)
+
+
+def why_exempt(rules: Ruleset) -> str:
+    result = next(each for each in audit(rules, WORLD) if each.question.name == "exempt")
+    return explain(result, result.witnesses[0]).why
+
+
+class TestReasons:
+    """The sentence below a packet is about the rule above it."""
+
+    def test_a_rule_that_asks_for_no_sender_exempts_nobody(self):
+        """`tcp dport 853 accept` is for everybody, whoever the witness is."""
+        assert why_exempt(nft("tcp dport 853 accept")) == "the rule that lets it out asks for no user, group or mark"
+
+    def test_a_rule_that_asks_for_one_does(self):
+        """The control."""
+        for rule in ("meta skuid 1500 accept", "meta mark & 0xff == 0x6c accept", "meta skuid . tcp dport { 1500 . 443 } accept"):
+            assert why_exempt(nft(rule)) == "who has this mark or runs as this user is outside of the tunnel"
+
+
+def test_what_one_listing_does_not_say_and_the_other_does_is_not_approximated():
+    """`nft list ruleset` prints `xt match "multiport"`, and iptables-save all of it."""
+    head = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT DROP [0:0]\n"
+    saved = read_save(head + "-A OUTPUT -p tcp -m multiport --dports 80,443 -j ACCEPT\nCOMMIT\n", "v4", Family.IP)
+    bases = "".join(
+        f"chain {hook.upper()} {{\ntype filter hook {hook} priority filter; policy {policy};\n{rule}}}\n"
+        for hook, policy, rule in (
+            ("input", "accept", ""),
+            ("forward", "accept", ""),
+            ("output", "drop", 'meta l4proto tcp xt match "multiport" counter packets 0 bytes 0 accept\n'),
+        )
+    )
+    listed = read_text(f"table ip filter {{\n{bases}}}\n", "nft list ruleset")
+
+    assert len(listed.approximations) == 1
+    assert together([listed, saved]).approximations == ()
+    assert together([listed]).approximations == listed.approximations

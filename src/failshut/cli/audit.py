@@ -104,7 +104,7 @@ def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
         if refuses_nothing(reading.ruleset):
             output.show_open(results, session)
         else:
-            output.show(results, world, session)
+            output.show(results, world, session, whole=reading.is_whole)
         output.show_opened(open_now, session)
         output.show_rest(reading.approximations, results, session.verbose > 0)
     if asked["report"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from failshut.audit.accounts import names_in
 from failshut.audit.explain import explain
 from failshut.audit.infer import infer
 from failshut.audit.prove import Answer, audit
@@ -61,6 +62,15 @@ class TestNamesOfUsers:
             found = answers(rules)
 
             assert (found["new-flow4"], found["exempt4"]) == (Answer.PROVED, Answer.LEAK)
+
+    def test_names_are_those_of_accounts_alone(self):
+        """Neither a set's own name, nor a number is one."""
+        users = "set users { type uid; elements = { vpn, 1600-1609 }\n}"
+
+        assert names_in(nft('meta skuid { 7, "tor" } accept\nmeta skuid @users accept\nmeta skgid root accept', users)) == (
+            "tor",
+            "vpn",
+        )
 
 
 class TestWhereTheTunnelLeads:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from failshut.model.ruleset import Match, Meta, Ruleset, Table, VerdictMap
+from failshut.model.ruleset import Match, Meta, Ruleset, SetRef, Table, VerdictMap
 
 _KEYS = {"skuid": "uid", "skgid": "gid"}
 
@@ -43,6 +43,6 @@ def _strings(node: object) -> Iterator[str]:
     elif isinstance(node, tuple):
         for each in node:
             yield from _strings(each)
-    else:
+    elif not isinstance(node, SetRef):
         for each in getattr(node, "__dataclass_fields__", ()):
             yield from _strings(getattr(node, each))

@@ -152,6 +152,26 @@ def why_exempt(rules: Ruleset) -> str:
     return explain(result, result.witnesses[0]).why
 
 
+class TestAddresses:
+    """What an address can be at all."""
+
+    def test_ipv6_has_no_broadcast(self):
+        """The kernel calls no address of it so; of IPv4 one of the link's is."""
+        found = answers(nft("fib daddr type broadcast accept"))
+
+        assert (found["lan4"], found["lan6"], found["dns6"]) == (Answer.LEAK, Answer.PROVED, Answer.PROVED)
+
+    def test_ipv6_has_anycast(self):
+        """The control."""
+        assert answers(nft("fib daddr type anycast accept"))["lan6"] is Answer.LEAK
+
+    def test_neighbour_discovery_exempts_nobody(self):
+        """It is the link's, whoever sends it."""
+        found = answers(nft("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"))
+
+        assert (found["exempt6"], answers(nft("icmpv6 type echo-request accept"))["exempt6"]) == (Answer.PROVED, Answer.LEAK)
+
+
 class TestReasons:
     """The sentence below a packet is about the rule above it."""
 

@@ -111,7 +111,7 @@ def _beyond_policy(world: World, family: int) -> Predicate | None:
 def _exempt(world: World, family: int) -> Predicate | None:
     if world.is_strict:
         return None
-    return both(on_underlay(world), _internet(world, family), Not(ordinary(world)), DeviceIs("via", ("",)))
+    return both(on_underlay(world), _internet(world, family), Not(_LINK_ICMP), Not(ordinary(world)), DeviceIs("via", ("",)))
 
 
 def _named(world: World, family: int) -> Predicate | None:

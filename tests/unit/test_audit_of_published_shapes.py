@@ -147,6 +147,25 @@ class TestWhichDeviceIsATunnel:
         assert infer(save("-A OUTPUT -o ppp0 -j ACCEPT")).tunnels == ("ppp0",)
 
 
+class TestSometimes:
+    """What lets every other packet through lets packets through."""
+
+    def test_what_goes_by_number_by_chance_or_by_the_clock_leaks(self):
+        """Accepted now and then, or not refused now and then."""
+        for rule in (
+            "-m hashlimit --hashlimit-upto 5/sec --hashlimit-name a -j ACCEPT",
+            "-m connlimit --connlimit-upto 5 -j ACCEPT",
+            "-m time --timestart 08:00 --timestop 18:00 -j ACCEPT",
+        ):
+            assert answers(save(f"-A OUTPUT {rule}"))["new-flow4"] is Answer.LEAK
+        halved = save("-A OUTPUT -m statistic --mode random --probability 0.5 -j DROP", "-A OUTPUT -p tcp -j ACCEPT")
+        assert answers(halved)["new-flow4"] is Answer.LEAK
+
+    def test_what_depends_on_packets_before_is_possible(self):
+        """The control: nobody may ever have put an address into the list."""
+        assert answers(save("-A OUTPUT -m recent --name knocked --rcheck -j ACCEPT"))["new-flow4"] is Answer.POSSIBLE
+
+
 def why_exempt(rules: Ruleset) -> str:
     result = next(each for each in audit(rules, WORLD) if each.question.name == "exempt")
     return explain(result, result.witnesses[0]).why

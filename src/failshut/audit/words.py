@@ -63,6 +63,15 @@ def number(value: Scalar, kind: str) -> int:
     raise NotUnderstoodError(f"{value} is no {kind}")
 
 
+# Of iptables: what lets some packets of a kind through and others not, by their number, by chance or by the clock.
+_SOMETIMES = frozenset({"statistic", "hashlimit", "connlimit", "rateest", "time"})
+
+
+def holds_sometimes(text: str) -> bool:
+    """Whether a match of unknown meaning is one that every packet of a kind meets now and then, and now and then not."""
+    return text.removeprefix("-m ").partition(" ")[0] in _SOMETIMES
+
+
 def interval(value: Scalar, kind: str) -> tuple[int, int]:
     """Return a constant as the lowest and the highest number that it stands for. Raises NotUnderstoodError."""
     if isinstance(value, IPv4Network | IPv6Network):

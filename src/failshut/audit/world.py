@@ -167,7 +167,7 @@ def _kinds(family: int) -> list[Predicate]:
     group = FieldIn("fib daddr type @output", 32, (_MULTICAST,))
     everyone = FieldIn("fib daddr type @output", 32, (_BROADCAST, _ANYCAST))
     near = among(DADDR[family], tuple(NEAR[family]), When.START)
-    said = [either(both(group, first), both(Not(group), Not(first))), either(Not(everyone), near)]
+    said: list[Predicate] = [either(both(group, first), both(Not(group), Not(first))), either(Not(everyone), near)]
     # IPv6 has no broadcast (nft_fib_ipv6.c, xt_addrtype.c).
     return said if family == 4 else [*said, Not(FieldIn("fib daddr type @output", 32, (_BROADCAST,)))]
 

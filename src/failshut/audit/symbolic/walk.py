@@ -18,7 +18,7 @@ from failshut.audit.route import (
 from failshut.audit.symbolic.formula import Bool, Number, as_bits, choose, conj, disj, neg, within
 from failshut.audit.symbolic.outcome import Outcome, prefix, rule_key
 from failshut.audit.symbolic.terms import Env, Scope, at_most, entry_conditions, matches, term
-from failshut.audit.words import NotUnderstoodError, number
+from failshut.audit.words import NotUnderstoodError, holds_sometimes, number
 from failshut.model.ruleset import (
     Assign,
     ConnectionLimit,
@@ -124,7 +124,7 @@ class Walk:
             case Match():
                 return conj([condition, self._match(statement, place, rule)]), False
             case UnknownMatch(text):
-                return conj([condition, self._guess(place, text, rule)]), False
+                return conj([condition, self._guess(place, text, rule, benign=holds_sometimes(text))]), False
             case Update(key=key):
                 taken = self._guess(place, "update", rule, benign=True)
                 return conj([condition, self._is_there(key), taken]), False

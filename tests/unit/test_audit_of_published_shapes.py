@@ -184,6 +184,12 @@ class TestAddresses:
         """The control."""
         assert answers(nft("fib daddr type anycast accept"))["lan6"] is Answer.LEAK
 
+    def test_this_machine_is_not_the_local_network(self):
+        """Guides accept 127.0.0.0/8 by whichever device; a prefix of the network is another matter."""
+        found = [answers(nft(f"ip daddr {each} accept"))["lan4"] for each in ("127.0.0.0/8", "192.168.1.0/24")]
+
+        assert found == [Answer.PROVED, Answer.LEAK]
+
     def test_neighbour_discovery_exempts_nobody(self):
         """It is the link's, whoever sends it."""
         found = answers(nft("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"))

@@ -86,7 +86,7 @@ def _internet(world: World, family: int) -> Predicate:
 
 def _local(world: World, family: int) -> Predicate:
     near = to_any((*NEAR[family], *world.lan), family)
-    return both(near, Not(to_any((*endpoint_hosts(world), *world.named), family)))
+    return both(near, Not(to_any((*OWN[family], *endpoint_hosts(world), *world.named), family)))
 
 
 def _shut(

@@ -7,6 +7,7 @@ from failshut.audit.explain import explain
 from failshut.audit.infer import infer
 from failshut.audit.prove import Answer, audit
 from failshut.audit.world import World
+from failshut.drill.replay.rules import of_files
 from failshut.model.ruleset import Family, Ruleset
 from failshut.read.iptables import read_save
 from failshut.read.joined import together
@@ -227,3 +228,11 @@ def test_what_one_listing_does_not_say_and_the_other_does_is_not_approximated():
     assert len(listed.approximations) == 1
     assert together([listed, saved]).approximations == ()
     assert together([listed]).approximations == listed.approximations
+
+
+def test_a_replay_needs_no_word_that_an_older_nft_does_not_know():
+    """A table that is destroyed before it is made is not there in a lab; one that was made before is to go."""
+    text = "destroy table inet ks\ntable inet ks {\n}\ndestroy table inet ks\n"
+    (source,) = of_files([("rules.nft", text.encode())]).sources
+
+    assert source.text == "\ntable inet ks {\n}\ndestroy table inet ks\n"

@@ -50,6 +50,9 @@ def test_the_guides_rules_leak_an_established_flow(audit):
     assert "established TCP 192.168.1.100:40000 → 198.51.100.80:443 leaves eth0" in done.output
     assert "rules0:8: -A OUTPUT -m state --state ESTABLISHED,RELATED -j ACCEPT" in done.output
     assert "goes on in the clear when its route is lost" in done.output
+    assert done.output.splitlines()[0] == (
+        "LEAKS  packets leave past the tunnel: established (IPv4), odd-state (IPv4), icmp (IPv4)"
+    )
 
 
 def test_without_that_rule_the_guides_rules_are_proved(audit):
@@ -58,6 +61,7 @@ def test_without_that_rule_the_guides_rules_are_proved(audit):
 
     assert done.exit_code == Exit.OK, done.output
     assert "LEAK" not in done.output
+    assert done.output.startswith("proved  no packet leaves past the tunnel")
 
 
 def test_rules_for_ipv4_alone_leak_all_of_ipv6(audit):

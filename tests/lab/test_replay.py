@@ -150,8 +150,9 @@ def test_a_packet_is_captured_by_each_way_out(holed, name, family, seen):
 
 
 def test_a_mark_a_user_and_a_group_are_what_lets_a_packet_out(replayed):
-    """Each of the exempt has its own rule, and each was sent as what that rule asks for."""
-    exempt = ("-m mark --mark 0x5", "-m owner --uid-owner 1234", "-m owner --gid-owner 4321")
+    """Each of the exempt has its own rule, and each was sent as what that rule asks for; a name that no machine has included."""
+    users = ("-m owner --uid-owner 1234", "-m owner --uid-owner vpn-only.user", "-m owner --gid-owner 4321")
+    exempt = ("-m mark --mark 0x5", *users)
     told = replayed(HEAD + "".join(f"-A OUTPUT {each} -j ACCEPT\n" for each in exempt) + END, SIX)
     by_rule = {each["rule"].rpartition(": ")[2]: each["replay"]["verdict"] for each in told.witnesses("exempt", 4)}
 

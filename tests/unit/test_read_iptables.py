@@ -274,7 +274,7 @@ def test_what_is_not_known_may_hold_or_not_and_is_listed():
     assert [str(each.place) for each in reading.approximations][:2] == ["rules:5:14", "rules:6:14"]
 
 
-@pytest.mark.parametrize("text", ["-m owner --uid-owner alice", "-d vpn.example.com", "-p tcp --dport frobd"])
+@pytest.mark.parametrize("text", ["-d vpn.example.com", "-p tcp --dport frobd"])
 def test_a_name_that_is_looked_up_at_loading_may_be_anything(text):
     """Which user, address or port it is, is not in the text."""
     reading = read(f"-A OUTPUT {text} -j ACCEPT")

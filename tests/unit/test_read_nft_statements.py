@@ -87,6 +87,7 @@ STATEMENTS = {
     "meta mark set meta mark & 0xffff00ff | 0x100": Assign(MARK, Binary(BitOp.OR, masked(MARK, 0xFFFF00FF), 0x100)),
     "meta mark set (meta mark << 8) ^ 1": Assign(MARK, Binary(BitOp.XOR, Binary(BitOp.LEFT, MARK, 8), 1)),
     "meta mark set 1 | 2": Assign(MARK, 3),
+    "meta mark set 1 or 2 lshift 1": Assign(MARK, 5),
     "meta mark set ip saddr map @marks": Assign(MARK, Lookup(SADDR, SetRef("marks"))),
     "meta mark set ip saddr map { 192.0.2.1 : 0x1, 192.0.2.9:2 }": Assign(MARK, Lookup(SADDR, AnyMap(((A, 1), (B, 2))))),
     "meta mark set numgen inc mod 2": Assign(MARK, Opaque("numgen")),

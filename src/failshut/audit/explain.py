@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from failshut.audit.accounts import accounts
 from failshut.audit.evaluate import Step
 from failshut.audit.fields import GROUP
 from failshut.audit.prove import Replay, Result, Witness
 from failshut.audit.route import Way
-from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, TCP, UDP, UNTRACKED, number
+from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, TCP, UDP, UNTRACKED, account_number, number
 from failshut.model.packet import PROTOCOL_NAMES
-from failshut.model.ruleset import Ct, Match, Meta, Payload, Socket
+from failshut.model.ruleset import Binary, Concat, Ct, Match, Meta, Payload, Socket, VerdictMap
 
 _STATES = {NEW: "new", ESTABLISHED: "established", RELATED: "related", INVALID: "invalid", UNTRACKED: "untracked"}
 _WITH_PORTS = (TCP, UDP, 33, 132, 136)
@@ -78,13 +79,20 @@ def _owner(witness: Witness) -> Iterable[str]:
     packet, way = witness.packet, witness.way
     details = []
     if way is Way.OUTPUT:
-        details.append(f"uid {_number(packet, 'skuid')}" if _number(packet, "socket") else "no program's own")
+        details.append(_account("skuid", witness) if _number(packet, "socket") else "no program's own")
         if "skgid" in packet and _number(packet, "skgid") != _number(packet, "skuid"):
-            details.append(f"gid {_number(packet, 'skgid')}")
+            details.append(_account("skgid", witness))
     details += [f"of {_group(value, witness)}" for name, value in packet.items() if name.startswith("socket cgroupv2") and value]
     marks = ("mark", "ct mark", "cgroup")
     details += [f"{name} {_number(packet, name):#x}" for name in marks if _number(packet, name)]
     return [f"({', '.join(details)})"] if details else []
+
+
+def _account(key: str, witness: Witness) -> str:
+    """Return whose the packet is: by name where the rules name this user or group, by number otherwise."""
+    kind, value = key.removeprefix("sk"), _number(witness.packet, key)
+    names = (name for step in witness.fate.steps for name in accounts(step.stop.table, key))
+    return f"{kind} {next((name for name in names if account_number(name) == value), value)}"
 
 
 def _group(value: int | str, witness: Witness) -> str:
@@ -148,9 +156,28 @@ def _why(result: Result, witness: Witness) -> str:
         return _NO_CHAIN.format(what=what)
     if step.rule is None:
         return f"no rule refuses it, and {step.stop.chain.name} accepts what reaches its end; {result.question.because}"
+    if result.question.name == "exempt" and not _asks_for_sender(step):
+        return "the rule that lets it out asks for no user, group or mark"
     if witness.packet.get("ct state") == ESTABLISHED and _asks_only_state(step):
         return "a flow that was opened through the tunnel goes on in the clear when its route is lost: the rule asks for no device"
     return result.question.because
+
+
+def _asks_for_sender(step: Step) -> bool:
+    rules = [each for each in (*step.calls, step.rule) if each]
+    asked = [each for rule in rules for each in rule.statements if isinstance(each, Match | VerdictMap)]
+    return any(_is_of_sender(each.left if isinstance(each, Match) else each.key) for each in asked)
+
+
+def _is_of_sender(left: object) -> bool:
+    match left:
+        case Meta("skuid" | "skgid" | "mark" | "cgroup") | Ct("mark") | Socket():
+            return True
+        case Concat(parts):
+            return any(map(_is_of_sender, parts))
+        case Binary():
+            return _is_of_sender(left.left)
+    return False
 
 
 def _asks_only_state(step: Step) -> bool:

@@ -38,6 +38,9 @@ _UNDERLAY = re.compile(r"(eth|en|wl|ww|usb|bond|team)")
 _NO_TUNNEL = re.compile(r"lo\*?$|eth|en|wl|ww|usb|bond|team|docker|podman|cni|br|virbr|veth|vif|vnet|lxc|lxd|incus")
 # Where VPN servers usually listen: WireGuard, OpenVPN, IKE, and what providers add.
 _VPN_PORTS = frozenset({51820, 1194, 1195, 1196, 1197, 1198, 1301, 1302, 500, 4500, 1637, 51821, 41641})
+# Devices of PPP are an uplink as often as a tunnel: of a provider's line, a mobile modem.
+_EITHER = re.compile(r"ppp")
+_BRIDGE = re.compile(r"br\d*$")
 # A prefix of more hosts than this is a network, not a server that the rules pin.
 _PINNED = {4: 16, 6: 48}
 
@@ -45,31 +48,33 @@ _PINNED = {4: 16, 6: 48}
 def infer(ruleset: Ruleset) -> World:
     """Return the world that the rules seem to assume."""
     names = patterns(ruleset, World(underlay=()))
-    tunnels = tuple(sorted(each for each in names if _TUNNEL.match(each))) or tuple(sorted(set(_only_way_out(ruleset))))
+    tunnels = _tunnels(names, set(_only_way_out(ruleset)))
     underlay = tuple(sorted(each for each in names if _UNDERLAY.match(each) and not each.endswith("*")))
     endpoints: dict[Endpoint, None] = {}
+    whole: dict[Prefix, None] = {}
     lan: dict[Prefix, None] = {}
     named: dict[Prefix, None] = {}
     for rule in _accepting(ruleset):
         hosts = list(_destinations(rule))
         ports = set(_ports(rule))
         for host in hosts:
+            single = host.prefixlen == host.max_prefixlen
             near = any(host.version == each.version and host.subnet_of(each) for each in NEAR[host.version])  # type: ignore[arg-type]
-            if near:
-                if (
-                    not host.is_multicast
-                    and not host.is_loopback
-                    and not host.is_link_local
-                    and host.prefixlen < host.max_prefixlen
-                ):
-                    lan[host] = None
-            elif host.prefixlen >= _PINNED[host.version]:
-                named[host] = None
-                if host.prefixlen == host.max_prefixlen:
-                    endpoints.update((each, None) for each in _endpoints(rule, host, ports))
+            if near and (host.is_multicast or host.is_loopback or host.is_link_local):
+                continue
+            if near and not single:
+                lan[host] = None
+            elif near or host.prefixlen >= _PINNED[host.version]:
+                found = _endpoints(rule, host, ports, usual=near) if single else ()
+                endpoints.update((each, None) for each in found)
+                if not near:
+                    named[host] = None
+                    whole |= {host: None} if single and _asks_for_host_alone(rule) else {}
     return World(
         tunnels or ("wg0", "tun0"),
         tuple(endpoints),
+        # Beside an endpoint, a host that is open whole is another's: the author's exception.
+        () if endpoints else tuple(whole),
         tuple(lan),
         tuple(named),
         underlay or ("eth0",),
@@ -78,12 +83,26 @@ def infer(ruleset: Ruleset) -> World:
     )
 
 
+def _tunnels(names: frozenset[str], only: set[str]) -> tuple[str, ...]:
+    """Return the devices with a tunnel's name; without one, those that are the only way out."""
+    named = {each for each in names if _TUNNEL.match(each) and not _BRIDGE.search(each)}
+    sure = {each for each in named if not _EITHER.match(each) or each in only}
+    return tuple(sorted(sure or named or only))
+
+
+def _asks_for_host_alone(rule: Rule) -> bool:
+    """Whether a rule lets everything out to an address, by whichever device."""
+    asked = {each.left for each in rule.statements if isinstance(each, Match)}
+    passes = Verdict.ACCEPT in rule.statements or Verdict.RETURN in rule.statements
+    return passes and asked <= {Payload("ip", "daddr"), Payload("ip6", "daddr"), Meta("oifname"), Meta("oif"), Meta("nfproto")}
+
+
 def _only_way_out(ruleset: Ruleset) -> Iterator[str]:
     """Yield the devices that everything may leave by, or nothing but by them, whatever they are called."""
     for rule in _rules(ruleset):
         matches = [each for each in rule.statements if isinstance(each, Match)]
         device = next((each for each in matches if each.left == Meta("oifname")), None)
-        accepts = Verdict.ACCEPT in rule.statements and len(matches) == 1
+        accepts = len(matches) == 1 and (Verdict.ACCEPT in rule.statements or Verdict.RETURN in rule.statements)
         refuses = any(each is Verdict.DROP or isinstance(each, Reject) for each in rule.statements)
         if device and ((accepts and device.op is Op.EQ) or (refuses and device.op is Op.NE)):
             said = device.right.elements if isinstance(device.right, AnySet) else (device.right,)
@@ -101,7 +120,9 @@ def _rules(ruleset: Ruleset) -> Iterator[Rule]:
 
 
 def _accepting(ruleset: Ruleset) -> Iterator[Rule]:
-    return (each for each in _rules(ruleset) if any(one is Verdict.ACCEPT or isinstance(one, Jump) for one in each.statements))
+    """Yield the rules that let something out, or out of a chain that refuses the rest."""
+    lets = (Verdict.ACCEPT, Verdict.RETURN)
+    return (each for each in _rules(ruleset) if any(one in lets or isinstance(one, Jump) for one in each.statements))
 
 
 def _resolved(table: Table, rule: Rule) -> Iterator[Rule]:
@@ -166,11 +187,14 @@ def _ports(rule: Rule) -> Iterator[tuple[str, int]]:
                 yield protocol, value.low
 
 
-def _endpoints(rule: Rule, host: Prefix, ports: set[tuple[str, int]]) -> Iterator[Endpoint]:
-    """Yield the endpoints that a rule pins: an address with a port that VPN servers have, or one marked as a tunnel's own."""
+def _endpoints(rule: Rule, host: Prefix, ports: set[tuple[str, int]], *, usual: bool) -> Iterator[Endpoint]:
+    """Yield the endpoints that a rule pins: an address with a port that VPN servers have, or one marked as a tunnel's own.
+
+    With `usual` no other port will do: so it is near the machine, where other services are.
+    """
     marked = any(isinstance(each, Match) and each.left == Meta("mark") for each in rule.statements)
     for protocol, port in sorted(ports):
-        if port and (port in _VPN_PORTS or marked or (protocol == "udp" and port not in (53, 123))):
+        if port and (port in _VPN_PORTS or marked or (not usual and protocol == "udp" and port not in (53, 123))):
             yield Endpoint(host.network_address, Port(port), Protocol.TCP if protocol == "tcp" else Protocol.UDP)
 
 

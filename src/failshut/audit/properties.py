@@ -86,7 +86,7 @@ def _internet(world: World, family: int) -> Predicate:
 
 def _local(world: World, family: int) -> Predicate:
     near = to_any((*NEAR[family], *world.lan), family)
-    return both(near, Not(to_any((*endpoint_hosts(world), *world.named), family)))
+    return both(near, Not(to_any((*OWN[family], *endpoint_hosts(world), *world.named), family)))
 
 
 def _shut(
@@ -111,7 +111,7 @@ def _beyond_policy(world: World, family: int) -> Predicate | None:
 def _exempt(world: World, family: int) -> Predicate | None:
     if world.is_strict:
         return None
-    return both(on_underlay(world), _internet(world, family), Not(ordinary(world)), DeviceIs("via", ("",)))
+    return both(on_underlay(world), _internet(world, family), Not(_LINK_ICMP), Not(ordinary(world)), DeviceIs("via", ("",)))
 
 
 def _named(world: World, family: int) -> Predicate | None:
@@ -133,7 +133,7 @@ def _at_endpoint(world: World, family: int) -> Predicate:
 
 
 def _other_port(world: World, family: int) -> Predicate | None:
-    if not any(each.address.version == family for each in world.endpoints):
+    if not any(each.version == family for each in endpoint_hosts(world)):
         return None
     there = both(to_any(endpoint_hosts(world), family), Not(_at_endpoint(world, family)))
     return _shut(both(there, OPENING), lambda *_: All())(world, family)

@@ -11,7 +11,7 @@ from failshut.audit.evaluate import Fate, Step, evaluate, holds
 from failshut.audit.predicate import Predicate, both
 from failshut.audit.properties import PROPERTIES, Property, Sense
 from failshut.audit.route import Way, routes
-from failshut.audit.symbolic.chains import rule_key
+from failshut.audit.symbolic.outcome import rule_key
 from failshut.audit.symbolic.solve import Found, Solver, solver
 from failshut.audit.symbolic.space import Approximation, device_names
 from failshut.audit.symbolic.ways import Encoding, encode

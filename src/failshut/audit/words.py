@@ -5,7 +5,7 @@ Source: linux/netfilter/nf_conntrack_common.h.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -20,16 +20,28 @@ NFPROTO = {4: 2, 6: 10}
 ETHERTYPE = {4: 0x0800, 6: 0x86DD}
 ICMP, TCP, UDP, DCCP, ICMPV6, SCTP, UDPLITE = 1, 6, 17, 33, 58, 132, 136
 
-# Words that nft lists under another name, and the one user that has the same number everywhere.
+# Words that nft lists under another name.
 _MORE: Mapping[str, Mapping[str, int]] = {
     "inet_proto": {"icmpv6": ICMPV6, "esp": 50, "ah": 51, "comp": 108, "gre": 47, "igmp": 2, "ipv6": 41, "ipencap": 4},
-    "uid": {"root": 0},
-    "gid": {"root": 0},
 }
 
 
 class NotUnderstoodError(ValueError):
     """A constant or an expression that the audit can't compute with; whoever meets it must let it be anything."""
+
+
+def _checksum(path: str) -> int:
+    return int.from_bytes(sha256(path.encode()).digest())
+
+
+def account_number(name: str) -> int:
+    """Return what stands for the number of a user or group that rules name: one of its own, among those that nobody is given."""
+    if name.isdecimal():
+        return int(name)
+    return 0 if name == "root" else 0xF0000000 | int.from_bytes(sha256(name.encode()).digest()[:3])
+
+
+_BY_NAME: Mapping[str, Callable[[str], int]] = {"cgroupsv2": _checksum, "uid": account_number, "gid": account_number}
 
 
 def number(value: Scalar, kind: str) -> int:
@@ -38,8 +50,8 @@ def number(value: Scalar, kind: str) -> int:
         return int(value)
     if isinstance(value, IPv4Address | IPv6Address):
         return int(value)
-    if isinstance(value, str) and kind == "cgroupsv2":
-        return int.from_bytes(sha256(value.encode()).digest())
+    if isinstance(value, str) and kind in _BY_NAME:
+        return _BY_NAME[kind](value)
     if isinstance(value, str):
         for table in (WORDS, _MORE):
             if value in table.get(kind, {}):
@@ -49,6 +61,15 @@ def number(value: Scalar, kind: str) -> int:
         if value.isdecimal():
             return int(value)
     raise NotUnderstoodError(f"{value} is no {kind}")
+
+
+# Of iptables: what lets some packets of a kind through and others not, by their number, by chance or by the clock.
+_SOMETIMES = frozenset({"statistic", "hashlimit", "connlimit", "rateest", "time"})
+
+
+def holds_sometimes(text: str) -> bool:
+    """Whether a match of unknown meaning is one that every packet of a kind meets now and then, and now and then not."""
+    return text.removeprefix("-m ").partition(" ")[0] in _SOMETIMES
 
 
 def interval(value: Scalar, kind: str) -> tuple[int, int]:

@@ -49,6 +49,8 @@ class World:
 
     tunnels: tuple[str, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
+    # Hosts that the rules open whole: VPN servers, by all that the rules say, and on which port nobody knows.
+    servers: tuple[Prefix, ...] = ()
     lan: tuple[Prefix, ...] = ()
     named: tuple[Prefix, ...] = ()
     underlay: tuple[str, ...] = ("eth0",)
@@ -92,8 +94,13 @@ def to_any(prefixes: tuple[Prefix, ...], family: int) -> Predicate:
 
 
 def endpoint_hosts(world: World) -> tuple[Prefix, ...]:
-    """Return the endpoints' addresses as prefixes."""
-    return tuple(dict.fromkeys(ip_network(str(each.address)) for each in world.endpoints))
+    """Return the endpoints' and servers' addresses as prefixes."""
+    return tuple(dict.fromkeys((*(ip_network(str(each.address)) for each in world.endpoints), *world.servers)))
+
+
+def endpoint_words(world: World) -> str:
+    """Return where the tunnels lead to, in words; empty when nobody knows."""
+    return ", ".join((*map(str, world.endpoints), *(f"{each.network_address} (any port)" for each in world.servers)))
 
 
 def facts(way: Way, family: int) -> Predicate:
@@ -160,7 +167,9 @@ def _kinds(family: int) -> list[Predicate]:
     group = FieldIn("fib daddr type @output", 32, (_MULTICAST,))
     everyone = FieldIn("fib daddr type @output", 32, (_BROADCAST, _ANYCAST))
     near = among(DADDR[family], tuple(NEAR[family]), When.START)
-    return [either(both(group, first), both(Not(group), Not(first))), either(Not(everyone), near)]
+    said: list[Predicate] = [either(both(group, first), both(Not(group), Not(first))), either(Not(everyone), near)]
+    # IPv6 has no broadcast (nft_fib_ipv6.c, xt_addrtype.c).
+    return said if family == 4 else [*said, Not(FieldIn("fib daddr type @output", 32, (_BROADCAST,)))]
 
 
 def _stays(family: int) -> Predicate:

@@ -104,7 +104,7 @@ def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
         if refuses_nothing(reading.ruleset):
             output.show_open(results, session)
         else:
-            output.show(results, world, session)
+            output.show(results, world, session, whole=reading.is_whole)
         output.show_opened(open_now, session)
         output.show_rest(reading.approximations, results, session.verbose > 0)
     if asked["report"]:
@@ -188,7 +188,7 @@ def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, *, running
     if asked["tunnels"]:
         said["tunnels"] = tuple(asked["tunnels"])
     if asked["endpoints"]:
-        said["endpoints"] = tuple(_endpoint(each) for each in asked["endpoints"])
+        said |= {"endpoints": tuple(_endpoint(each) for each in asked["endpoints"]), "servers": ()}
     if asked["lan"]:
         said["lan"] = tuple(_prefix(each) for each in asked["lan"])
     return replace(world, **said, assumed=tuple(each for each in world.assumed if each not in said))

@@ -12,7 +12,7 @@ from failshut.audit.explain import explain, replay_line
 from failshut.audit.granted import Opened, element_text
 from failshut.audit.properties import ASSUMPTIONS, Sense
 from failshut.audit.prove import Answer, Outcome, Replay, Result, Witness
-from failshut.audit.world import World
+from failshut.audit.world import World, endpoint_words
 from failshut.cli.session import Session, finding_json
 from failshut.model.finding import Finding
 from failshut.read.reading import Approximation
@@ -35,10 +35,11 @@ def _label(result: Result) -> str:
     return {Answer.LEAK: "LEAK", Answer.BROKEN: "BROKEN"}.get(result.answer, result.answer.value)
 
 
-def show(results: tuple[Result, ...], world: World, session: Session) -> None:
-    """Print what was found, the worst first, then what was proved."""
+def show(results: tuple[Result, ...], world: World, session: Session, *, whole: bool) -> None:
+    """Print the verdict, what was found, the worst first, then what was proved. `whole`: the rules could be read to their end."""
     order = {"LEAK": 0, "possible": 1, "refuted": 2, "BROKEN": 3, "note": 4}
     bad = [each for each in results if each.answer not in (Answer.PROVED, Answer.WORKS)]
+    click.echo(_verdict(results, world, session, whole=whole))
     click.echo(_world_line(world))
     for each in sorted(bad, key=lambda result: order.get(_label(result), 5)):
         _show_one(each, session)
@@ -47,6 +48,27 @@ def show(results: tuple[Result, ...], world: World, session: Session) -> None:
             families = [_FAMILIES[each.family] for each in results if each.question.title == title and each.answer is answer]
             click.echo(f"{session.style(answer.value, fg='green')}  {title} ({', '.join(families)})")
     click.echo(_sum(results))
+
+
+def _verdict(results: tuple[Result, ...], world: World, session: Session, *, whole: bool) -> str:
+    """Return the answer in one line: whether anything leaks, and what."""
+    leaks, doubts = [each for each in results if each.is_leak], [each for each in results if each.is_doubt]
+    if leaks:
+        return f"{session.style('LEAKS', fg='red', bold=True)}  packets leave past the tunnel: {_kinds(leaks)}"
+    if not whole:
+        return f"{session.style('not decided', fg='yellow')}  no leak was found, but the rules could not be read whole"
+    if doubts:
+        return f"{session.style('not decided', fg='yellow')}  whether packets leave past the tunnel: {_kinds(doubts)}"
+    rest = "the policy allows" if world.is_strict else "is noted below: what the rules open on purpose"
+    return f"{session.style('proved', fg='green')}  no packet leaves past the tunnel but what {rest}"
+
+
+def _kinds(results: Iterable[Result]) -> str:
+    """Return the questions that these answer, each with its families."""
+    families: dict[str, list[str]] = {}
+    for each in results:
+        families.setdefault(each.question.name, []).append(_FAMILIES[each.family])
+    return ", ".join(f"{name} ({', '.join(each)})" for name, each in families.items())
 
 
 def show_open(results: tuple[Result, ...], session: Session) -> None:
@@ -65,7 +87,7 @@ def show_open(results: tuple[Result, ...], session: Session) -> None:
 def _world_line(world: World) -> str:
     unknown = " (assumed: no rule tells which device is one)" if "tunnels" in world.assumed else ""
     parts = [f"tunnel {', '.join(world.tunnels)}{unknown}"]
-    parts.append(f"endpoint {', '.join(map(str, world.endpoints)) or 'unknown'}")
+    parts.append(f"endpoint {endpoint_words(world) or 'unknown'}")
     if world.lan:
         parts.append(f"local network {', '.join(map(str, world.lan))}")
     source = "by the policy" if world.is_strict else "inferred where not said; --tunnel, --endpoint, --lan say it"

@@ -31,7 +31,6 @@ _PLACE = Path("/run/failshut-script")
 _MOST_SECONDS, _MOST_SAID, _MOST_WRITTEN, _MOST_PROCESSES = 30.0, 4000, 16 << 20, 512
 # linux/mount.h, asm/unistd.h (one number everywhere), fcntl.h
 _SYS_MOUNT_SETATTR, _RDONLY, _RECURSIVE, _HERE = 442, 0x1, 0x8000, -100
-_MS_BIND = 0x1000
 # A tmpfs of one's own, where everybody may write.
 _STAND_INS = ("/tmp", "/var/tmp")  # noqa: S108
 _PATH = f"{_PLACE}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -115,7 +114,7 @@ def _shut_off() -> None:
             netns.mount("failshut-script", each, "tmpfs", netns.MS_NOSUID | netns.MS_NODEV)
     (_PLACE / "bin").mkdir(parents=True)
     _copy(Path("/etc"), _PLACE / "etc")
-    netns.mount(str(_PLACE / "etc"), "/etc", "", _MS_BIND)
+    netns.mount(str(_PLACE / "etc"), "/etc", "", netns.MS_BIND)
 
 
 def _set_attributes(path: str, *, on: int = 0, off: int = 0, flags: int = 0) -> None:

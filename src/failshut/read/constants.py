@@ -21,6 +21,8 @@ _SECONDS = (604800, 86400, 3600, 60, 1)
 # Kept as they are written: names and paths that only the machine itself can turn into numbers, or texts.
 _TEXT_TYPES = frozenset({"ifname", "iface_index", "string", "cgroupsv2", "classid", "time", "hour", "realm", "devgroup"})
 _ANY_NAME = frozenset({"uid", "gid", "ct_label"})
+# As useradd(8) takes them.
+ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?")
 
 
 class BadValueError(ValueError):
@@ -59,6 +61,8 @@ def _numeric(text: str, type_: str) -> Scalar:
         low, high = _single(text[:cut], type_), _single(text[cut + 1 :], type_)
         if low is not None and high is not None:
             return span(low, _fitting(high, type_), type_)
+    if type_ in ("uid", "gid") and ACCOUNT.fullmatch(text):
+        return text
     if type_ in _ANY_NAME:
         raise UnknowableError(f"which {type_} is {text!r} is known on the machine only")
     raise BadValueError(f"{text!r} is no {type_}")

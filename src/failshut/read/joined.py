@@ -101,9 +101,22 @@ def _asked(statements: Sequence[object]) -> set[object]:
 
 
 def with_remarks_of(readings: Sequence[Reading], ruleset: Ruleset) -> Reading:
-    """Return `ruleset`, made of these readings, with what was found in them."""
+    """Return `ruleset`, made of these readings, with what was found in them.
+
+    What was approximated in a listing of a table that another listing says better concerns nobody.
+    """
     findings = tuple(finding for each in readings for finding in each.findings)
-    return Reading(ruleset, findings, tuple(made for each in readings for made in each.approximations))
+    kept = {id(each) for each in ruleset.tables}
+    others = [table for each in readings for table in each.ruleset.tables if id(table) not in kept]
+    gone = _lines(others) - _lines(ruleset.tables)
+    made = [made for each in readings for made in each.approximations]
+    return Reading(ruleset, findings, tuple(each for each in made if (each.place.file, each.place.line) not in gone))
+
+
+def _lines(tables: Sequence[Table]) -> set[tuple[str, int]]:
+    """Return where the rules of some tables stand: file and line."""
+    rules = (rule for table in tables for chain in table.chains for rule in chain.rules)
+    return {(each.origin.file, each.origin.line) for each in rules if each.origin}
 
 
 def joined(listed: Ruleset, saved: Sequence[Ruleset]) -> Ruleset:

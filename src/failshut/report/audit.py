@@ -10,7 +10,7 @@ from failshut.audit.explain import explain, replay_line
 from failshut.audit.granted import opened
 from failshut.audit.properties import ASSUMPTIONS, Property, Sense
 from failshut.audit.prove import Answer, Result, Witness
-from failshut.audit.world import World
+from failshut.audit.world import World, endpoint_words
 from failshut.model.ruleset import Origin
 from failshut.read.reading import Reading
 from failshut.report.facts import Banner, Machine
@@ -170,7 +170,7 @@ def _facts(audited: Audited, machine: Machine) -> list[tuple[str, str]]:
     rows = [
         ("Rules", _subject(audited)),
         ("Tunnel", ", ".join(world.tunnels) or "none"),
-        ("Endpoint", ", ".join(map(str, world.endpoints)) or "unknown"),
+        ("Endpoint", endpoint_words(world) or "unknown"),
         ("Local network", ", ".join(map(str, world.lan)) or "unknown"),
         ("Judged", "by the policy" if world.is_strict else "by what the rules seem to mean, and what was said"),
         ("Made", f"{machine.made:%Y-%m-%d %H:%M:%S %Z} by failshut {machine.version}"),

@@ -8,8 +8,9 @@ from failshut.audit.fields import IFNAME
 from failshut.audit.nat import Written, translated
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When
 from failshut.audit.route import ROUTED_ANEW, Route, Stop, Way, device_listed
-from failshut.audit.symbolic.chains import Chains, prefix
+from failshut.audit.symbolic.chains import Chains
 from failshut.audit.symbolic.formula import Bool, Number, choose, conj, disj, neg, same, within
+from failshut.audit.symbolic.outcome import prefix
 from failshut.audit.symbolic.space import Space
 from failshut.audit.symbolic.terms import Env, Scope, matches
 from failshut.audit.words import NEW, RELATED, TRANSLATED

@@ -13,6 +13,7 @@ from failshut.drill.network.capture import Capture
 from failshut.drill.network.netns import SetUpError
 from failshut.drill.process import Progress
 from failshut.drill.replay import network
+from failshut.drill.replay.accounts import give_accounts
 from failshut.drill.replay.candidate import Candidate
 from failshut.drill.replay.conntrack import Conntrack
 from failshut.drill.replay.lab import TRIES, Lab, RulesGoneError, Sent
@@ -32,12 +33,15 @@ class Replaying:
     tunnel: str
     uplinks: tuple[str, ...]
     transit: tuple[str, ...] = ()
+    # Users and groups that the rules name.
+    accounts: tuple[str, ...] = ()
 
     def carry_out(self, job: dict[str, str], progress: Progress) -> dict[str, object]:
         """Build the lab and send every packet, in namespaces that belong to the calling process alone."""
         began = time.monotonic()
         net = network.build(self.devices, self.tunnel)
         network.prove_tunnel(net)
+        give_accounts(self.accounts)
         if complaint := self.rules.load(net.machine):
             return self.failed(job, complaint)
         watched = {*self.uplinks, *self.transit}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from failshut.audit.accounts import names_in
 from failshut.audit.prove import Result
 from failshut.audit.replayed import judged, to_replay
 from failshut.audit.symbolic.space import device_names
@@ -47,7 +48,7 @@ def replaying(results: Sequence[Result], rules: Rules, ruleset: Ruleset, world: 
     tunnel = next((each for each in tunnels if not _among(each, world.transit)), "replay0")
     transit = tuple(each for each in tunnels if _among(each, world.transit))
     devices = dict.fromkeys([*first, *inside, *(each for each in tunnels if each != tunnel)])
-    return Replaying(rules, candidates_of(to_replay(results)), tuple(devices), tunnel, tuple(uplinks), transit)
+    return Replaying(rules, candidates_of(to_replay(results)), tuple(devices), tunnel, tuple(uplinks), transit, names_in(ruleset))
 
 
 def _among(name: str, wanted: Sequence[str]) -> bool:

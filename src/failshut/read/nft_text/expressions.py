@@ -30,7 +30,7 @@ from failshut.read.nft_text.values import any_map
 from failshut.read.values import inner_type
 
 # The looser, the earlier.
-_OPERATORS = {
+OPERATORS = {
     "|": (0, BitOp.OR), "or": (0, BitOp.OR), "^": (1, BitOp.XOR), "xor": (1, BitOp.XOR), "&": (2, BitOp.AND), "and": (2, BitOp.AND),
     "<<": (3, BitOp.LEFT), "lshift": (3, BitOp.LEFT), ">>": (3, BitOp.RIGHT), "rshift": (3, BitOp.RIGHT),
 }  # fmt: skip
@@ -70,7 +70,7 @@ def left_side(cursor: Cursor) -> Left:
 def arithmetic(cursor: Cursor, level: int = 0, type_: str = "") -> Expression:
     """Read operators of a level and tighter ones. `type_` is that of the other operand: its words are numbers here."""
     left = _primary(cursor, type_)
-    while (found := _OPERATORS.get(cursor.here)) and found[0] >= level:
+    while (found := OPERATORS.get(cursor.here)) and found[0] >= level:
         cursor.at += 1
         right = arithmetic(cursor, found[0] + 1, type_ or inner_type(left))
         left = _folded(found[1], left, right)

@@ -41,7 +41,7 @@ from failshut.model.symbols import word_of
 from failshut.read.constants import UnknowableError, bits_of, number, seconds, tests_bits
 from failshut.read.meaning import XT_IS_SILENT, limit, quota, reject
 from failshut.read.nft_text.cursor import RULE_END, Cursor, NotUnderstoodError
-from failshut.read.nft_text.expressions import KEYWORDS, expression, left_side
+from failshut.read.nft_text.expressions import KEYWORDS, OPERATORS, expression, left_side
 from failshut.read.nft_text.nat import duplicate, forward, masquerade, redirect, tproxy, translate
 from failshut.read.nft_text.values import any_map, comparison, element, flag_list, skip_traits, verdict
 from failshut.read.values import inner_type
@@ -85,7 +85,7 @@ def _of_field(cursor: Cursor) -> Statement:
 
 
 def _assign(cursor: Cursor, target: _TARGETS) -> Assign | ObjectRef:
-    if cursor.here in KEYWORDS or cursor.here == "(" or cursor.here.startswith("@") or cursor.ahead() in ("|", "&", "^"):
+    if cursor.here in KEYWORDS or cursor.here == "(" or cursor.here.startswith("@") or cursor.ahead() in OPERATORS:
         return Assign(target, expression(cursor))
     type_ = inner_type(target)
     if target == Meta("secmark"):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from failshut.model.ruleset import Match, Meta, Range
-from failshut.read.iptables.meaning.ways import ALL_BITS, ALWAYS, Seen, UnsureError, Ways, WrongError, both, compared, unsure
+from failshut.read.constants import ACCOUNT
+from failshut.read.iptables.meaning.ways import ALL_BITS, ALWAYS, Seen, Ways, WrongError, both, compared, unsure
 from failshut.read.iptables.names import number
 from failshut.read.iptables.tree import Option, Part
 
 _KEYS = {"uid-owner": "skuid", "gid-owner": "skgid"}
-# A name is looked up when the rules are loaded; this one is the same everywhere.
+# Other names are looked up when the rules are loaded; this one is the same everywhere.
 _ROOT = "root"
 # What is true of a packet that belongs to no program: nft's comparisons with a user never hold for it.
 _NOBODY = Match(Meta("skuid"), "missing")
@@ -40,19 +41,19 @@ def owner(part: Part, seen: Seen) -> Ways:
 
 def _user(given: Option, *, supplementary: bool) -> Ways:
     key, text = _KEYS[given.name], given.values[0]
-    low, dash, high = text.partition("-")
-    first, last = number(low, ALL_BITS), number(high, ALL_BITS) if dash else None
-    if text == _ROOT:
-        first = 0
-    if first is None or (dash and (last is None or last < first)):
-        if text[:1].isalpha() or text[:1] == "_":
-            raise UnsureError(f"which number {text!r} has is decided when the rules are loaded: write the number", given)
-        raise WrongError(f"{text!r} is no user or group", given)
+    wanted = (0 if text == _ROOT else text) if ACCOUNT.fullmatch(text) else _numbers(given, text)
     if supplementary and given.name == "gid-owner":
         return both(((_SOMEBODY,),), unsure(f"-m owner {given} --suppl-groups"))
-    # iptables takes no last number, and no user has it (setuid(2)).
-    last = ALL_BITS if last == ALL_BITS - 1 else last
-    wanted = first if last is None or last == first else Range(first, last)
     if isinstance(wanted, Range) and (wanted.low, wanted.high) == (0, ALL_BITS) and given.negated:
         return ()
     return compared(Meta(key), wanted, negated=given.negated)
+
+
+def _numbers(given: Option, text: str) -> int | Range:
+    low, dash, high = text.partition("-")
+    first, last = number(low, ALL_BITS), number(high, ALL_BITS) if dash else None
+    if first is None or (dash and (last is None or last < first)):
+        raise WrongError(f"{text!r} is no user or group", given)
+    # iptables takes no last number, and no user has it (setuid(2)).
+    last = ALL_BITS if last == ALL_BITS - 1 else last
+    return first if last is None or last == first else Range(first, last)

@@ -1,0 +1,238 @@
+"""What people write into a kill switch and the audit once answered worse than it could: the least rules that show it."""
+
+from __future__ import annotations
+
+from failshut.audit.accounts import names_in
+from failshut.audit.explain import explain
+from failshut.audit.infer import infer
+from failshut.audit.prove import Answer, audit
+from failshut.audit.world import World
+from failshut.drill.replay.rules import of_files
+from failshut.model.ruleset import Family, Ruleset
+from failshut.read.iptables import read_save
+from failshut.read.joined import together
+from failshut.read.nft_text import read_text
+
+WORLD = World(tunnels=("wg0",))
+
+
+def nft(rules: str, beside: str = "") -> Ruleset:
+    """An output chain that lets out loopback, the tunnel and what `rules` accept."""
+    shut = 'chain o { type filter hook output priority 0; policy drop\noifname { "lo", "wg0" } accept\n'
+    reading = read_text(f"table inet t {{\n{beside}\n{shut}{rules}\n}}\n}}\n", "rules.nft")
+    assert reading.findings == ()
+    return reading.ruleset
+
+
+def save(*rules: str) -> Ruleset:
+    lines = ["*filter", ":INPUT ACCEPT [0:0]", ":FORWARD DROP [0:0]", ":OUTPUT DROP [0:0]", *rules, "COMMIT", ""]
+    reading = read_save("\n".join(lines), "rules.v4", Family.IP)
+    assert reading.findings == ()
+    return reading.ruleset
+
+
+def answers(ruleset: Ruleset, world: World = WORLD) -> dict[str, Answer]:
+    return {f"{each.question.name}{each.family}": each.answer for each in audit(ruleset, world)}
+
+
+class TestNamesOfUsers:
+    """`--uid-owner debian-tor` exempts that user, whichever number the machine gave it."""
+
+    def test_a_user_that_is_named_is_exempt_and_nobody_else(self):
+        """An ordinary program is another's."""
+        for rules in (save("-A OUTPUT -m owner --uid-owner debian-tor -j ACCEPT"), nft('meta skuid "debian-tor" accept')):
+            found = answers(rules)
+
+            assert (found["new-flow4"], found["exempt4"]) == (Answer.PROVED, Answer.LEAK)
+
+    def test_everybody_but_a_user_is_an_ordinary_program_too(self):
+        """The control: negated, the same rule lets it out."""
+        for rules in (save("-A OUTPUT -m owner ! --uid-owner debian-tor -j ACCEPT"), nft('meta skuid != "debian-tor" accept')):
+            assert answers(rules)["new-flow4"] is Answer.LEAK
+
+    def test_a_witness_says_the_name(self):
+        """Not the number that stands for it."""
+        result = next(each for each in audit(nft("meta skuid tor accept"), WORLD) if each.question.name == "exempt")
+
+        assert "(uid tor, gid 1000)" in explain(result, result.witnesses[0]).packet
+
+    def test_names_in_a_set_are_names(self):
+        """Of a named set, and in a concatenation."""
+        users = "set users { type uid; elements = { vpn, 1600-1609 }\n}"
+        for rules in (nft("meta skuid @users accept", users), nft('meta skuid . oifname { vpn . "eth0" } accept')):
+            found = answers(rules)
+
+            assert (found["new-flow4"], found["exempt4"]) == (Answer.PROVED, Answer.LEAK)
+
+    def test_names_are_those_of_accounts_alone(self):
+        """Neither a set's own name, nor a number is one."""
+        users = "set users { type uid; elements = { vpn, 1600-1609 }\n}"
+
+        assert names_in(nft('meta skuid { 7, "tor" } accept\nmeta skuid @users accept\nmeta skgid root accept', users)) == (
+            "tor",
+            "vpn",
+        )
+
+
+class TestWhereTheTunnelLeads:
+    """The server, by what the rules say of it."""
+
+    def test_a_server_that_is_open_whole_is_reached_on_every_port(self):
+        """`-d SERVER -j ACCEPT`: what else listens there gets what any program sends (TunnelCrack, CVE-2023-36673)."""
+        rules = save("-A OUTPUT -o lo -j ACCEPT", "-A OUTPUT -o wg0 -j ACCEPT", "-A OUTPUT -d 203.0.113.7/32 -j ACCEPT")
+
+        assert answers(rules, infer(rules))["endpoint-port4"] is Answer.LEAK
+
+    def test_a_server_that_is_open_on_its_own_port_is_not(self):
+        """The control; that any program may use that port is noted."""
+        rules = save("-A OUTPUT -o wg0 -j ACCEPT", "-A OUTPUT -d 203.0.113.7/32 -p udp -m udp --dport 51820 -j ACCEPT")
+        found = answers(rules, infer(rules))
+
+        assert (found["endpoint-port4"], found["endpoint-program4"]) == (Answer.PROVED, Answer.LEAK)
+
+    def test_another_host_beside_an_endpoint_is_the_authors_exception(self):
+        """It is noted as such."""
+        rules = save(
+            "-A OUTPUT -o wg0 -j ACCEPT",
+            "-A OUTPUT -d 203.0.113.7/32 -p udp -m udp --dport 51820 -j ACCEPT",
+            "-A OUTPUT -d 198.51.100.9/32 -j ACCEPT",
+        )
+        found = answers(rules, infer(rules))
+
+        assert infer(rules).servers == ()
+        assert (found["endpoint-port4"], found["named4"]) == (Answer.PROVED, Answer.LEAK)
+
+    def test_a_server_in_the_local_network_is_one_where_its_port_says_so(self):
+        """A web page there is none."""
+        rules = save(
+            "-A OUTPUT -o wg0 -j ACCEPT",
+            "-A OUTPUT -d 192.168.1.5/32 -p udp -m udp --dport 51820 -j ACCEPT",
+            "-A OUTPUT -d 192.168.1.6/32 -p udp -m udp --dport 8080 -j ACCEPT",
+        )
+
+        assert [str(each) for each in infer(rules).endpoints] == ["192.168.1.5:51820"]
+
+    def test_rules_that_return_say_as_much_as_rules_that_accept(self):
+        """A chain of its own that drops what has not returned."""
+        rules = save(
+            "-N KS",
+            "-A OUTPUT -j KS",
+            "-A KS -o office -j RETURN",
+            "-A KS -d 203.0.113.7/32 -p udp -m udp --dport 51820 -j RETURN",
+            "-A KS -j DROP",
+        )
+        world = infer(rules)
+
+        assert (world.tunnels, [str(each) for each in world.endpoints]) == (("office",), ["203.0.113.7:51820"])
+
+
+class TestWhichDeviceIsATunnel:
+    """A device that is taken for a tunnel is one by which everything may leave: the guess has to be a careful one."""
+
+    def test_a_bridge_is_none_whatever_else_its_name_says(self):
+        """`wg-br` is where a namespace is plugged in."""
+        rules = nft('oifname "wg-br" tcp dport 443 accept')
+
+        assert infer(rules).tunnels == ("wg0",)
+        assert answers(rules, infer(rules))["new-flow4"] is Answer.LEAK
+
+    def test_ppp_beside_a_tunnel_is_the_uplink(self):
+        """Of a provider's line: what leaves there is in the clear."""
+        rules = save("-A OUTPUT -o tun0 -j ACCEPT", "-A OUTPUT -o ppp0 -p udp -m udp --dport 53 -j ACCEPT")
+
+        assert infer(rules).tunnels == ("tun0",)
+        assert answers(rules, infer(rules))["dns4"] is Answer.LEAK
+
+    def test_ppp_that_everything_may_leave_by_is_a_tunnel(self):
+        """The control: PPTP's and L2TP's."""
+        assert infer(save("-A OUTPUT -o ppp0 -j ACCEPT")).tunnels == ("ppp0",)
+
+
+class TestSometimes:
+    """What lets every other packet through lets packets through."""
+
+    def test_what_goes_by_number_by_chance_or_by_the_clock_leaks(self):
+        """Accepted now and then, or not refused now and then."""
+        for rule in (
+            "-m hashlimit --hashlimit-upto 5/sec --hashlimit-name a -j ACCEPT",
+            "-m connlimit --connlimit-upto 5 -j ACCEPT",
+            "-m time --timestart 08:00 --timestop 18:00 -j ACCEPT",
+        ):
+            assert answers(save(f"-A OUTPUT {rule}"))["new-flow4"] is Answer.LEAK
+        halved = save("-A OUTPUT -m statistic --mode random --probability 0.5 -j DROP", "-A OUTPUT -p tcp -j ACCEPT")
+        assert answers(halved)["new-flow4"] is Answer.LEAK
+
+    def test_what_depends_on_packets_before_is_possible(self):
+        """The control: nobody may ever have put an address into the list."""
+        assert answers(save("-A OUTPUT -m recent --name knocked --rcheck -j ACCEPT"))["new-flow4"] is Answer.POSSIBLE
+
+
+def why_exempt(rules: Ruleset) -> str:
+    result = next(each for each in audit(rules, WORLD) if each.question.name == "exempt")
+    return explain(result, result.witnesses[0]).why
+
+
+class TestAddresses:
+    """What an address can be at all."""
+
+    def test_ipv6_has_no_broadcast(self):
+        """The kernel calls no address of it so; of IPv4 one of the link's is."""
+        found = answers(nft("fib daddr type broadcast accept"))
+
+        assert (found["lan4"], found["lan6"], found["dns6"]) == (Answer.LEAK, Answer.PROVED, Answer.PROVED)
+
+    def test_ipv6_has_anycast(self):
+        """The control."""
+        assert answers(nft("fib daddr type anycast accept"))["lan6"] is Answer.LEAK
+
+    def test_this_machine_is_not_the_local_network(self):
+        """Guides accept 127.0.0.0/8 by whichever device; a prefix of the network is another matter."""
+        found = [answers(nft(f"ip daddr {each} accept"))["lan4"] for each in ("127.0.0.0/8", "192.168.1.0/24")]
+
+        assert found == [Answer.PROVED, Answer.LEAK]
+
+    def test_neighbour_discovery_exempts_nobody(self):
+        """It is the link's, whoever sends it."""
+        found = answers(nft("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"))
+
+        assert (found["exempt6"], answers(nft("icmpv6 type echo-request accept"))["exempt6"]) == (Answer.PROVED, Answer.LEAK)
+
+
+class TestReasons:
+    """The sentence below a packet is about the rule above it."""
+
+    def test_a_rule_that_asks_for_no_sender_exempts_nobody(self):
+        """`tcp dport 853 accept` is for everybody, whoever the witness is."""
+        assert why_exempt(nft("tcp dport 853 accept")) == "the rule that lets it out asks for no user, group or mark"
+
+    def test_a_rule_that_asks_for_one_does(self):
+        """The control."""
+        for rule in ("meta skuid 1500 accept", "meta mark & 0xff == 0x6c accept", "meta skuid . tcp dport { 1500 . 443 } accept"):
+            assert why_exempt(nft(rule)) == "who has this mark or runs as this user is outside of the tunnel"
+
+
+def test_what_one_listing_does_not_say_and_the_other_does_is_not_approximated():
+    """`nft list ruleset` prints `xt match "multiport"`, and iptables-save all of it."""
+    head = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT DROP [0:0]\n"
+    saved = read_save(head + "-A OUTPUT -p tcp -m multiport --dports 80,443 -j ACCEPT\nCOMMIT\n", "v4", Family.IP)
+    bases = "".join(
+        f"chain {hook.upper()} {{\ntype filter hook {hook} priority filter; policy {policy};\n{rule}}}\n"
+        for hook, policy, rule in (
+            ("input", "accept", ""),
+            ("forward", "accept", ""),
+            ("output", "drop", 'meta l4proto tcp xt match "multiport" counter packets 0 bytes 0 accept\n'),
+        )
+    )
+    listed = read_text(f"table ip filter {{\n{bases}}}\n", "nft list ruleset")
+
+    assert len(listed.approximations) == 1
+    assert together([listed, saved]).approximations == ()
+    assert together([listed]).approximations == listed.approximations
+
+
+def test_a_replay_needs_no_word_that_an_older_nft_does_not_know():
+    """A table that is destroyed before it is made is not there in a lab; one that was made before is to go."""
+    text = "destroy table inet ks\ntable inet ks {\n}\ndestroy table inet ks\n"
+    (source,) = of_files([("rules.nft", text.encode())]).sources
+
+    assert source.text == "\ntable inet ks {\n}\ndestroy table inet ks\n"

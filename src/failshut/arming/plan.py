@@ -21,6 +21,7 @@ from failshut.emit.metrics import emit_metrics
 from failshut.emit.routing import emit_routes, emit_rules
 from failshut.emit.tunnel_marks import line_of, place_of, with_mark
 from failshut.host import openvpn, systemd
+from failshut.host.links import all_links, impostors
 from failshut.host.sysctl import read_sysctl
 from failshut.lower.routing import lower_routing
 from failshut.lower.sets import known_programs
@@ -40,6 +41,7 @@ HEADER = f"# Written by failshut {__version__} from {{policy}}. Do not edit: `fa
 def make_plan(policy: Policy, facts: HostFacts, kernel: Listing, directory: Path = ARMED_DIRECTORY) -> Plan:
     """Return what arming would do. Asks the tool and the kernel whether it would load. Raises `ArmingError` if it would not."""
     _must_be_free(policy, directory)
+    _must_be_tunnels(policy)
     tool = backend(policy.backend)
     compiled = tool.compiled(policy, facts, kernel)
     wanted = compiled.wanted
@@ -74,6 +76,14 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Listing, directory: Path
         rebuilds_initramfs=initramfs.is_outdated(early, (*staged, *boot)),
         notes=(*compiled.notes, *_notes(policy, facts), *_unrouted(rules), *_left_out(facts, directory), *initramfs.notes(policy)),
     )
+
+
+def _must_be_tunnels(policy: Policy) -> None:
+    """Raise `ArmingError` for a device that only has a tunnel's name."""
+    configs = {str(each.interface): each.config for each in policy.tunnels if each.is_routed}
+    for name in impostors(all_links(), configs):
+        message = f"{name} is an Ethernet device, and not the tunnel of {configs[name]}: everything would leave by it"
+        raise ArmingError(message, help=f"give it another name: ip link set {name} down; ip link set {name} name eth9")
 
 
 def _left_out(facts: HostFacts, directory: Path) -> Iterator[str]:

@@ -212,6 +212,33 @@ def test_killed_it_ends_on_time_all_the_same(grouped):
         web.communicate()
 
 
+def test_who_was_left_running_has_no_part_in_the_next_sign_in(grouped):
+    """What a killed `portal` left in the group would be let out with the next browser. The control: at first it was out."""
+    with portal(grouped):
+        grouped.write("/run/second", SENDER.replace('stream"', 'second"').replace("tries", "second"))
+        grouped.must("chmod", "755", "/run/second")
+        web = grouped.at_server("python3", "-c", WEB)
+        assert web.stdout.readline() == "ready\n"
+        grouped.watch()
+        process = grouped.start(*FAILSHUT, "portal", "--user", "nobody", "--resolver", ROUTER4, "--browser", "/run/sender")
+        assert until(lambda: number(grouped, "/run/log/tries") > 3, within=30, step=0.05)
+        process.kill()
+        process.wait(30)
+        assert any(each.payload.startswith("stream") for each in grouped.seen()), "the control"
+
+        process = grouped.start(*FAILSHUT, "portal", "--user", "nobody", "--resolver", ROUTER4, "--browser", "/run/second")
+        assert until(lambda: number(grouped, "/run/log/second") > 3, within=30, step=0.05)
+        grouped.watch()
+        tried = number(grouped, "/run/log/second")
+        assert until(lambda: number(grouped, "/run/log/second") > tried + 10, within=30, step=0.05)
+
+        assert {each.payload[:6] for each in grouped.seen()} & {"stream", "second"} == {"second"}
+        process.terminate()
+        process.wait(30)
+        web.kill()
+        web.communicate()
+
+
 def test_when_the_time_is_up_it_is_shut(grouped):
     """A browser that does not sign in is ended with its allowance."""
     with portal(grouped):

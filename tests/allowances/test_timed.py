@@ -88,6 +88,24 @@ def test_the_kernel_ends_it_also_for_a_flow_that_is_under_way(grouped):
     assert in_the_clear(grouped.seen()) == {(INTERNET4, 9001, "in time")}
 
 
+def test_nothing_is_open_any_more_when_the_machine_goes_to_sleep(grouped):
+    """The kernel's deadlines stand still while it sleeps, and it may wake up elsewhere. The control: before, both are reached."""
+    grouped.arm("[allow.lan]\non_demand = true\nprefixes = ['192.168.50.0/24']")
+    grouped.must("wg-quick", "down", "wg0")
+    allow(grouped, "to", f"{INTERNET4}:9001/udp", "--for", "10m")
+    allow(grouped, "lan", "--for", "10m")
+
+    def reached() -> set[str]:
+        grouped.watch()
+        say(grouped, "allowed", f"{INTERNET4}/9001", f"{ROUTER4}/9001")
+        return {target for target, _, _ in in_the_clear(grouped.seen())}
+
+    assert reached() == {INTERNET4, ROUTER4}, "the control"
+    grouped.must("sh", "/etc/failshut/load", "asleep")
+    assert reached() == set()
+    assert is_shut(grouped)
+
+
 def test_revoking_ends_it_at_once_and_only_it(grouped):
     """Two sites are open, one is revoked: the other goes on; --all ends that too."""
     grouped.arm()

@@ -65,6 +65,22 @@ def test_a_service_of_the_slice_is_outside_too(quiet_machine):
     assert [port for port in (4001, 4002) if f"198.51.100.99:{port}" in left] == [4001], left
 
 
+def test_what_is_open_for_a_time_ends_when_the_machine_goes_to_sleep(quiet_machine):
+    """By systemd, which reaches sleep.target before it writes to /sys/power. The control: what was sent before is on the cable."""
+    machine = quiet_machine
+    machine.write("/etc/failshut/failshut.toml", POLICY)
+    assert machine.run("failshut", "arm").ok
+    for port in (4001, 4002):
+        assert machine.run("failshut", "allow", "to", f"198.51.100.99:{port}/udp", "--for", "1h").ok
+    say(machine, 4001)
+    assert machine.run("systemd-run", "--wait", "--property=Requires=sleep.target", "--property=After=sleep.target", "true").ok
+    assert json.loads(machine.run("failshut", "status", "--json").out)["open"] == []
+    say(machine, 4002)
+    left = str([str(leak) for _, leak in machine.router.wire.stop(machine.router.case).leaks])
+
+    assert [port for port in (4001, 4002) if f"198.51.100.99:{port}" in left] == [4001], left
+
+
 BROWSER = """#!/usr/bin/python3
 import os, signal, sys, urllib.request
 with open("/run/seen", "w") as log:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from failshut.host import probe
-from failshut.host.links import underlay_devices
+from failshut.host.links import called_bridges, impostors, underlay_devices
 from failshut.host.self import why_no_unit
 from failshut.host.wireguard import parse_dump
 from failshut.model.units import InterfaceName, Mark, Port
@@ -33,6 +33,15 @@ def test_the_layer_under_ip_guards_what_can_carry_a_frame_off_the_machine():
     ]
 
     assert underlay_devices(links, {"wg0"}) == ("eth0", "eth0.20", "br0", "host0", "enp3s0")
+
+
+def test_what_only_has_a_tunnel_s_name_or_a_bridge_s_is_underlay():
+    links = [{**link("wg0"), "link_type": "ether"}, {**link("wg1", "wireguard"), "link_type": "none"}, link("br-lan.5", "vlan")]
+
+    assert impostors(links, {"wg0", "wg1"}) == ("wg0",)
+    assert underlay_devices(links, {"wg0", "wg1"}, ("br-*",), {"wg0", "wg1"}) == ("wg0", "br-lan.5")
+    assert underlay_devices(links, {"wg0", "wg1"}, ("br-*",)) == ("br-lan.5",), "nothing is known of them"
+    assert called_bridges(("eth0", "br-lan.5"), ("br-*",)) == ("br-lan.5",)
 
 
 def test_the_dump_gives_marks_and_the_age_of_the_handshake():

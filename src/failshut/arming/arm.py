@@ -227,6 +227,7 @@ def record_of(policy: Policy, plan: Plan, loaded: Listing, directory: Path) -> R
         armed_at=int(time.time()),
         version=__version__,
         tunnels=tuple(str(each.interface) for each in policy.tunnels),
+        routed=tuple(str(each.interface) for each in policy.tunnels if each.is_routed),
         beside=tuple(str(each) for each in policy.beside),
         bridges=policy.forward.bridges,
         guarded=guarded_devices(plan.wanted),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 from failshut import __version__
 from failshut.arming import initramfs
@@ -21,6 +22,7 @@ from failshut.emit.metrics import emit_metrics
 from failshut.emit.routing import emit_routes, emit_rules
 from failshut.emit.tunnel_marks import line_of, place_of, with_mark
 from failshut.host import openvpn, systemd
+from failshut.host.links import all_links, impostors, underlay_devices
 from failshut.host.sysctl import read_sysctl
 from failshut.lower.routing import lower_routing
 from failshut.lower.sets import known_programs
@@ -40,6 +42,9 @@ HEADER = f"# Written by failshut {__version__} from {{policy}}. Do not edit: `fa
 def make_plan(policy: Policy, facts: HostFacts, kernel: Listing, directory: Path = ARMED_DIRECTORY) -> Plan:
     """Return what arming would do. Asks the tool and the kernel whether it would load. Raises `ArmingError` if it would not."""
     _must_be_free(policy, directory)
+    links = all_links()
+    _must_be_surveyed(policy, facts, links)
+    _must_be_tunnels(policy, links)
     tool = backend(policy.backend)
     compiled = tool.compiled(policy, facts, kernel)
     wanted = compiled.wanted
@@ -74,6 +79,22 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Listing, directory: Path
         rebuilds_initramfs=initramfs.is_outdated(early, (*staged, *boot)),
         notes=(*compiled.notes, *_notes(policy, facts), *_unrouted(rules), *_left_out(facts, directory), *initramfs.notes(policy)),
     )
+
+
+def _must_be_surveyed(policy: Policy, facts: HostFacts, links: list[dict[str, Any]]) -> None:
+    """Raise `ArmingError` where the devices are not known: without an underlay there would be no layer under IP."""
+    # Loopback is everywhere.
+    if not links or (not facts.underlay and underlay_devices(links, policy.interfaces, policy.forward.bridges)):
+        message = "the machine does not say which network devices it has"
+        raise ArmingError(message, help="`ip link` must work: is iproute2 installed, and memory left? Then run it again")
+
+
+def _must_be_tunnels(policy: Policy, links: list[dict[str, Any]]) -> None:
+    """Raise `ArmingError` for a device that only has a tunnel's name."""
+    configs = {str(each.interface): each.config for each in policy.tunnels if each.is_routed}
+    for name in impostors(links, configs):
+        message = f"{name} is an Ethernet device, and not the tunnel of {configs[name]}: everything would leave by it"
+        raise ArmingError(message, help=f"give it another name: ip link set {name} down; ip link set {name} name eth9")
 
 
 def _left_out(facts: HostFacts, directory: Path) -> Iterator[str]:

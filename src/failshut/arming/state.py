@@ -72,6 +72,8 @@ class Record:
     sysctls: tuple[ChangedSysctl, ...] = ()
     # Interfaces that may be left by and are no tunnels of the policy's (tailscale0).
     beside: tuple[str, ...] = ()
+    # Those of `tunnels` that are no Ethernet device: what bears their name and is one is not the tunnel.
+    routed: tuple[str, ...] = ()
     # The loader's and the units' paths and checksums.
     boot: tuple[tuple[str, str], ...] = ()
     # Directories that were made for our files, the deepest first.
@@ -128,7 +130,7 @@ def parse_record(text: str) -> Record:
         raw["shared"] = tuple((path, bool(existed)) for path, existed in raw.get("shared", ()))
         raw["inputs"] = tuple((name, digest) for name, digest in raw.get("inputs", ()))
         raw["pins"] = tuple(parse_pins(raw.get("pins", ())).values())
-        for name in ("listing", "tunnels", "bridges", "guarded", "directories", "routing", "notes"):
+        for name in ("listing", "tunnels", "routed", "bridges", "guarded", "directories", "routing", "notes"):
             raw[name] = tuple(raw.get(name, ()))
         return Record(**raw)
     except (KeyError, TypeError, AttributeError) as error:

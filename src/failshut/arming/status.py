@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, checksum, is_sealed
 from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, load_record
 from failshut.boot.places import BOOT_UNIT_PATH, ENABLED_PATH, GENERATOR, LOADER, MONITOR_LOCK
 from failshut.host import locks, nft
-from failshut.host.links import all_links, is_up, traffic, underlay_now
+from failshut.host.links import all_links, impostors, is_up, traffic, underlay_devices
 from failshut.host.wireguard import RunningTunnel, running_tunnels
 from failshut.model.backend import BackendName
 from failshut.read.counts import Counts, counts
@@ -101,11 +101,19 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
     drift, guarded = _compared(listing, record)
     held = _held(listing, drift, which, directory)
     running = running_tunnels()
-    unguarded = _unguarded(record, guarded)
+    links = all_links() if record else []
+    unguarded = _unguarded(record, guarded, links)
     boot = None if pending else _boot(directory, record)
     overdue = _OVERDUE if pending and pending.seconds_left() < -_PATIENCE else ""
     routing = _routing(record)
-    problems = [broken, overdue, _why(held, record, unguarded), _boot_problem(boot), _MISROUTED if routing else ""]
+    problems = [
+        broken,
+        overdue,
+        _misnamed(record, links),
+        _why(held, record, unguarded),
+        _boot_problem(boot),
+        _MISROUTED if routing else "",
+    ]
     return Status(
         state=State.DRIFT if drift or any(problems) else State.ARMED,
         record=record,
@@ -253,12 +261,20 @@ def _complaint(error: nft.NftError) -> str:
     return "only root may read the kernel's rules" if error.permission else str(error)
 
 
-def _unguarded(record: Record | None, guarded: tuple[str, ...]) -> tuple[str, ...]:
+def _unguarded(record: Record | None, guarded: tuple[str, ...], links: list[dict[str, Any]]) -> tuple[str, ...]:
     """Return the devices that lack the layer under IP; none where the kernel has no such layer at all."""
     if record is None or not record.under_ip:
         return ()
-    there = underlay_now((*record.tunnels, *record.beside), record.bridges)
+    there = underlay_devices(links, (*record.tunnels, *record.beside), record.bridges, record.routed)
     return tuple(each for each in there if each not in guarded)
+
+
+def _misnamed(record: Record | None, links: list[dict[str, Any]]) -> str:
+    """Say which Ethernet device has only the name of a tunnel: the choke point lets everything out by it."""
+    names = impostors(links, record.routed) if record else ()
+    if not names:
+        return ""
+    return f"{', '.join(names)} is an Ethernet device with a tunnel's name: rename it, for everything may leave by that name"
 
 
 def _why(held: Held, record: Record | None, unguarded: tuple[str, ...]) -> str:

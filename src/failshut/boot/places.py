@@ -16,8 +16,8 @@ GENERATOR = "/etc/systemd/system-generators/failshut"
 INITRAMFS_DIRECTORY = "/etc/initramfs-tools"
 INITRAMFS_HOOK = f"{INITRAMFS_DIRECTORY}/hooks/failshut"
 UNIT_DIRECTORY = "/etc/systemd/system"
-BOOT_UNIT, GUARD_UNIT = "failshut.service", "failshut-guard.service"
-UNITS = (BOOT_UNIT, GUARD_UNIT)
+BOOT_UNIT, GUARD_UNIT, SLEEP_UNIT = "failshut.service", "failshut-guard.service", "failshut-asleep.service"
+UNITS = (BOOT_UNIT, GUARD_UNIT, SLEEP_UNIT)
 # What Debian's netfilter-persistent loads at boot, by version of IP, when iptables is the backend.
 PERSISTENT_UNIT = "netfilter-persistent.service"
 PERSISTENT_RULES = {"4": "/etc/iptables/rules.v4", "6": "/etc/iptables/rules.v6"}

@@ -15,6 +15,7 @@ from failshut.arming.errors import ArmingError
 from failshut.arming.initramfs import COMMAND
 from failshut.arming.kernel import kernel_listing
 from failshut.arming.plan import make_plan
+from failshut.boot.places import UNITS
 from failshut.cli.failures import leave
 from failshut.cli.fleet import plan_many
 from failshut.cli.prepare import load_policy_or_leave
@@ -91,7 +92,7 @@ def plan_lines(plan: Plan, session: Session) -> Iterator[str]:
     for setting in plan.sysctls:
         yield f"set {setting.path.replace('/', '.')} to {setting.after}  (it is {setting.before} now)"
     if plan.with_systemd and any(each.is_change for each in plan.boot):
-        yield "systemctl enable failshut.service failshut-guard.service"
+        yield f"systemctl enable {' '.join(UNITS)}"
     if plan.rebuilds_initramfs:
         yield f"{' '.join(COMMAND)}  ({'with' if plan.initramfs else 'without'} the lock; this takes a while)"
     for mark in plan.marks:

@@ -23,15 +23,16 @@ def underlay_now(tunnels: Iterable[str], bridges: Iterable[str]) -> tuple[Interf
 
 
 def underlay_devices(
-    links: Iterable[Mapping[str, Any]], tunnels: Collection[str], bridges: Iterable[str] = ()
+    links: Iterable[Mapping[str, Any]], tunnels: Collection[str], bridges: Iterable[str] = (), routed: Collection[str] = ()
 ) -> tuple[InterfaceName, ...]:
     """Return the devices of `ip -j -d link` that the layer under IP must guard.
 
-    A bridge that fits one of the patterns and has no port to the outside is part of the machine. A device whose name nft can't say
-    is left out: the choke point still refuses what leaves by it.
+    A bridge that fits one of the patterns and has no port to the outside is part of the machine. What has only the name of
+    a `routed` tunnel is none. A device whose name nft can't say is left out: the choke point still refuses what leaves by it.
     """
     links = list(links)
-    patterns, uplinked = tuple(bridges), uplinked_bridges(links)
+    patterns, uplinked = tuple(bridges), _with_an_uplink(links)
+    tunnels = set(tunnels).difference(impostors(links, routed))
     found = []
     for link in links:
         name = link["ifname"]
@@ -43,12 +44,20 @@ def underlay_devices(
     return tuple(found)
 
 
-def uplinked_bridges(links: Iterable[Mapping[str, Any]]) -> tuple[InterfaceName, ...]:
-    """Return the bridges with a port that can carry a frame off the machine."""
-    links = list(links)
-    masters = {link.get("master") for link in links if not _leads_nowhere(link)}
-    names = [link["ifname"] for link in links if _kind(link) == "bridge" and link["ifname"] in masters]
-    return tuple(InterfaceName(each) for each in names if _can_be_said(each))
+def called_bridges(underlay: Iterable[InterfaceName], bridges: Iterable[str]) -> tuple[InterfaceName, ...]:
+    """Return the underlay devices that are called as local bridges are: a bridge with an uplink, a VLAN of one (br-lan.5)."""
+    patterns = tuple(bridges)
+    return tuple(name for name in underlay if any(fnmatchcase(name, each) for each in patterns))
+
+
+def impostors(links: Iterable[Mapping[str, Any]], routed: Collection[str]) -> tuple[str, ...]:
+    """Return the Ethernet devices that bear the name of a tunnel which is none: everything may leave by that name."""
+    return tuple(link["ifname"] for link in links if link["ifname"] in routed and link.get("link_type") == "ether")
+
+
+def _with_an_uplink(links: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the devices with a port that can carry a frame off the machine."""
+    return {str(link["master"]) for link in links if "master" in link and not _leads_nowhere(link)}
 
 
 def _kind(link: Mapping[str, Any]) -> str:

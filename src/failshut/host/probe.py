@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from failshut.host import openvpn
-from failshut.host.links import all_links, underlay_devices, uplinked_bridges
+from failshut.host.links import all_links, called_bridges, underlay_devices
 from failshut.host.run import run
 from failshut.host.wireguard import fwmark_of
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
@@ -36,15 +36,16 @@ def probe(policy: Policy) -> HostFacts:
     links = all_links()
     tunnels = set(policy.interfaces)
     kinds = {each.interface: each.kind for each in policy.tunnels}
+    underlay = underlay_devices(links, tunnels, policy.forward.bridges)
     return HostFacts(
-        underlay=underlay_devices(links, tunnels, policy.forward.bridges),
+        underlay=underlay,
         dhcp_uids=_dhcp_uids(),
         tunnels={name: _tunnel(name, kinds.get(name), links) for name in tunnels},
         egress=_kernel_version() >= _EGRESS_SINCE,
         stamp=_secret(policy, b"failshut stamp 2", STAMP),
         outside=_secret(policy, b"failshut outside", OUTSIDE),
         probe=_secret(policy, b"failshut probe", PROBE),
-        uplinked=uplinked_bridges(links),
+        uplinked=called_bridges(underlay, policy.forward.bridges),
     )
 
 

@@ -99,6 +99,11 @@ class Tunnel:
     # The number of the tunnel's routing table where it is not the mark's.
     table: int | None = None
 
+    @property
+    def is_routed(self) -> bool:
+        """Whether its device is known to be no Ethernet device: WireGuard's, OpenVPN's tun. Without a config nobody knows."""
+        return self.config is not None and (self.kind is not TunnelKind.OPENVPN or self.interface.startswith("tun"))
+
 
 @dataclass(frozen=True, slots=True)
 class Service:

@@ -188,7 +188,7 @@ class Keeper:
             return
         listed = self.links.listed()
         there = {(each["ifname"], each["ifindex"]) for each in listed}
-        self.underlay = underlay_devices(listed, set(self.armed.not_underlay), self.armed.record.bridges)
+        self.underlay = underlay_devices(listed, self.armed.not_underlay, self.armed.record.bridges, self.armed.record.routed)
         self._hooked &= there
         held = {name for name, _ in self._hooked}
         new = [each for each in self.underlay if each not in held]

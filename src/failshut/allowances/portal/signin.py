@@ -149,8 +149,9 @@ def _open(run: _Run, report: Report) -> Iterator[None]:
     lists = (PORTAL_PROGRAMS, *programs.PORTAL_RESOLVERS.values())
     elements = [(PORTAL_PROGRAMS, programs.group(name)), *(programs.resolver(each.address) for each in run.resolvers)]
     try:
-        # What an earlier one left open ends here.
+        # What an earlier one left open ends here, and whoever it left running: the group is about to be let out.
         shut = programs.empty(lists)
+        cgroups.kill(_GROUP)
         opened = programs.admit(elements, seconds=run.request.seconds) if shut.ok else shut
         if not opened.ok:
             raise RefusedError(f"the kernel does not open for a sign-in: {opened.complaint}")

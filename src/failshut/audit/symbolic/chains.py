@@ -6,6 +6,7 @@ Rules with one verdict in a row become one disjunction; a long ruleset stays fla
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
 from failshut.audit.fields import Load, load_of
@@ -25,6 +26,7 @@ from failshut.audit.symbolic.space import Space
 from failshut.audit.symbolic.terms import Env, Scope, at_most, entry_conditions, matches, term
 from failshut.audit.words import NotUnderstoodError, number
 from failshut.model.ruleset import (
+    AnySet,
     Assign,
     ConnectionLimit,
     Counter,
@@ -54,6 +56,7 @@ from failshut.model.ruleset import (
     Verdict,
     VerdictMap,
 )
+from failshut.model.same import this
 
 # Beyond so many rules looked at (chains with something unknown are looked at once a call), a call may do anything.
 MOST_VISITS = 300_000
@@ -78,7 +81,7 @@ class Chains:
 
     space: Space
     memo: dict[tuple[int, str, int, bool], Outcome] = field(default_factory=dict)
-    atoms: dict[tuple[Match, int, int, bool], Bool] = field(default_factory=dict)
+    atoms: dict[Hashable, Bool] = field(default_factory=dict)
     hits: dict[tuple[str, str, int], list[Bool]] = field(default_factory=dict)
     versions: int = 0
     visits: int = 0
@@ -265,7 +268,8 @@ class _Walk:
         return self.chains.space.anything(place, text, where, benign)
 
     def _match(self, match: Match, place: str, rule: Rule) -> Bool:
-        key = (match, id(self.stop.table), self.env.version, self.stop.early)
+        right = this(match.right.elements) if isinstance(match.right, AnySet) else match.right
+        key = (match.left, match.op, right, id(self.stop.table), self.env.version, self.stop.early)
         if key not in self.chains.atoms:
             try:
                 self.chains.atoms[key] = matches(self._scope(), match)

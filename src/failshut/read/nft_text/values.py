@@ -39,7 +39,7 @@ _VERDICTS = {each.value: each for each in Verdict}
 _TRAITS = {"timeout": 1, "expires": 1, "comment": 1, "counter": 0, "packets": 1, "bytes": 1}
 _Item = TypeVar("_Item")
 # In tokens.
-_LONG = 128
+LONG = 128
 
 
 def comparison(cursor: Cursor, left: Left) -> Match:
@@ -190,7 +190,7 @@ def _addresses(cursor: Cursor, types: tuple[str, ...]) -> tuple[Element, ...]:
         end = cursor.texts.index("}", cursor.at)
     except ValueError:
         return ()
-    if end - cursor.at < _LONG or len(types) != 1:
+    if end - cursor.at < LONG or len(types) != 1:
         return ()
     found = addresses(" ".join(cursor.texts[cursor.at + 1 : end]).replace(" \n", "").strip(), types[0])
     if found is None or len(found) == 1:

@@ -40,11 +40,11 @@ def write(part: str, figures: Sequence[Figure]) -> None:
     if not found.search(text):
         raise SystemExit(f"{PAGE} has no place for {part}: write `{begin}` and `{end}` into it")
     PAGE.write_text(found.sub(lambda _: said, text), encoding="utf-8")
-    if part == "cost":
-        draw(figures, DOCS / "images/cost.svg")
+    if part in _DRAWN:
+        _DRAWN[part](figures, DOCS / f"images/{part}.svg")
 
 
-def draw(figures: Sequence[Figure], file: Path) -> None:
+def draw_cost(figures: Sequence[Figure], file: Path) -> None:
     """Draw the ratios of the cost of a packet as bars, with their quartiles."""
     import matplotlib.pyplot as plt  # noqa: PLC0415 - of the extra `plot`
 
@@ -63,6 +63,39 @@ def draw(figures: Sequence[Figure], file: Path) -> None:
         axis.set_title(f"{column}, no rules = 1")
     axes[0].invert_yaxis()
     plot.savefig(file, metadata={"Date": None})
+
+
+def draw_growth(figures: Sequence[Figure], file: Path) -> None:
+    """Draw each table of growth: the ratios of a packet's cost above, with their quartiles, and the seconds of a load below."""
+    import matplotlib.pyplot as plt  # noqa: PLC0415 - of the extra `plot`
+
+    titles = list(dict.fromkeys(each.table for each in figures))
+    plt.rcParams["svg.hashsalt"] = "failshut"
+    plot, axes = plt.subplots(2, len(titles), figsize=(5 * len(titles), 6), sharey="row", layout="constrained")
+    for column, title in enumerate(titles):
+        own = [each for each in figures if each.table == title]
+        for name in dict.fromkeys(each.column for each in own):
+            line = [each for each in own if each.column == name]
+            sizes = [int(each.row.replace(",", "")) for each in line]
+            spread = [[each.value - each.low for each in line], [each.high - each.value for each in line]]
+            axis = axes[0 if line[0].unit is Unit.RATIO else 1, column]
+            axis.errorbar(
+                sizes,
+                [each.value for each in line],
+                [[max(each, 0) for each in side] for side in spread],
+                marker="o",
+                capsize=2,
+                label=name,
+            )
+        for axis, what in zip(axes[:, column], ("CPU per packet, the smallest = 1", "seconds to load"), strict=True):
+            axis.set(xscale="log", xlabel=title.lower(), ylabel=what if not column else "")
+            axis.legend()
+        axes[0, column].set_ylim(0, 2)
+        axes[1, column].set_yscale("log")
+    plot.savefig(file, metadata={"Date": None})
+
+
+_DRAWN = {"cost": draw_cost, "growth": draw_growth}
 
 
 def _cell(each: Figure) -> str:

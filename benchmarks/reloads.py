@@ -12,8 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from failshut.drill.choices import Backend
 from failshut.drill.pool import Job, Worker
-from failshut.drill.rule_source import Backend, RuleSource
+from failshut.drill.rule_source import RuleSource
 from failshut.drill.scenarios import SCENARIOS
 from failshut.drill.scenarios.reload import REARMS
 from lab.drilling import example_policy, rehearsal_by

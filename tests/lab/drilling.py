@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 from failshut.cli.drill import EXAMPLE_DEVICES
+from failshut.drill.choices import Backend
 from failshut.drill.network.rules import RuleSource
 from failshut.drill.pool import Job, Worker, preflight, rehearse
 from failshut.drill.process import CannotDrillError
-from failshut.drill.rule_source import Backend
 from failshut.drill.run import Rehearsal
 from failshut.drill.scenario import Outcome, RunResult, Scenario, Status, conclude
 from failshut.drill.scenarios import AT_LENGTH, SCENARIOS

@@ -11,9 +11,9 @@ import shutil
 
 import pytest
 
+from failshut.drill.choices import Backend
 from failshut.drill.network.rules import RuleSource
 from failshut.drill.pool import Job, Worker
-from failshut.drill.rule_source import Backend
 from failshut.drill.run import Rehearsal
 from failshut.drill.scenarios import SCENARIOS
 from lab.drilling import example_policy, rehearsal_by

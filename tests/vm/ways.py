@@ -112,7 +112,8 @@ def _routed_by_the_machine(name: str, kind: str) -> Way:
     """The machine's own routes decide: into the tunnel, but for one that leads past it. A broadcast is not routed, but dropped."""
     way = _on_the_card(name, kind)
     route = "$target via $gateway dev $card"
-    return replace(way, do=f"neighbour=02:00:00:00:00:01; ip route replace {route} && {way.do}", undo=f"{way.undo}; ip route delete {route}")
+    do = f"neighbour=02:00:00:00:00:01; ip route replace {route} && {way.do}"
+    return replace(way, do=do, undo=f"{way.undo}; ip route delete {route}")
 
 
 def _tunnel(name: str, kind: str, ends: str = f"local {MACHINE4} remote {ROUTER4}") -> Way:

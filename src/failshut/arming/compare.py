@@ -26,6 +26,8 @@ def canonical_text(ruleset: Ruleset) -> str:
 
 def difference(actual: str, wanted: str) -> tuple[str, ...]:
     """Return a unified diff from the kernel's canonical text to the wanted one; empty when they are equal."""
+    if actual == wanted:
+        return ()
     return tuple(difflib.unified_diff(actual.splitlines(), wanted.splitlines(), "kernel", "policy", lineterm="", n=2))
 
 

@@ -32,6 +32,7 @@ from failshut.model.ruleset import (
     Range,
     Scalar,
 )
+from failshut.model.same import once
 from failshut.model.timed import (
     CANDIDATES,
     OUTSIDE_PROGRAMS,
@@ -259,6 +260,7 @@ def _discovery(host: HostFacts) -> Iterator[Predicate]:
     yield both(among(_TYPE, (131, 132, 143)), report, from_link)
 
 
+@once
 def _fitting(prefixes: tuple[Prefix, ...], family: int) -> tuple[Scalar, ...]:
     return tuple(each for each in prefixes if each.version == family)
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from failshut.allowances.errors import RefusedError
-from failshut.allowances.openings import LanNetwork, Named, Opening
-from failshut.allowances.spec import network as network_of
-from failshut.allowances.spec import objections, seconds, site
-from failshut.allowances.timed import allow
 from failshut.cli.failures import refuse
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import begin, session_options
-from failshut.host.routes import on_link
-from failshut.host.sources import user_number
 from failshut.model.exits import Exit
-from failshut.model.policy import Policy
+
+if TYPE_CHECKING:
+    from failshut.allowances.openings import Opening
+    from failshut.model.policy import Policy
 
 
 @click.command("allow")
@@ -41,6 +38,9 @@ def command(context: click.Context, /, what: tuple[str, ...], time: str, user: s
     The deadline is the kernel's: it holds when failshut is killed, and a re-arming leaves it as it is. `failshut status` shows
     what is open and for how long, `failshut revoke` ends it early.
     """  # noqa: D301 - click looks for the character itself
+    from failshut.allowances.spec import seconds
+    from failshut.allowances.timed import allow
+
     session = begin(context, options)
     policy = load_policy_or_leave(session, "allow")
     try:
@@ -58,6 +58,10 @@ def command(context: click.Context, /, what: tuple[str, ...], time: str, user: s
 
 def opening_from(what: tuple[str, ...], user: str | None, policy: Policy) -> Opening:
     """Return what the words stand for. Raises `RefusedError`."""
+    from failshut.allowances.openings import LanNetwork, Named
+    from failshut.allowances.spec import network as network_of
+    from failshut.allowances.spec import site
+
     if user is not None and what[0] != "to":
         raise RefusedError(
             "--user belongs to `to`", help="failshut allow to 192.0.2.7:443/tcp --for 5m --user alice", exit_code=Exit.USAGE
@@ -78,6 +82,8 @@ def opening_from(what: tuple[str, ...], user: str | None, policy: Policy) -> Ope
 
 
 def _refuse_the_wide(opening: Opening, lasting: int, policy: Policy, *, known: bool) -> None:
+    from failshut.allowances.spec import objections
+
     found = list(objections(opening, lasting, policy))
     if found and not known:
         raise RefusedError("; ".join(found), help="--i-know opens it all the same", exit_code=Exit.USAGE)
@@ -86,6 +92,8 @@ def _refuse_the_wide(opening: Opening, lasting: int, policy: Policy, *, known: b
 
 
 def _uid(user: str | None) -> int | None:
+    from failshut.host.sources import user_number
+
     if user is None:
         return None
     number = int(user) if user.isascii() and user.isdigit() else user_number(user)
@@ -96,6 +104,8 @@ def _uid(user: str | None) -> int | None:
 
 def _which_lan() -> str:
     """Offer the networks on the link: the user says which is his, for a hostile Wi-Fi can call itself anything."""
+    from failshut.host.routes import on_link
+
     networks = [f"{prefix} ({device})" for prefix, device in on_link() if not prefix.is_link_local]
     seen = f"on the link are {', '.join(networks)}; " if networks else ""
     return f"{seen}say which is yours: failshut allow lan 192.168.1.0/24 --for 10m"

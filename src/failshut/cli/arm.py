@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from failshut.arming.arm import arm, one_at_a_time
 from failshut.arming.errors import ArmingError
-from failshut.arming.kernel import kernel_listing
-from failshut.arming.plan import make_plan
-from failshut.arming.state import Record
-from failshut.arming.unchanged import inputs_of, still_armed
 from failshut.cli.failures import leave
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import Session, begin, session_options
 from failshut.host import systemd
-from failshut.host.probe import probe
-from failshut.host.surroundings import is_over_ssh
-from failshut.model.plan import Plan
+
+if TYPE_CHECKING:
+    from failshut.arming.state import Record
+    from failshut.model.plan import Plan
 
 # In seconds; for whoever may have locked themselves out.
 OVER_SSH = 60
@@ -49,6 +45,12 @@ def command(context: click.Context, /, confirm_within: int | None, i_know: bool,
     With --confirm-within the lock is on at once, but a timer of systemd's undoes it, whatever becomes of this session, unless you
     say `failshut confirm` in time. Open a new session before you do: that is the proof that you can still get in.
     """
+    from failshut.arming.arm import arm, one_at_a_time
+    from failshut.arming.kernel import kernel_listing
+    from failshut.arming.plan import make_plan
+    from failshut.arming.unchanged import inputs_of
+    from failshut.host.probe import probe
+
     session, began = begin(context, options), time.time()
     if not confirm_within and (armed := _still_armed(session)):
         _say("nothing has changed: the kernel holds it word for word, and the next boot loads it", session)
@@ -75,6 +77,9 @@ def command(context: click.Context, /, confirm_within: int | None, i_know: bool,
 
 
 def _still_armed(session: Session) -> Record | None:
+    from failshut.arming.arm import one_at_a_time
+    from failshut.arming.unchanged import still_armed
+
     try:
         with one_at_a_time():
             return still_armed(session.policy)
@@ -85,6 +90,8 @@ def _still_armed(session: Session) -> Record | None:
 
 def _seconds(asked: int | None, plan: Plan) -> int:
     """Return how long the arming waits for its confirmation; 0 when it needs none."""
+    from failshut.host.surroundings import is_over_ssh
+
     if asked is not None:
         if asked and not plan.with_systemd:
             raise ArmingError("nothing here can undo it in time: systemd does not run", help="arm without --confirm-within")

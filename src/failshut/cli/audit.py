@@ -83,9 +83,9 @@ def command(ctx: click.Context, /, *, sarif: bool, **options: Any) -> None:
 
 
 def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
-    from failshut.audit.granted import as_granted, opened  # noqa: PLC0415
-    from failshut.audit.prove import audit, refuses_nothing  # noqa: PLC0415 - z3 is for this verb alone
-    from failshut.cli import audit_output as output  # noqa: PLC0415
+    from failshut.audit.granted import as_granted, opened
+    from failshut.audit.prove import audit, refuses_nothing
+    from failshut.cli import audit_output as output
 
     given = given_by(asked["files"], asked["script"], session)
     reading = given.reading
@@ -108,7 +108,7 @@ def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
         output.show_opened(open_now, session)
         output.show_rest(reading.approximations, results, session.verbose > 0)
     if asked["report"]:
-        from failshut.report.audit import Audited, audit_page  # noqa: PLC0415 - templates are for a report alone
+        from failshut.report.audit import Audited, audit_page
 
         write_report(asked["report"], audit_page(Audited(asked["files"], reading, world, results), this_machine()), session)
     leaks = sum(each.is_leak for each in results)
@@ -122,10 +122,10 @@ def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
 
 
 def _difference(asked: dict[str, Any], session: Session) -> Exit:
-    from failshut.audit.difference import difference  # noqa: PLC0415
-    from failshut.audit.explain import explain  # noqa: PLC0415
-    from failshut.audit.granted import as_anything  # noqa: PLC0415
-    from failshut.cli import audit_output as output  # noqa: PLC0415
+    from failshut.audit.difference import difference
+    from failshut.audit.explain import explain
+    from failshut.audit.granted import as_anything
+    from failshut.cli import audit_output as output
 
     old, new = (read_files((each,), session).reading for each in asked["diff"])
     report((*old.findings, *new.findings), session)
@@ -149,8 +149,8 @@ def _difference(asked: dict[str, Any], session: Session) -> Exit:
 
 def _check_replay(two: object) -> None:
     """Leave where no packet can be sent, before anything else takes its time."""
-    from failshut.drill.pool import preflight  # noqa: PLC0415
-    from failshut.drill.process import CannotDrillError  # noqa: PLC0415
+    from failshut.drill.pool import preflight
+    from failshut.drill.process import CannotDrillError
 
     if two:
         raise click.UsageError("--replay takes one ruleset, not two")
@@ -165,8 +165,8 @@ def _check_replay(two: object) -> None:
 
 
 def _replayed(results: tuple[Result, ...], given: Given, world: World) -> tuple[Result, ...]:
-    from failshut.drill.process import CannotDrillError  # noqa: PLC0415
-    from failshut.drill.replay.start import replay  # noqa: PLC0415
+    from failshut.drill.process import CannotDrillError
+    from failshut.drill.replay.start import replay
 
     progress = _Progress()
     try:
@@ -179,9 +179,9 @@ def _replayed(results: tuple[Result, ...], given: Given, world: World) -> tuple[
 
 def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, *, running: bool) -> World:
     """Return what the rules are judged against: the policy where our lock runs, else what they seem to assume; and what is said."""
-    from dataclasses import replace  # noqa: PLC0415
+    from dataclasses import replace
 
-    from failshut.audit.infer import infer  # noqa: PLC0415
+    from failshut.audit.infer import infer
 
     world = (_by_policy(ruleset, session) if running else None) or infer(ruleset)
     said: dict[str, Any] = {}
@@ -195,14 +195,14 @@ def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, *, running
 
 
 def _by_policy(ruleset: Ruleset, session: Session) -> World | None:
-    from failshut.host.nft import GUARD_NAME, LOCK_NAME  # noqa: PLC0415
+    from failshut.host.nft import GUARD_NAME, LOCK_NAME
 
     if not any(each.name == LOCK_NAME for each in ruleset.tables):
         return None
-    from failshut.audit.allowed import world_of  # noqa: PLC0415
-    from failshut.audit.granted import granted  # noqa: PLC0415
-    from failshut.host.probe import probe  # noqa: PLC0415
-    from failshut.host.sources import load_policy  # noqa: PLC0415
+    from failshut.audit.allowed import world_of
+    from failshut.audit.granted import granted
+    from failshut.host.probe import probe
+    from failshut.host.sources import load_policy
 
     policy = load_policy(session.policy).policy
     if policy is None:
@@ -213,8 +213,8 @@ def _by_policy(ruleset: Ruleset, session: Session) -> World | None:
 
 
 def _endpoint(text: str) -> Endpoint:
-    from failshut.config.addresses import endpoint  # noqa: PLC0415
-    from failshut.model.units import Endpoint  # noqa: PLC0415
+    from failshut.config.addresses import endpoint
+    from failshut.model.units import Endpoint
 
     try:
         value = endpoint(text)

@@ -44,11 +44,11 @@ def given_by(files: tuple[str, ...], script: str | None, session: Session) -> Gi
 
 def read_files(files: tuple[str, ...], session: Session) -> Given:
     """Return the ruleset that some files make together. Leaves where one of them is none."""
-    from failshut.read import read_ruleset  # noqa: PLC0415
-    from failshut.read.joined import together  # noqa: PLC0415
+    from failshut.read import read_ruleset
+    from failshut.read.joined import together
 
     def rules() -> Rules:
-        from failshut.drill.replay.rules import of_files  # noqa: PLC0415
+        from failshut.drill.replay.rules import of_files
 
         return of_files(texts)
 
@@ -62,8 +62,8 @@ def read_files(files: tuple[str, ...], session: Session) -> Given:
 
 def _with_refusal(reading: Reading, name: str, text: bytes) -> Reading:
     """Add what this machine's nft says of a text of its own that was read and that it can't read."""
-    from failshut.host.rules import nft_refusal  # noqa: PLC0415
-    from failshut.model.ruleset import Engine  # noqa: PLC0415
+    from failshut.host.rules import nft_refusal
+    from failshut.model.ruleset import Engine
 
     is_nft = {each.engine for each in reading.ruleset.tables} == {Engine.NFT} and text.lstrip()[:1] != b"{"
     refusal = nft_refusal(text) if is_nft and reading.is_whole else None
@@ -94,7 +94,7 @@ def _text(file: str) -> bytes:
 
 
 def _running() -> Given:
-    from failshut.host.rules import RulesError, running_rules  # noqa: PLC0415
+    from failshut.host.rules import RulesError, running_rules
 
     try:
         return _listed(running_rules())
@@ -104,11 +104,11 @@ def _running() -> Given:
 
 
 def _listed(rules: RunningRules) -> Given:
-    from failshut.model.ruleset import Engine, Family  # noqa: PLC0415
-    from failshut.read.iptables import read_save  # noqa: PLC0415
-    from failshut.read.joined import joined, with_remarks_of  # noqa: PLC0415
-    from failshut.read.nft_text import read_text  # noqa: PLC0415
-    from failshut.read.visible import visible  # noqa: PLC0415
+    from failshut.model.ruleset import Engine, Family
+    from failshut.read.iptables import read_save
+    from failshut.read.joined import joined, with_remarks_of
+    from failshut.read.nft_text import read_text
+    from failshut.read.visible import visible
 
     listed = read_text(visible(rules.nft), "nft list ruleset")
     saved = [
@@ -120,7 +120,7 @@ def _listed(rules: RunningRules) -> Given:
     whole = joined(listed.ruleset, [each.ruleset for each in saved])
 
     def loaded() -> Rules:
-        from failshut.drill.replay.rules import of_kernel  # noqa: PLC0415
+        from failshut.drill.replay.rules import of_kernel
 
         return of_kernel(rules.nft, rules.saves, whole)
 
@@ -129,9 +129,9 @@ def _listed(rules: RunningRules) -> Given:
 
 def _scripted(file: str, arguments: tuple[str, ...]) -> Given:
     """Run a script where it harms nothing, and return what its kernel holds."""
-    from failshut.drill.process import CannotDrillError  # noqa: PLC0415
-    from failshut.drill.scripted import rules_of_script  # noqa: PLC0415
-    from failshut.read.scripts import script_of  # noqa: PLC0415
+    from failshut.drill.process import CannotDrillError
+    from failshut.drill.scripted import rules_of_script
+    from failshut.read.scripts import script_of
 
     script = script_of(_text(file).decode("utf-8", errors="replace"), file)
     if script is None:
@@ -152,7 +152,7 @@ def _scripted(file: str, arguments: tuple[str, ...]) -> Given:
 
 def _complaints(ran: Ran, file: str) -> tuple[Finding, ...]:
     """Return what a script said: with an error where it did not come to its end, so that nothing is called proved."""
-    from failshut.read.visible import visible  # noqa: PLC0415
+    from failshut.read.visible import visible
 
     said = "; ".join(each.strip() for each in visible(ran.said).splitlines()[-5:] if each.strip())
     if ran.status == 0:

@@ -21,11 +21,11 @@ def command(ctx: click.Context, /, *, policies: tuple[str, ...], strict: bool, *
     Reads the policy and the tunnels' configs, resolves host names and users, and changes nothing. Exits with 0 when the policy
     is sound (warnings are only shown; --strict makes them count), 2 when it is not, 4 when something may not be read.
     """
-    from failshut.host.sources import load_policy  # noqa: PLC0415 - pydantic is not for `--help`
+    from failshut.host.sources import load_policy
 
     session = begin(ctx, options)
     if policies:
-        from failshut.cli.fleet import check_many  # noqa: PLC0415 - it brings the compiler along
+        from failshut.cli.fleet import check_many
 
         check_many(policies, session, strict=strict)
         return
@@ -66,7 +66,7 @@ def _uncovered(policy: Policy) -> str:
 
 def _say_unsaid(policy: Policy, session: Session) -> None:
     if policy.backend is BackendName.IPTABLES:
-        from failshut.lower.iptables.unsaid import left_out  # noqa: PLC0415 - only such a policy pays for it
+        from failshut.lower.iptables.unsaid import left_out
 
         for each in left_out(tailscale=policy.tailscale is not None):
             click.echo(session.style(f"note: iptables has no word for {each}", fg="yellow"), err=True)

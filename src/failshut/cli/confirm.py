@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from failshut.arming.arm import confirm, one_at_a_time
 from failshut.arming.errors import ArmingError
 from failshut.cli.failures import leave
 from failshut.cli.session import begin, session_options
@@ -20,6 +19,8 @@ def command(context: click.Context, /, **options: Any) -> None:
 
     Run it from a new session: that you could open one is what is confirmed.
     """
+    from failshut.arming.arm import confirm, one_at_a_time
+
     session = begin(context, options)
     try:
         with one_at_a_time():

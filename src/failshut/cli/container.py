@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
-from failshut.config.environment import policy_text
 from failshut.model.exits import Exit
 
 
 def main() -> Exit:
     """Print the policy, or every mistake with its variable and its remedy."""
+    from failshut.config.environment import policy_text
+
     text = policy_text(os.environ)
     if isinstance(text, str):
         print(text)  # noqa: T201 - the program's only output

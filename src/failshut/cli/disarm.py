@@ -7,8 +7,6 @@ from typing import Any
 
 import click
 
-from failshut.arming.arm import one_at_a_time
-from failshut.arming.disarm import disarm
 from failshut.arming.errors import ArmingError
 from failshut.cli.failures import leave
 from failshut.cli.session import Failure, begin, session_options
@@ -21,6 +19,9 @@ from failshut.model.exits import Exit
 @click.pass_context
 def command(context: click.Context, /, yes: bool, **options: Any) -> None:
     """Take the lock off, and put back what arming changed: kernel, staged files, the tunnels' marks."""
+    from failshut.arming.arm import one_at_a_time
+    from failshut.arming.disarm import disarm
+
     session = begin(context, options)
     if not yes:
         if not sys.stdin.isatty():

@@ -10,31 +10,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as RichProgress
-from rich.text import Text
 
-from failshut.cli.drill_output import drill_json, outcome_line, show, show_list
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.report_file import must_be_writable, this_machine, write_report
 from failshut.cli.session import Failure, Session, begin, session_options
-from failshut.drill.beside import loadable
-from failshut.drill.network.plan import PlanError, make_plan
-from failshut.drill.pool import DEFAULT_WORKERS, WINDOW_SECONDS, drill, preflight, rehearse
-from failshut.drill.process import CannotDrillError
-from failshut.drill.rule_source import Backend, Loadable
-from failshut.drill.run import Rehearsal
-from failshut.drill.scenario import Outcome, Scenario
-from failshut.drill.scenarios import SCENARIOS, THEMES
-from failshut.drill.tally import tally
-from failshut.host.probe import probe
-from failshut.host.runs import remember
+from failshut.drill.choices import DEFAULT_WORKERS, WINDOW_SECONDS, Backend
 from failshut.model.exits import Exit
-from failshut.model.policy import Policy
 from failshut.model.units import InterfaceName
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+    from failshut.drill.rule_source import Loadable
+    from failshut.drill.run import Rehearsal
+    from failshut.drill.scenario import Outcome, Scenario
+    from failshut.model.policy import Policy
 
 # The example's machine: two devices, so that an attack may move from one to the other.
 EXAMPLE_DEVICES = (InterfaceName("eth0"), InterfaceName("eth1"))
@@ -68,6 +61,10 @@ def command(context: click.Context, /, *, scenarios: tuple[str, ...], **options:
     Each attack runs twice: without the lock, where it must be seen to leak, and with it. SCENARIO is a name or a pattern such as
     'dns-*'; all of them without.
     """
+    from failshut.cli.drill_output import drill_json, show, show_list
+    from failshut.drill.tally import tally
+    from failshut.host.runs import remember
+
     session = begin(context, options)
     chosen = choose(scenarios)
     if options["list_only"]:
@@ -99,6 +96,8 @@ def command(context: click.Context, /, *, scenarios: tuple[str, ...], **options:
 
 
 def _beside(file: str) -> tuple[Loadable, ...]:
+    from failshut.drill.beside import loadable
+
     try:
         return loadable(Path(file).read_bytes(), Path(file).name)
     except OSError as error:
@@ -112,7 +111,9 @@ def _names(files: Sequence[str]) -> str:
 
 
 def _report(options: dict[str, Any], rehearsal: Rehearsal, outcomes: Sequence[Outcome], seconds: float, session: Session) -> None:
-    from failshut.report.drill import Drilled, drill_page  # noqa: PLC0415 - templates are for a report alone
+    from failshut.drill.network.plan import make_plan
+    from failshut.drill.scenarios import THEMES
+    from failshut.report.drill import Drilled, drill_page
 
     drilled = Drilled(
         policy=rehearsal.policy,
@@ -129,6 +130,8 @@ def _report(options: dict[str, Any], rehearsal: Rehearsal, outcomes: Sequence[Ou
 
 def choose(patterns: Sequence[str]) -> list[Scenario]:
     """Return the scenarios that any pattern names; all of them without a pattern. A pattern that names none is a usage error."""
+    from failshut.drill.scenarios import SCENARIOS
+
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in SCENARIOS):
             raise click.UsageError(f"There is no scenario '{pattern}'. `failshut drill --list` shows them.")
@@ -137,6 +140,10 @@ def choose(patterns: Sequence[str]) -> list[Scenario]:
 
 def prepare(session: Session, *, example: bool, window: float, backend: str | None = None) -> Rehearsal:
     """Load the policy, compile the lock and check what a lab needs; leave with a clear message where one can't be built."""
+    from failshut.drill.network.plan import PlanError
+    from failshut.drill.pool import preflight
+    from failshut.drill.process import CannotDrillError
+
     try:
         preflight(real_root=os.geteuid() == 0)
         if example:
@@ -152,6 +159,9 @@ def prepare(session: Session, *, example: bool, window: float, backend: str | No
 
 
 def _rehearse(policy: Policy, window: float, backend: str | None, *, example: bool) -> Rehearsal:
+    from failshut.drill.pool import rehearse
+    from failshut.host.probe import probe
+
     facts = probe(policy)
     chosen = Backend(backend) if backend else None
     return rehearse(policy, replace(facts, underlay=EXAMPLE_DEVICES) if example else facts, window, chosen)
@@ -159,6 +169,9 @@ def _rehearse(policy: Policy, window: float, backend: str | None, *, example: bo
 
 def run(rehearsal: Rehearsal, scenarios: Sequence[Scenario], progress: Progress, *, control: bool, jobs: int) -> list[Outcome]:
     """Run the drill; leave with a clear message where the machine refuses a lab."""
+    from failshut.drill.pool import drill
+    from failshut.drill.process import CannotDrillError
+
     try:
         return drill(rehearsal, scenarios, progress.done, control=control, workers=jobs)
     except CannotDrillError as error:
@@ -171,6 +184,9 @@ class Progress:
     """One line as each scenario ends; on a terminal a bar below them."""
 
     def __init__(self, session: Session, total: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as RichProgress
+
         self._session = session
         self._bar: RichProgress | None = None
         if session.use_color and not session.json and sys.stdout.isatty():
@@ -189,6 +205,10 @@ class Progress:
 
     def done(self, outcome: Outcome) -> None:
         """Show one outcome."""
+        from rich.text import Text
+
+        from failshut.cli.drill_output import outcome_line
+
         if self._session.json:
             return
         line = outcome_line(outcome, self._session)

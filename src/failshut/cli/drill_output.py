@@ -5,18 +5,17 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from failshut.cli.session import Session
-from failshut.drill.scenario import Kind, Outcome, RunResult, Scenario, Status
-from failshut.drill.tally import tally
-from failshut.drill.timeline import BIN_SECONDS
+from failshut.drill.scenario import Status
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from failshut.drill.scenario import Outcome, RunResult, Scenario
 
 SHOWN_LEAKS = 5
 COLOURS = {
@@ -43,6 +42,10 @@ def outcome_line(outcome: Outcome, session: Session) -> str:
 
 def show(outcomes: Sequence[Outcome], seconds: float, session: Session, beside: str = "") -> None:
     """Print the table of attacks, what still works, and the sum."""
+    from rich.console import Console
+
+    from failshut.drill.scenario import Kind
+
     width = None if sys.stdout.isatty() else 140
     console = Console(no_color=not session.use_color, force_terminal=session.forces_color, highlight=False, width=width)
     attacks = [each for each in outcomes if each.scenario.kind is Kind.ATTACK]
@@ -60,6 +63,10 @@ def attack_table(outcomes: Sequence[Outcome], beside: str = "") -> Table:
 
     `beside` names the other rules that they were tried under.
     """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table("scenario", "attack", title="Attacks", title_justify="left", box=box.SIMPLE_HEAD)
     for heading in ("sent", "allowed", "leaked", "without the lock", *([f"under {beside}"] if beside else [])):
         table.add_column(Text(heading), justify="right")
@@ -83,6 +90,10 @@ def _leaked(other: RunResult | None) -> int | str:
 
 def works_table(outcomes: Sequence[Outcome]) -> Table:
     """Return the table of what must still work, each seen at the far side."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(
         "scenario", "must still work", title="What still works with the lock on", title_justify="left", box=box.SIMPLE_HEAD
     )
@@ -99,6 +110,8 @@ def works_table(outcomes: Sequence[Outcome]) -> Table:
 
 def summary(outcomes: Sequence[Outcome], seconds: float, beside: str = "") -> list[str]:
     """Return the last lines: what was not proven, and the sum."""
+    from failshut.drill.tally import tally
+
     sums = tally(outcomes)
     lines = [f"{each.status}: {each.scenario.name}: {each.reason}" for each in outcomes if each.reason]
     lines += [
@@ -149,6 +162,8 @@ def drill_json(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
 
 
 def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+    from failshut.drill.timeline import BIN_SECONDS
+
     lock, control = outcome.lock, outcome.control
     return {
         **_scenario_json(outcome.scenario),

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from failshut.allowances.errors import RefusedError
-from failshut.allowances.launch import Start
-from failshut.allowances.outside import run_outside
 from failshut.cli.failures import refuse
 from failshut.cli.prepare import load_outside_or_leave
 from failshut.cli.session import Failure, begin, session_options
-from failshut.host.account import Account, NoSuchUserError, caller, named, surroundings
 from failshut.model.exits import Exit
+
+if TYPE_CHECKING:
+    from failshut.host.account import Account
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
@@ -29,6 +29,10 @@ def command(context: click.Context, /, *, argv: tuple[str, ...], **options: Any)
     Everything else stays inside. The program's exit status is passed on. What it asks a program inside to do for it (another
     window of a browser that runs already, a service) is done inside.
     """
+    from failshut.allowances.launch import Start
+    from failshut.allowances.outside import run_outside
+    from failshut.host.account import surroundings
+
     session = begin(context, options)
     if not options["outside"]:
         raise click.UsageError(
@@ -53,6 +57,8 @@ def must_be_root(verb: str) -> None:
 
 def who(name: str | None) -> Account:
     """Return the user that a program runs as: the named one, else who called."""
+    from failshut.host.account import NoSuchUserError, caller, named
+
     try:
         return named(name) if name else caller()
     except NoSuchUserError as error:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from failshut.arming.compare import canonical_text, difference
 from failshut.cli.session import Failure, Session, finding_json, report
-from failshut.config.declaration import Checked
-from failshut.host.sources import load_policy
-from failshut.lower import lower
 from failshut.model.exits import Exit
-from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
-from failshut.model.pin import Pin
-from failshut.model.policy import Policy
-from failshut.model.ruleset import Ruleset
 from failshut.model.units import InterfaceName
+
+if TYPE_CHECKING:
+    from failshut.config.declaration import Checked
+    from failshut.model.pin import Pin
+    from failshut.model.policy import Policy
+    from failshut.model.ruleset import Ruleset
 
 # Stands for every host's underlay device.
 _DEVICE = InterfaceName("eth0")
@@ -70,6 +69,8 @@ def plan_many(paths: Iterable[str], against: Path, session: Session, *, exit_cod
 
 
 def _outlooks(paths: Iterable[str], against: Path) -> Iterator[Outlook]:
+    from failshut.host.sources import load_policy
+
     if not against.is_dir():
         raise Failure(f"{against} is no directory", help="name the one with the policies as they are", exit_code=Exit.USAGE)
     for path, checked in _loaded(paths):
@@ -82,18 +83,26 @@ def _outlooks(paths: Iterable[str], against: Path) -> Iterator[Outlook]:
 
 
 def _difference(before: Policy | None, after: Policy) -> tuple[str, ...]:
+    from failshut.arming.compare import canonical_text, difference
+    from failshut.model.ruleset import Ruleset
+
     old, new = (_lock(before) if before else Ruleset(())), _lock(after)
     return () if old == new else difference(canonical_text(old), canonical_text(new))
 
 
 def _lock(policy: Policy) -> Ruleset:
     """Return a policy's lock on a host of which nothing is known."""
+    from failshut.lower import lower
+    from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
+
     tunnels = {each: LiveTunnel(WireGuardKind.KERNEL) for each in policy.interfaces}
     return lower(policy, HostFacts(underlay=(_DEVICE,), tunnels=tunnels))
 
 
 def _loaded(paths: Iterable[str]) -> Iterator[tuple[str, Checked]]:
     """Yield every policy; a name that one of them looked up is not looked up again."""
+    from failshut.host.sources import load_policy
+
     known: dict[str, Pin] = {}
     for path in paths:
         checked = load_policy(path, pins=known)

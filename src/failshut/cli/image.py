@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from failshut.arming.errors import ArmingError
-from failshut.arming.image import write_image
 from failshut.cli.failures import leave
 from failshut.cli.session import Session
-from failshut.model.policy import Policy
 from failshut.model.units import InterfaceName
+
+if TYPE_CHECKING:
+    from failshut.model.policy import Policy
 
 
 def render_image(policy: Policy, devices: tuple[InterfaceName, ...], output: Path | None, session: Session) -> None:
     """Write the image's files below `output`."""
+    from failshut.arming.image import write_image
+
     if output is None:
         raise click.UsageError("`render image` wants -o DIRECTORY, the image's root.")
     try:

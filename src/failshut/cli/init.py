@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from failshut.cli.session import DEFAULT_POLICY, Failure, Session, begin, finding_json, refuse, report, session_options
-from failshut.config.draft import Draft, LanOffer, SshOffer, TailscaleOffer, write
-from failshut.host.adopt import Adopted, CantAdoptError, adopt
-from failshut.host.files import write_atomically
-from failshut.host.surroundings import local_network, ssh_session, tailscale_here
 from failshut.model.exits import Exit
 from failshut.model.finding import Finding
+
+if TYPE_CHECKING:
+    from failshut.config.draft import Draft, LanOffer, SshOffer, TailscaleOffer
+    from failshut.host.adopt import Adopted, CantAdoptError
 
 STDOUT = "-"
 
@@ -78,6 +78,9 @@ def command(
     pinned to its addresses. The local network, the SSH session you are in and Tailscale, where it runs, are offered; where nobody
     can be asked, they are written commented out.
     """
+    from failshut.config.draft import write
+    from failshut.host.adopt import CantAdoptError, adopt
+
     session = begin(ctx, options)
     target = output or session.policy
     if target != STDOUT and not force and _exists(target):
@@ -112,6 +115,9 @@ def _exists(target: str) -> bool:
 
 def _draft(adopted: Adopted, answers: Answers) -> tuple[Draft, tuple[str, ...]]:
     """Return the policy to be written, and what the user should know about what is not in it."""
+    from failshut.config.draft import Draft
+    from failshut.host.surroundings import local_network, ssh_session, tailscale_here
+
     own = tuple(each.ip for each in adopted.own)
     lan = local_network([adopted.name], [*own, *(each.address for each in adopted.endpoints)])
     beside = tailscale_here(own)
@@ -165,7 +171,7 @@ def _tailscale_question(offer: TailscaleOffer) -> str:
 
 def _checked(text: str, target: str, session: Session) -> tuple[Finding, ...]:
     """Check the new policy before it is written: `init` never leaves a file that `check` refuses."""
-    from failshut.host.sources import check_text  # noqa: PLC0415 - pydantic is not for `--help`
+    from failshut.host.sources import check_text
 
     checked = check_text(text, target)
     if checked.policy is None:
@@ -175,6 +181,8 @@ def _checked(text: str, target: str, session: Session) -> tuple[Finding, ...]:
 
 def _save(target: Path, text: str) -> None:
     """Write the policy, whole or not at all; one that was there is kept as FILE.bak."""
+    from failshut.host.files import write_atomically
+
     try:
         path = target.resolve()
         if path.exists():

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from failshut.cli.session import Failure, Session
-from failshut.emit.inline import inline_lines
-from failshut.emit.nft_expressions import UnsupportedError
-from failshut.emit.wgquick import INLINE_BEGIN, INLINE_END, with_inline, without_inline
-from failshut.host.files import write_atomically
-from failshut.lower.inline import lower_inline
-from failshut.lower.iptables.shut import everything
 from failshut.model.exits import Exit
-from failshut.model.host import HostFacts
-from failshut.model.inline import Tool
-from failshut.model.policy import Policy, Tunnel
+
+if TYPE_CHECKING:
+    from failshut.model.host import HostFacts
+    from failshut.model.policy import Policy, Tunnel
 
 _LIMITS = (
     "nothing holds before the tunnel is up, nor after `wg-quick down`, nor when the machine crashes and boots",
@@ -29,6 +24,13 @@ _LIMITS = (
 
 def render_inline(policy: Policy, facts: HostFacts, name: str | None, options: Mapping[str, Any], session: Session) -> None:
     """Print the lines, or write them into the config, or take them out."""
+    from failshut.emit.inline import inline_lines
+    from failshut.emit.nft_expressions import UnsupportedError
+    from failshut.emit.wgquick import INLINE_BEGIN, INLINE_END
+    from failshut.lower.inline import lower_inline
+    from failshut.lower.iptables.shut import everything
+    from failshut.model.inline import Tool
+
     tunnel = _tunnel(policy, name)
     if options["install"] and options["remove"]:
         raise click.UsageError("Either --install or --remove.")
@@ -63,6 +65,9 @@ def _tunnel(policy: Policy, name: str | None) -> Tunnel:
 
 def _rewrite(tunnel: Tunnel, lines: tuple[str, ...], session: Session) -> None:
     """Write the config with the lines, or without any; every other byte stays."""
+    from failshut.emit.wgquick import with_inline, without_inline
+    from failshut.host.files import write_atomically
+
     if tunnel.config is None:
         raise Failure(f"{tunnel.interface} has no config file", help="name it in the policy: `config`", exit_code=Exit.USAGE)
     path = Path(tunnel.config)

@@ -6,9 +6,7 @@ from typing import Any
 
 import click
 
-from failshut.allowances import logging
 from failshut.allowances.errors import RefusedError
-from failshut.allowances.spec import seconds
 from failshut.cli.failures import refuse
 from failshut.cli.session import Session, begin, session_options
 
@@ -32,6 +30,9 @@ def command(context: click.Context, /, *, time: str | None, off: bool, **options
     It changes nothing of what may leave. The end is the kernel's: it comes when failshut is killed, and a re-arming leaves it as it
     is. For good: [log] blocked = "kernel" in the policy. By program and user: `failshut watch`.
     """
+    from failshut.allowances import logging
+    from failshut.allowances.spec import seconds
+
     session = begin(context, options)
     if time is not None and off:
         raise click.UsageError("either --for or --off", context)
@@ -49,6 +50,8 @@ def command(context: click.Context, /, *, time: str | None, off: bool, **options
 
 
 def _say(session: Session, words: str) -> None:
+    from failshut.allowances import logging
+
     if session.json:
         session.print_json({"logged_for": logging.left()})
     else:

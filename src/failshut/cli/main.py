@@ -69,7 +69,7 @@ class VerbGroup(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete a verb from the table, so that a press of Tab imports none of them."""
-        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only completion pays for it
+        from click.shell_completion import CompletionItem
 
         verbs = [CompletionItem(verb, help=does) for verb, does in VERBS.items() if verb.startswith(incomplete)]
         return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
@@ -77,7 +77,7 @@ class VerbGroup(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Add "did you mean" to an unknown verb."""
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            import difflib  # noqa: PLC0415 - only a slip of the finger pays for it
+            import difflib
 
             close = difflib.get_close_matches(args[0], VERBS, n=1)
             hint = f" Did you mean '{close[0]}'?" if close else " `failshut --help` lists the commands."

@@ -5,17 +5,15 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from failshut.cli.session import Failure, begin, session_options
-from failshut.config.listening import listen
 from failshut.config.mistake import Mistake
-from failshut.host.files import write_atomically
-from failshut.metrics.reading import read_samples
-from failshut.metrics.samples import Sample
-from failshut.model.policy import Metrics
+
+if TYPE_CHECKING:
+    from failshut.metrics.samples import Sample
 
 
 @click.command("metrics")
@@ -36,6 +34,8 @@ def command(context: click.Context, /, textfile: str | None, where: str | None, 
     must be given a password or a certificate: what a machine refuses says how much its programs wanted to send. The monitor does
     both by itself, as [metrics] in the policy says.
     """
+    from failshut.metrics.reading import read_samples
+
     protected = {name: options.pop(name) for name in ("user", "password_file", "certificate", "key")}
     session = begin(context, options)
     if session.json:
@@ -52,7 +52,9 @@ def _as_json(sample: Sample) -> dict[str, Any]:
 
 
 def _write(textfile: str | None) -> None:
-    from failshut.metrics.export import as_text  # noqa: PLC0415 - the library takes a tenth of a second
+    from failshut.host.files import write_atomically
+    from failshut.metrics.export import as_text
+    from failshut.metrics.reading import read_samples
 
     text = as_text(read_samples)
     if textfile is None:
@@ -65,7 +67,10 @@ def _write(textfile: str | None) -> None:
 
 
 def _serve(where: str, protected: dict[str, Any]) -> None:
-    from failshut.metrics.export import Server, protection  # noqa: PLC0415 - as above
+    from failshut.config.listening import listen
+    from failshut.metrics.export import Server, protection
+    from failshut.metrics.reading import read_samples
+    from failshut.model.policy import Metrics
 
     try:
         place = listen(where)

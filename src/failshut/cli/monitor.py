@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import click
 
 from failshut.arming.errors import NOT_BY_IPTABLES, USE_NFTABLES
-from failshut.arming.status import read_status
 from failshut.cli.session import Failure, begin, session_options
 from failshut.model.backend import BackendName
 from failshut.model.exits import Exit
-from failshut.monitor.health import CALM
-from failshut.monitor.service import AlreadyRunsError, Monitor
+from failshut.monitor.pace import CALM
 
 
 @click.command("monitor")
@@ -27,6 +24,11 @@ def command(context: click.Context, /, every: float, **options: Any) -> None:
     under IP; the tunnels' health, and what is refused for the first time, is watched and said; Prometheus' numbers are served where
     the policy says so ([metrics]). The lock depends on none of it.
     """
+    import asyncio
+
+    from failshut.arming.status import read_status
+    from failshut.monitor.service import AlreadyRunsError, Monitor
+
     begin(context, options)
     record = read_status().record
     if record is not None and record.backend == BackendName.IPTABLES:

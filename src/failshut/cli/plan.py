@@ -7,22 +7,19 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from failshut.arming.errors import ArmingError
-from failshut.arming.initramfs import COMMAND
-from failshut.arming.kernel import kernel_listing
-from failshut.arming.plan import make_plan
-from failshut.boot.places import UNITS
 from failshut.cli.failures import leave
 from failshut.cli.fleet import plan_many
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import Session, begin, session_options
-from failshut.host.probe import probe
 from failshut.model.exits import Exit
-from failshut.model.plan import FileChange, Plan
+
+if TYPE_CHECKING:
+    from failshut.model.plan import FileChange, Plan
 
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
@@ -41,6 +38,10 @@ def command(context: click.Context, /, policies: tuple[str, ...], against: Path 
     Where a fleet's policies are kept in one place: `plan POLICY... --against DIRECTORY` shows how the rules of each differ from
     those of the file of the same name in DIRECTORY, on any machine, and asks no host.
     """
+    from failshut.arming.kernel import kernel_listing
+    from failshut.arming.plan import make_plan
+    from failshut.host.probe import probe
+
     session = begin(context, options)
     if bool(policies) != bool(against):
         raise click.UsageError("POLICY... and --against DIRECTORY go together.")
@@ -79,6 +80,9 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 
 def plan_lines(plan: Plan, session: Session) -> Iterator[str]:
     """Yield the plan as a person reads it."""
+    from failshut.arming.initramfs import COMMAND
+    from failshut.boot.places import UNITS
+
     for note in plan.notes:
         yield session.style(f"note: {note}", fg="yellow")
     if not plan.is_change:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
 
 from failshut.allowances.errors import RefusedError
-from failshut.allowances.portal.browser import Browser, find, given
-from failshut.allowances.portal.signin import Ending, Outcome, Request, sign_in
+from failshut.allowances.portal.ending import Ending
 from failshut.allowances.portal.verdict import PROBE_URL, Verdict
 from failshut.cli.exec import must_be_root, who
 from failshut.cli.failures import refuse
 from failshut.cli.session import Session, begin, session_options
-from failshut.host.account import surroundings
-from failshut.host.resolvers import FoundResolver
 from failshut.model.exits import Exit
 from failshut.model.timed import LONGEST_SIGN_IN
+
+if TYPE_CHECKING:
+    from failshut.allowances.portal.browser import Browser
+    from failshut.allowances.portal.signin import Outcome
+    from failshut.host.resolvers import FoundResolver
 
 _UNITS = {"": 1, "s": 1, "m": 60}
 _SAID = {
@@ -47,6 +49,8 @@ def seconds(_: click.Context, __: click.Parameter, value: str) -> int:
 
 def resolvers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[FoundResolver, ...]:
     """Read each `--resolver`."""
+    from failshut.host.resolvers import FoundResolver
+
     try:
         return tuple(FoundResolver(ip_address(each), "--resolver") for each in values)
     except ValueError as error:
@@ -67,6 +71,8 @@ def page(_: click.Context, __: click.Parameter, value: str) -> str:
 
 def browser(_: click.Context, __: click.Parameter, value: str | None) -> Browser | None:
     """Read `--browser`."""
+    from failshut.allowances.portal.browser import given
+
     if value is None:
         return None
     named = given(value)
@@ -89,6 +95,10 @@ def command(context: click.Context, /, **options: Any) -> None:
     It is shut again as soon as the tunnel has shaken hands, the browser is closed, or the time is up; the kernel itself keeps the
     time. The browser has a profile of its own, which is deleted.
     """
+    from failshut.allowances.portal.browser import find
+    from failshut.allowances.portal.signin import Request, sign_in
+    from failshut.host.account import surroundings
+
     session = begin(context, options)
     must_be_root("portal")
     account = who(options["user"])

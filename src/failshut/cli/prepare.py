@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from failshut.cli.session import Failure, Session, refuse, report
-from failshut.config.policy_file import parse
-from failshut.host.sources import load_policy, read_policy
 from failshut.model.exits import Exit
 from failshut.model.finding import Finding
-from failshut.model.policy import Policy
 from failshut.model.units import Address
+
+if TYPE_CHECKING:
+    from failshut.model.policy import Policy
 
 
 def load_policy_or_leave(session: Session, verb: str) -> Policy:
     """Return the policy; leave with `Exit.USAGE` and every finding when it has an error. Warnings go to standard error."""
+    from failshut.host.sources import load_policy
+
     checked = load_policy(session.policy)
     if checked.policy is None:
         refuse(checked.findings, session, verb)
@@ -36,6 +39,9 @@ class Outside:
 
 def load_outside_or_leave(session: Session, verb: str) -> Outside:
     """Return the policy's [outside]; leave when there is none. Looks nothing up: it must work while the tunnel is down."""
+    from failshut.config.policy_file import parse
+    from failshut.host.sources import read_policy
+
     read = read_policy(session.policy)
     if isinstance(read, Finding):
         refuse([read], session, verb)

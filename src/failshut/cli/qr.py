@@ -10,7 +10,7 @@ import click
 
 def show_qr(title: str, text: str) -> None:
     """Draw a config, which holds a private key, for whoever asked for it; to standard error, where --json does not write."""
-    import segno  # noqa: PLC0415 - only who asks for a code pays for the library
+    import segno
 
     drawn = io.StringIO()
     # Without its comments, so that it fits 80 columns.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from failshut.allowances.endpoints.refresh import NotArmedError, Outcome, State, bring_up, refresh
+from failshut.allowances.endpoints.state import State
 from failshut.arming.errors import ArmingError
 from failshut.cli.failures import leave
 from failshut.cli.session import Failure, Session, begin, session_options
 from failshut.model.exits import Exit
+
+if TYPE_CHECKING:
+    from failshut.allowances.endpoints.refresh import Outcome
 
 _WORDS = {
     State.WORKS: ("works", "green"),
@@ -35,6 +38,8 @@ def command(context: click.Context, /, tunnels: tuple[str, ...], up: bool, quiet
     written by name, what the tunnel's own resolver said last is tried then, and at last the policy's [endpoint] resolvers are
     asked over TLS. A new address is pinned, and the lock armed with it, only once a handshake with it has completed.
     """
+    from failshut.allowances.endpoints.refresh import NotArmedError, bring_up, refresh
+
     session = begin(context, options)
     say = _silent if quiet or session.json else _say
     try:

@@ -5,34 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from failshut.arming.backends.nftables import base_and_egress
-from failshut.boot.artefacts import BootFile, initramfs_files, iptables_files, loader, systemd_files
 from failshut.cli.image import render_image
 from failshut.cli.inline import render_inline
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import Failure, Session, begin, session_options
-from failshut.emit.iptables import CantSayError, complete_text, merged_text
-from failshut.emit.nft import emit
-from failshut.host.files import write_atomically
-from failshut.host.probe import probe
-from failshut.lower import lower
-from failshut.lower.iptables import left_out, lower_iptables
 from failshut.model.backend import BackendName
 from failshut.model.exits import Exit
-from failshut.model.host import HostFacts
 from failshut.model.inline import Tool
-from failshut.model.policy import Policy
-from failshut.model.ruleset import Family, Ruleset
 from failshut.model.units import InterfaceName
-from failshut.read.iptables import read_save
 
-# As netfilter-persistent calls them.
-_FILES = {Family.IP: "rules.v4", Family.IP6: "rules.v6"}
-_PROGRAMS = {Family.IP: "iptables-restore", Family.IP6: "ip6tables-restore"}
+if TYPE_CHECKING:
+    from failshut.boot.artefacts import BootFile
+    from failshut.model.host import HostFacts
+    from failshut.model.policy import Policy
+    from failshut.model.ruleset import Family, Ruleset
+
+# By iptables' family: the files as netfilter-persistent calls them, and what loads them.
+_FILES = {"ip": "rules.v4", "ip6": "rules.v6"}
+_PROGRAMS = {"ip": "iptables-restore", "ip6": "ip6tables-restore"}
 
 
 @click.command("render")
@@ -83,22 +77,29 @@ def command(context: click.Context, /, *, artefact: str, tunnel: str | None, **o
 
 
 def _boot_files(policy: Policy) -> tuple[BootFile, ...]:
+    from failshut.boot.artefacts import iptables_files, loader, systemd_files
+
     if policy.backend is BackendName.IPTABLES:
         return (loader(policy.backend), *iptables_files(persistent=True))
     return (loader(), *systemd_files())
 
 
 def _render_iptables(policy: Policy, facts: HostFacts, output: Path | None, session: Session) -> None:
+    from failshut.boot.artefacts import BootFile
+    from failshut.emit.iptables import CantSayError, complete_text
+    from failshut.lower.iptables import left_out, lower_iptables
+    from failshut.model.ruleset import Family
+
     try:
         ruleset = lower_iptables(policy, facts)
-        texts = {family: complete_text(ruleset, family) for family in _FILES}
+        texts = {family: complete_text(ruleset, Family(family)) for family in _FILES}
     except CantSayError as error:
         raise Failure(
             f"iptables can't say this lock: {error}", help="`failshut check` names the settings", exit_code=Exit.USAGE
         ) from error
     unsaid = left_out(tailscale=policy.tailscale is not None)
     if output is not None:
-        _write((BootFile(name, _merged(output / name, ruleset, family), 0o640) for family, name in _FILES.items()), output)
+        _write((BootFile(name, _merged(output / name, ruleset, Family(family)), 0o640) for family, name in _FILES.items()), output)
     if session.json:
         files = [{"path": name, "text": texts[family]} for family, name in _FILES.items()]
         session.print_json(
@@ -117,6 +118,9 @@ def _render_iptables(policy: Policy, facts: HostFacts, output: Path | None, sess
 
 def _merged(path: Path, ruleset: Ruleset, family: Family) -> str:
     """Return the file as it is now, with our chains in it."""
+    from failshut.emit.iptables import merged_text
+    from failshut.read.iptables import read_save
+
     try:
         before = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -132,6 +136,11 @@ def _merged(path: Path, ruleset: Ruleset, family: Family) -> str:
 
 
 def _render_nft(policy: Policy, facts: HostFacts, output: Path | None, session: Session) -> None:
+    from failshut.arming.backends.nftables import base_and_egress
+    from failshut.boot.artefacts import BootFile
+    from failshut.emit.nft import emit
+    from failshut.lower import lower
+
     ruleset = lower(policy, facts)
     base, egress = base_and_egress(ruleset)
     if output is not None:
@@ -153,10 +162,14 @@ def _render_boot(files: tuple[BootFile, ...], output: Path | None, session: Sess
 
 
 def _early(policy: Policy) -> tuple[BootFile, ...]:
+    from failshut.boot.artefacts import initramfs_files
+
     return initramfs_files() if policy.initramfs else ()
 
 
 def _facts(policy: Policy, devices: tuple[str, ...]) -> HostFacts:
+    from failshut.host.probe import probe
+
     facts = probe(policy)
     return replace(facts, underlay=_named(devices, policy)) if devices else facts
 
@@ -173,6 +186,8 @@ def _named(devices: tuple[str, ...], policy: Policy) -> tuple[InterfaceName, ...
 
 
 def _write(files: Iterable[BootFile], directory: Path) -> None:
+    from failshut.host.files import write_atomically
+
     for each in files:
         path = directory / each.path
         try:

@@ -6,15 +6,17 @@ import os
 import platform
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from failshut import __version__
 from failshut.cli.session import Failure, Session
-from failshut.host.files import write_atomically
 from failshut.host.run import run
 from failshut.model.exits import Exit
-from failshut.report.facts import Machine
+
+if TYPE_CHECKING:
+    from failshut.report.facts import Machine
 
 
 def must_be_writable(path: str) -> None:
@@ -30,6 +32,8 @@ def must_be_writable(path: str) -> None:
 
 def write_report(path: str, page: str, session: Session) -> None:
     """Write the page, whole or not at all, and say where it is."""
+    from failshut.host.files import write_atomically
+
     try:
         write_atomically(Path(path), page)
     except OSError as error:
@@ -40,6 +44,8 @@ def write_report(path: str, page: str, session: Session) -> None:
 
 def this_machine() -> Machine:
     """Return what a page says of the machine it was made on."""
+    from failshut.report.facts import Machine
+
     kernel = platform.uname()
     nft = run(("nft", "--version"))
     return Machine(

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from failshut.allowances.errors import RefusedError
-from failshut.allowances.timed import revoke, revoke_all
 from failshut.cli.allow import opening_from
 from failshut.cli.failures import refuse
 from failshut.cli.prepare import load_policy_or_leave
@@ -22,6 +21,8 @@ from failshut.cli.session import Session, begin, session_options
 @click.pass_context
 def command(context: click.Context, /, what: tuple[str, ...], user: str | None, *, everything: bool, **options: Any) -> None:
     """End what `failshut allow` opened, before its time. Say it as it was said there; `failshut status` shows what is open."""
+    from failshut.allowances.timed import revoke_all
+
     session = begin(context, options)
     if bool(what) == everything:
         raise click.UsageError("say what to revoke, or --all", context)
@@ -36,6 +37,8 @@ def command(context: click.Context, /, what: tuple[str, ...], user: str | None, 
 
 
 def _revoked(what: tuple[str, ...], user: str | None, session: Session) -> str:
+    from failshut.allowances.timed import revoke
+
     opening = opening_from(what, user, load_policy_or_leave(session, "revoke"))
     if not revoke(opening):
         raise RefusedError(f"{opening} is not open", help="`failshut status` shows what is")

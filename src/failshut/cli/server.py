@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -17,16 +17,14 @@ from failshut.cli.ask import can_ask
 from failshut.cli.qr import show_qr
 from failshut.cli.session import Failure, Session, begin, refuse, session_options
 from failshut.config.mistake import Mistake
-from failshut.host.wireguard import SESSION_LASTS, NoKeysError, fresh_keys
 from failshut.model.exits import Exit
-from failshut.server import config, peers
-from failshut.server.apply import carry_out, changing, dismantle
+from failshut.server import config
 from failshut.server.errors import ServerError
-from failshut.server.facts import gather
-from failshut.server.peers import Seen
-from failshut.server.places import CONFIG
-from failshut.server.plan import Asked, Plan, make_plan
 from failshut.templates import answers
+
+if TYPE_CHECKING:
+    from failshut.server.peers import Seen
+    from failshut.server.plan import Asked, Plan
 
 # What a diff on the terminal must not show.
 _SECRET = re.compile(r"(?i)(PrivateKey|PresharedKey)(\s*=\s*)\S+")
@@ -109,6 +107,10 @@ def init(context: click.Context, /, *, dry_run: bool, no_ssh: bool, **options: A
     Everything is checked before anything is changed, and a failure puts everything back. The ports at which an SSH server
     really listens are found, and stay open. An option that names several things may be given several times, or as none.
     """
+    from failshut.host.wireguard import NoKeysError
+    from failshut.server.apply import carry_out, changing
+    from failshut.server.plan import Asked
+
     said = {name: options.pop(name) for name in tuple(options) if name in Asked.__slots__}
     session = begin(context, options)
     _must_be_root("init")
@@ -126,6 +128,10 @@ def init(context: click.Context, /, *, dry_run: bool, no_ssh: bool, **options: A
 
 
 def _planned(asked: Asked) -> Plan:
+    from failshut.host.wireguard import fresh_keys
+    from failshut.server.facts import gather
+    from failshut.server.plan import make_plan
+
     private, public, _ = fresh_keys()
     return make_plan(asked, gather(), private, public, secrets.token_bytes(5))
 
@@ -184,6 +190,10 @@ def add_peer(context: click.Context, /, *, name: str, output: str | None, qr: bo
     The running server takes it at once, and no other peer notices. The peer's private key is in its config and nowhere else:
     bring the file to its machine as /etc/wireguard/wg0.conf, run `failshut init wg0` there, and delete it here.
     """
+    from failshut.host.wireguard import NoKeysError
+    from failshut.server import peers
+    from failshut.server.apply import changing
+
     session = begin(context, options)
     _must_be_root("add-peer")
     path = None if output == "-" or (qr and output is None) else Path(output or f"{name}.conf")
@@ -211,6 +221,9 @@ def add_peer(context: click.Context, /, *, name: str, output: str | None, qr: bo
 @click.pass_context
 def remove_peer(context: click.Context, /, *, name: str, **options: Any) -> None:
     """Remove a peer: its key is worth nothing from this moment on. No other peer notices."""
+    from failshut.server import peers
+    from failshut.server.apply import changing
+
     session = begin(context, options)
     _must_be_root("remove-peer")
     try:
@@ -229,6 +242,9 @@ def remove_peer(context: click.Context, /, *, name: str, **options: Any) -> None
 @click.pass_context
 def list_(context: click.Context, /, **options: Any) -> None:
     """List the peers: addresses, the last handshake, what went through."""
+    from failshut.host.wireguard import SESSION_LASTS
+    from failshut.server import peers
+
     session = begin(context, options)
     _must_be_root("list")
     try:
@@ -238,8 +254,8 @@ def list_(context: click.Context, /, **options: Any) -> None:
     if session.json:
         session.print_json({"endpoint": str(server.settings.endpoint), "peers": [_peer_json(each) for each in found]})
         return
-    from rich.console import Console  # noqa: PLC0415 - a table is for this verb alone
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
     table = Table(title=f"{server.settings.endpoint}, {len(found)} peers", title_justify="left", box=None)
     for heading in ("name", "addresses", "last handshake", "received", "sent"):
@@ -272,6 +288,10 @@ def _peer_json(seen: Seen) -> dict[str, Any]:
 @click.pass_context
 def remove(context: click.Context, /, *, yes: bool, **options: Any) -> None:
     """Undo `init`: firewall, forwarding, units and tunnel go; the config is kept under another name, for its keys."""
+    from failshut.server import peers
+    from failshut.server.apply import changing, dismantle
+    from failshut.server.places import CONFIG
+
     session = begin(context, options)
     _must_be_root("remove")
     if not yes:

@@ -22,11 +22,11 @@ def command(context: click.Context, /, *, key: str, **options: Any) -> None:
     /etc/failshut/allowed_signers takes only policies that one of those has signed. What the file says is signed, and no other file
     that it names. A policy that is not well-formed is not signed.
     """
-    from failshut.config.declaration import Unreadable  # noqa: PLC0415 - pydantic is not for `--help`
-    from failshut.config.policy_file import parse  # noqa: PLC0415
-    from failshut.host.files import write_atomically  # noqa: PLC0415
-    from failshut.host.signature import SUFFIX, sign  # noqa: PLC0415
-    from failshut.host.sources import read_limited  # noqa: PLC0415
+    from failshut.config.declaration import Unreadable
+    from failshut.config.policy_file import parse
+    from failshut.host.files import write_atomically
+    from failshut.host.signature import SUFFIX, sign
+    from failshut.host.sources import read_limited
 
     session = begin(context, options)
     text = read_limited(session.policy)

@@ -58,8 +58,8 @@ def command(context: click.Context, /, *, is_watched: bool, is_quiet: bool, **op
 
 def _watch(session: Session) -> None:
     """Write what changes, a sentence a line: for bars, logs and screen readers."""
-    from failshut.tui.reading import Reader  # noqa: PLC0415 - only those who stay pay for it
-    from failshut.tui.snapshot import changes  # noqa: PLC0415
+    from failshut.tui.reading import Reader
+    from failshut.tui.snapshot import changes
 
     with suppress(KeyboardInterrupt), Reader() as reader:
         before = None
@@ -157,7 +157,7 @@ def _behind(status: Status) -> Iterator[str]:
         yield f"guard      {guard_words(status)}"
         yield f"monitor    {'watches' if status.watched else 'none: nobody sees drift, new devices or a tunnel that is down'}"
         return
-    from failshut.lower.iptables.unsaid import left_out  # noqa: PLC0415 - only such a lock pays for it
+    from failshut.lower.iptables.unsaid import left_out
 
     for number, each in enumerate(left_out(tailscale=bool(record.beside))):
         yield f"{'' if number else 'not held':<10} {each}"
@@ -175,7 +175,7 @@ def _drift(status: Status) -> Iterator[str]:
 def _opened(status: Status) -> list[Open]:
     if not status.listing.json_texts:
         return []
-    from failshut.allowances.openings import opened  # noqa: PLC0415 - a lock that is off holds nothing open
+    from failshut.allowances.openings import opened
 
     return list(opened(status.listing.json_texts))
 
@@ -192,7 +192,7 @@ def _boot_json(boot: Boot | None) -> dict[str, Any] | None:
 
 def _rules(status: Status) -> Iterator[str]:
     # Imported here: only -v pays for it.
-    from failshut.emit.nft import rule_text  # noqa: PLC0415
+    from failshut.emit.nft import rule_text
 
     for table in status.listing.ruleset().tables:
         for chain in table.chains:

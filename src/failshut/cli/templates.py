@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,12 +14,12 @@ from failshut.cli.ask import can_ask, prompt
 from failshut.cli.qr import show_qr
 from failshut.cli.session import Failure, Session, begin, session_options
 from failshut.config.mistake import Mistake
-from failshut.host.files import write_new_tree
-from failshut.host.wireguard import NoKeysError, fresh_keys
 from failshut.model.exits import Exit
-from failshut.templates.answers import read
-from failshut.templates.catalogue import Question, Template, templates
-from failshut.templates.make import File, Keys, Source, make
+from failshut.templates.catalogue import templates
+
+if TYPE_CHECKING:
+    from failshut.templates.catalogue import Question, Template
+    from failshut.templates.make import File, Keys, Source
 
 # Every file holds a key, or stands beside one.
 _PRIVATE = 0o600
@@ -57,6 +57,8 @@ def list_(context: click.Context, /, **options: Any) -> None:
 @click.pass_context
 def show(context: click.Context, /, *, name: str, **options: Any) -> None:
     """Show what a template asks and what it makes: its files with the examples as answers, and no keys."""
+    from failshut.templates.make import make
+
     session = begin(context, options)
     template = templates()[name]
     made = make(template, _answers(template, {each.name: _example(each) for each in template.questions}), _without_keys())
@@ -134,6 +136,10 @@ def _help(question: Question) -> str:
 
 
 def _make(template: Template, said: dict[str, str | None], directory: Path, session: Session, qr: bool) -> None:
+    from failshut.host.files import write_new_tree
+    from failshut.host.wireguard import NoKeysError
+    from failshut.templates.make import Source, make
+
     if directory.exists() or directory.is_symlink():
         raise Failure(f"{directory} is there already, and nothing is overwritten", help="--output names another directory")
     answers = _answers(template, {each.name: _asked(each, said[each.name]) for each in template.questions})
@@ -155,10 +161,15 @@ def _make(template: Template, said: dict[str, str | None], directory: Path, sess
 
 
 def _fresh(_: str) -> Keys:
+    from failshut.host.wireguard import fresh_keys
+    from failshut.templates.make import Keys
+
     return Keys(*fresh_keys())
 
 
 def _without_keys() -> Source:
+    from failshut.templates.make import Keys, Source
+
     def named(who: str) -> Keys:
         return Keys(f"(private key: {who})", f"(public key: {who})", f"(shared key: {who})")
 
@@ -183,6 +194,8 @@ def _asked(question: Question, said: str | None) -> str:
 
 def _answers(template: Template, said: dict[str, str]) -> dict[str, Any]:
     """Return the typed answers, or leave with every mistake."""
+    from failshut.templates.answers import read
+
     values: dict[str, Any] = {}
     wrong = []
     for each in template.questions:

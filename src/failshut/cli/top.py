@@ -24,11 +24,11 @@ def command(context: click.Context, /, **options: Any) -> None:
     if session.json or not sys.stdout.isatty():
         raise Failure("`top` needs a terminal", help="`failshut status --watch` writes lines", exit_code=Exit.USAGE)
     try:
-        from failshut.tui.app import Top  # noqa: PLC0415 - only this verb pays for it
+        from failshut.tui.app import Top
     except ModuleNotFoundError as missing:
         help_ = "pip install 'failshut[tui]'; `failshut status --watch` does without it"
         raise Failure(f"the live view needs {missing.name}, which is not installed", help=help_) from missing
-    from failshut.tui.reading import Reader  # noqa: PLC0415
+    from failshut.tui.reading import Reader
 
     with Reader() as reader:
         Top(reader.now).run()

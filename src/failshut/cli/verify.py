@@ -7,30 +7,26 @@ import os
 import sys
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import click
 
-from failshut.arming.arm import one_at_a_time
 from failshut.arming.errors import ArmingError
-from failshut.arming.plan import make_plan
-from failshut.arming.status import State, Status, read_status
 from failshut.cli.failures import leave
 from failshut.cli.prepare import load_policy_or_leave
 from failshut.cli.session import DEFAULT_POLICY, Failure, Session, begin, session_options
-from failshut.host.probe import probe
-from failshut.host.runs import remember
 from failshut.model.backend import BackendName
 from failshut.model.exits import Exit
-from failshut.model.policy import Policy
 from failshut.model.units import Address
-from failshut.verify.boot import Answer, Check, decide, worst_answer
-from failshut.verify.evidence import NoEvidenceError, gather
-from failshut.verify.ground import survey
+from failshut.verify.boot import Answer
 from failshut.verify.interrupt import deferred
 from failshut.verify.report import Outcome, Report, Verdict
-from failshut.verify.run import Plan, verify
-from failshut.verify.tunnel import standing
+
+if TYPE_CHECKING:
+    from failshut.arming.status import Status
+    from failshut.model.policy import Policy
+    from failshut.verify.boot import Check
+    from failshut.verify.run import Plan
 
 # Not arming's own: a tunnel's hook that arms must not fail while the tunnel is brought back.
 _LOCK_PATH = Path("/run/failshut-verify.lock")
@@ -58,6 +54,10 @@ def command(context: click.Context, /, *, after_boot: bool, yes: bool, **options
     policy or is a leak, your own programs' packets too. Exit codes: 0 held, 12 a leak, 1 it proves nothing or the tunnel did not
     come back, 3 disarmed, 4 not permitted.
     """
+    from failshut.verify.ground import survey
+    from failshut.verify.run import Plan
+    from failshut.verify.tunnel import standing
+
     session = begin(context, options)
     if after_boot:
         look_back(session)
@@ -80,6 +80,9 @@ def command(context: click.Context, /, *, after_boot: bool, yes: bool, **options
 
 def _run(plan: Plan, session: Session) -> Report:
     # With a level set, wireguard-go would keep our pipe open for as long as it lives.
+    from failshut.arming.arm import one_at_a_time
+    from failshut.verify.run import verify
+
     os.environ.pop("LOG_LEVEL", None)
     try:
         with one_at_a_time(_LOCK_PATH, "verifying"), deferred() as interrupt:
@@ -103,6 +106,8 @@ def _upload(text: str) -> tuple[Address, int]:
 
 def _must_be_armed(session: Session) -> Status:
     """Return the status; leave where the kernel holds no lock: taking the tunnel down would then leak for sure."""
+    from failshut.arming.status import State, read_status
+
     status = read_status()
     match status.state:
         case State.UNKNOWN:
@@ -124,6 +129,10 @@ def _must_be_armed(session: Session) -> Status:
 
 
 def _say_what_is_not_armed(policy: Policy, status: Status, session: Session) -> None:
+    from failshut.arming.plan import make_plan
+    from failshut.arming.status import State
+    from failshut.host.probe import probe
+
     if status.state is State.ARMED and make_plan(policy, probe(policy), status.listing).difference:
         words = f"{policy.path} is not what is armed (`failshut plan` shows the difference), and packets are judged by that file"
         _say(session.style(f"note: {words}", fg="yellow"), session)
@@ -189,6 +198,8 @@ def outcome_lines(outcome: Outcome, session: Session) -> list[str]:
 
 
 def _leave(report: Report, session: Session) -> None:
+    from failshut.host.runs import remember
+
     if session.json:
         session.print_json(report_json(report))
     else:
@@ -256,6 +267,9 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 def look_back(session: Session) -> None:
     """Answer `--after-boot`, and leave with its code."""
+    from failshut.verify.boot import decide, worst_answer
+    from failshut.verify.evidence import NoEvidenceError, gather
+
     try:
         evidence = gather()
     except NoEvidenceError as error:

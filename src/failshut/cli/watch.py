@@ -14,18 +14,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from failshut.allowances.errors import RefusedError
-from failshut.allowances.outside import why_not
-from failshut.allowances.spec import seconds
 from failshut.cli.failures import refuse
 from failshut.cli.session import Failure, Session, begin, session_options
-from failshut.host.account import user_name
-from failshut.host.nft import NftError
 from failshut.model.exits import Exit
-from failshut.watch.feed import Feed, Source
-from failshut.watch.tally import Row, Sender
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from failshut.watch.feed import Feed
+    from failshut.watch.tally import Row, Sender
 
 # How often a table is drawn at most, in seconds.
 _DRAWN_EVERY = 0.25
@@ -47,6 +44,10 @@ def command(context: click.Context, /, time_text: str | None, **options: Any) ->
     Programs are known with [log] blocked = "nflog" in the policy. Otherwise the kernel's counters are shown: exact, but with the
     user alone. A program that ended before it could be found, and packets that no program's socket sent, are said to be so.
     """
+    from failshut.allowances.outside import why_not
+    from failshut.host.nft import NftError
+    from failshut.watch.feed import Feed
+
     session = begin(context, options)
     until = time.monotonic() + _lasting(time_text)
     try:
@@ -61,6 +62,8 @@ def command(context: click.Context, /, time_text: str | None, **options: Any) ->
 
 
 def _lasting(text: str | None) -> float:
+    from failshut.allowances.spec import seconds
+
     try:
         return seconds(text) if text else _FOREVER
     except RefusedError as error:
@@ -68,6 +71,8 @@ def _lasting(text: str | None) -> float:
 
 
 def _show(feed: Feed, until: float, session: Session) -> None:
+    from failshut.watch.feed import Source
+
     if feed.source is Source.COUNTED:
         click.echo(f"failshut: showing counters, by user; {feed.unheard or _HOW}", err=True)
     with suppress(KeyboardInterrupt):
@@ -91,8 +96,8 @@ def _lines(feed: Feed, until: float, session: Session) -> None:
 
 
 def _table(feed: Feed, until: float, session: Session) -> None:
-    from rich.console import Console  # noqa: PLC0415 - only a terminal pays for it
-    from rich.live import Live  # noqa: PLC0415
+    from rich.console import Console
+    from rich.live import Live
 
     console = Console(no_color=not session.use_color)
     with Live(_drawn(feed, console.height), console=console, auto_refresh=False) as live:
@@ -105,8 +110,10 @@ def _table(feed: Feed, until: float, session: Session) -> None:
 
 
 def _drawn(feed: Feed, height: int) -> Table:
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.markup import escape
+    from rich.table import Table
+
+    from failshut.host.account import user_name
 
     title = f"refused: {feed.tally.packets} packets" if feed.tally.packets else "nothing refused so far"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, caption=_losses(feed) or None)
@@ -129,11 +136,15 @@ def _losses(feed: Feed) -> str:
 
 def row_line(row: Row) -> str:
     """Return a row as a line of text."""
+    from failshut.host.account import user_name
+
     return f"{_clock(row)}  {row.packets:>6}  {_program(row.sender)}, user {user_name(row.sender.uid)} → {_target(row)}"
 
 
 def row_json(row: Row) -> dict[str, Any]:
     """Return a row as JSON with stable keys."""
+    from failshut.host.account import user_name
+
     return {
         "program": row.sender.name or None,
         "pid": row.sender.pid,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from failshut.drill.rule_source import Backend, InlineLock, IptablesLock, Lock, NftLock
+from failshut.drill.choices import Backend
+from failshut.drill.rule_source import InlineLock, IptablesLock, Lock, NftLock
 from failshut.emit.inline import inline_lines
 from failshut.emit.nft import emit
 from failshut.host.iptables import Kind

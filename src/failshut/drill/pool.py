@@ -11,22 +11,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from failshut.drill.choices import DEFAULT_WORKERS, WINDOW_SECONDS, Backend
 from failshut.drill.compiled import compiled
 from failshut.drill.network.openvpn import PROGRAMS
 from failshut.drill.network.plan import PlanError, make_plan
 from failshut.drill.network.rules import RuleSource
 from failshut.drill.process import CannotDrillError, WorkerProcess
-from failshut.drill.rule_source import Backend
 from failshut.drill.run import Rehearsal
 from failshut.drill.scenario import Kind, Outcome, RunResult, Scenario, conclude
 from failshut.drill.timeline import timeline_from
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
 from failshut.model.policy import Policy, Tunnel, TunnelKind
-
-# Runs wait more than they work: on two cores, six at a time are done first (measured: 4: 80 s, 6: 63 s).
-DEFAULT_WORKERS = 6
-# How long traffic goes on after an attack: about 60 packets of each flow.
-WINDOW_SECONDS = 1.2
 
 
 @dataclass(frozen=True, slots=True)

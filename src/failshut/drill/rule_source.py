@@ -17,17 +17,6 @@ class RuleSource(StrEnum):
     LOCK = "lock"
 
 
-class Backend(StrEnum):
-    """Which tool's rules a lock is rehearsed with. `inline` stands in the tunnel's own config, and comes and goes with it."""
-
-    NFTABLES = "nftables"
-    IPTABLES = "iptables"
-    IPTABLES_NFT = "iptables-nft"
-    IPTABLES_LEGACY = "iptables-legacy"
-    INLINE_NFT = "inline-nft"
-    INLINE_IPTABLES = "inline-iptables"
-
-
 @dataclass(frozen=True, slots=True)
 class NftLock:
     """A lock as the text of one transaction of nft's."""

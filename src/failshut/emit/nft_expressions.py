@@ -34,6 +34,7 @@ from failshut.model.ruleset import (
     Tuple,
     Verdict,
 )
+from failshut.model.same import once
 
 # nft's tokens that its grammar does not take as a chain's name (measured with nft 1.0.6; `in`, `out`, `input` pass).
 RESERVED = frozenset({"fwd", "log", "mark", "meta", "map", "set", "table", "chain", "rule", "limit", "counter", "drop", "accept"})
@@ -111,11 +112,16 @@ def right_text(right: Right, left: Expression) -> str:
     """Return what `left` is compared with."""
     match right:
         case AnySet():
-            return "{ " + ", ".join(element_text(each, left) for each in right.elements) + " }"
+            return "{ " + _elements_text(right.elements, left) + " }"
         case SetRef():
             return f"@{name_text(right.name)}"
         case _:
             return element_text(right, left)
+
+
+@once
+def _elements_text(elements: tuple[Element, ...], left: Expression) -> str:
+    return ", ".join(element_text(each, left) for each in elements)
 
 
 def element_text(element: Element, left: Expression | None) -> str:

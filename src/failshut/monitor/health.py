@@ -9,8 +9,6 @@ from failshut.monitor.state import Carries, Reason, Tunnel
 
 # Looks in a row that must agree: one lost handshake is no outage, one that gets through on a bad line no recovery.
 BAD_LOOKS, GOOD_LOOKS = 2, 2
-# In seconds: until the next look while all is well, and while it is not or something has just changed.
-CALM, ANXIOUS = 30.0, 6.0
 
 
 @dataclass(frozen=True, slots=True)

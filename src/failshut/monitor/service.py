@@ -16,10 +16,11 @@ from failshut.host.notify import notify, watchdog_seconds
 from failshut.model.policy import Metrics
 from failshut.monitor.desktop import Desktop
 from failshut.monitor.exporter import Exporter
-from failshut.monitor.health import ANXIOUS, CALM, Health, step
+from failshut.monitor.health import Health, step
 from failshut.monitor.keeper import Keeper
 from failshut.monitor.notices import Limit, Notice, notice_of, with_held
 from failshut.monitor.outlets import Outlets
+from failshut.monitor.pace import ANXIOUS, CALM
 from failshut.monitor.places import Places
 from failshut.monitor.refused import Refused, by_user, described
 from failshut.monitor.state import Carries, Event, Kind, Lock, Reason, State, Tunnel

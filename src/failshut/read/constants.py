@@ -12,6 +12,8 @@ from failshut.model.symbols import FLAG_TYPES, INTEGER, WIDTHS, WORDS, word_of
 from failshut.model.units import Address, Prefix
 from failshut.read.names import PROTOCOLS, SERVICES
 
+# An address, a prefix or a range, in one word.
+_PLAIN = re.compile(r"[0-9a-fA-F.:/-]+")
 _MAC = re.compile(r"[0-9A-Fa-f]{1,2}(?::[0-9A-Fa-f]{1,2}){5}")
 # As many addresses as a long list has; they are kept as long as the program runs.
 _REMEMBERED = 1 << 17
@@ -35,13 +37,26 @@ class UnknowableError(ValueError):
 
 def constant(text: str, type_: str) -> Scalar:
     """Return the constant that a word stands for. Raises `BadValueError` or `UnknowableError`."""
-    return _of_type(text, type_)
+    reader = _ADDRESSES.get(type_)
+    return reader(text) if reader else _of_type(text, type_)
+
+
+@lru_cache(512)
+def addresses(listed: str, type_: str) -> tuple[Scalar, ...] | None:
+    """Return the addresses of a list, without repeats, each behind ` , `; None where not all of it is plain addresses."""
+    words = listed.split(" , ")
+    if type_ not in _ADDRESSES or not all(map(_PLAIN.fullmatch, words)):
+        return None
+    try:
+        return tuple(dict.fromkeys(map(_ADDRESSES[type_], words)))
+    except ValueError:
+        return None
 
 
 @lru_cache(maxsize=4096)
 def _of_type(text: str, type_: str) -> Scalar:
-    if reader := _READERS.get(type_):
-        return reader(text)
+    if type_ == "ether_addr":
+        return _mac(text)
     if type_ == "time" and _TIME.fullmatch(text):
         return seconds(text)
     if type_ in _TEXT_TYPES:
@@ -145,10 +160,9 @@ def _mac(text: str) -> str:
     return ":".join(part.rjust(2, "0") for part in text.lower().split(":"))
 
 
-_READERS: dict[str, Callable[[str], Scalar]] = {
+_ADDRESSES: dict[str, Callable[[str], Scalar]] = {
     "ipv4_addr": _address_reader(IPv4Address, IPv4Network, "ipv4_addr"),
     "ipv6_addr": _address_reader(IPv6Address, IPv6Network, "ipv6_addr"),
-    "ether_addr": _mac,
 }
 
 

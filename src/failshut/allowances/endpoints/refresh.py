@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 from failshut.allowances.endpoints import heard
@@ -24,6 +23,7 @@ from failshut.allowances.endpoints.decide import (
 )
 from failshut.allowances.endpoints.handshake import answers
 from failshut.allowances.endpoints.raising import raise_tunnel
+from failshut.allowances.endpoints.state import State
 from failshut.arming.arm import arm, digest_of, one_at_a_time
 from failshut.arming.errors import NOT_BY_IPTABLES, USE_NFTABLES, ArmingError
 from failshut.arming.generations import CURRENT
@@ -43,27 +43,6 @@ from failshut.model.units import Endpoint
 
 Report = Callable[[str], None]
 LOCK = Path("/run/failshut-refresh.lock")
-
-
-class State(StrEnum):
-    """What became of a tunnel, in one word."""
-
-    WORKS = "works"
-    FAILED_OVER = "failed-over"
-    PINNED = "pinned"
-    STALE = "stale"
-    DOWN = "down"
-    UNKNOWN = "not-wireguard"
-
-    @property
-    def is_change(self) -> bool:
-        """Whether anything is different from before."""
-        return self in (State.FAILED_OVER, State.PINNED)
-
-    @property
-    def is_well(self) -> bool:
-        """Whether the tunnel works now, or is none of ours to keep."""
-        return self not in (State.STALE, State.DOWN)
 
 
 @dataclass(frozen=True, slots=True)

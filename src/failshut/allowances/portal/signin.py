@@ -17,13 +17,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 from failshut.allowances.errors import RefusedError
 from failshut.allowances.launch import Start, command_line, ready_slice
 from failshut.allowances.outside import why_not
 from failshut.allowances.portal.browser import Browser, private
+from failshut.allowances.portal.ending import Ending
 from failshut.allowances.portal.verdict import Seen, Verdict, judge, seen, sign_in_page
 from failshut.allowances.portal.waking import newest_handshake, wake
 from failshut.arming.status import read_status
@@ -45,17 +45,6 @@ _AFTERWARDS = 15.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Report = Callable[[str], None]
-
-
-class Ending(StrEnum):
-    """How it ended."""
-
-    NO_PORTAL = "no-portal"
-    NO_ANSWER = "no-answer"
-    SIGNED_IN = "signed-in"
-    BROWSER_ENDED = "browser-ended"
-    TIME_UP = "time-up"
-    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)

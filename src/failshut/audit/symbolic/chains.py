@@ -5,6 +5,7 @@ All of it is relative to the chain's entry, so that a chain without anything unk
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from failshut.audit.route import DEEPEST_CALL, DEEPEST_JUMP, Stop
@@ -13,7 +14,6 @@ from failshut.audit.symbolic.outcome import Outcome, prefix
 from failshut.audit.symbolic.space import Space
 from failshut.audit.symbolic.terms import Env
 from failshut.audit.symbolic.walk import Walk
-from failshut.model.ruleset import Match
 
 # Beyond so many rules looked at (chains with something unknown are looked at once a call), a call may do anything.
 MOST_VISITS = 300_000
@@ -27,7 +27,7 @@ class Chains:
 
     space: Space
     memo: dict[tuple[int, str, int, bool], Outcome] = field(default_factory=dict)
-    atoms: dict[tuple[Match, int, int, bool], Bool] = field(default_factory=dict)
+    atoms: dict[Hashable, Bool] = field(default_factory=dict)
     hits: dict[tuple[str, str, int], list[Bool]] = field(default_factory=dict)
     versions: int = 0
     visits: int = 0

@@ -7,16 +7,19 @@ set, and what is in it for the one is in it for the other.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
 import z3
 
-from failshut.audit.symbolic.formula import Bool, merged, within
+from failshut.audit.symbolic.formula import Bool, within
+from failshut.model.same import once
 
 # Sets of fewer intervals are spelled out at once; and so is where two sets differ, when it is in fewer.
 MANY, FEW = 16, 256
+# So many of those that are spelled out are told against each large one: parts of a list, some long and some short.
+MOST_SPELLED_OUT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,35 +65,46 @@ class Large:
         """
         if self.value.get_id() != other.value.get_id():
             return
+        (low, high), (lowest, highest) = self._hull(), other._hull()
+        if high < lowest or highest < low:
+            return
         for inner, outer in ((self, other), (other, self)):
-            here = outer.cut(*inner._hull())  # noqa: SLF001 - another of this kind
-            # They differ in at least so many.
-            if not here or abs(len(inner.intervals) - len(here)) > FEW:
-                continue
-            differing = list(_differing(inner.intervals, here))
-            if len(differing) <= FEW:
+            differing = _few_differing(inner.intervals, outer.intervals)
+            if differing is not None:
                 reach = _formula(within(inner.value, [inner._hull()]))  # noqa: SLF001 - another of this kind
                 yield z3.Implies(reach, (inner.held != outer.held) == _formula(within(inner.value, differing)))
-
-    def cut(self, low: int, high: int) -> tuple[tuple[int, int], ...]:
-        """Return what of the intervals lies between two values, both included."""
-        first = max(bisect_right(self.intervals, (low, 0)) - 1, 0)
-        last = bisect_right(self.intervals, (high, 1 << 128))
-        parts = ((max(one, low), min(two, high)) for one, two in self.intervals[first:last])
-        return tuple((one, two) for one, two in parts if one <= two)
 
     def _hull(self) -> tuple[int, int]:
         return self.intervals[0][0], self.intervals[-1][1]
 
 
-def large(value: z3.BitVecRef, intervals: list[tuple[int, int]]) -> Large:
-    """Return the membership of a value in these intervals; of one value in one set it is always the same truth."""
-    kept = tuple(merged(intervals))
-    name = f"in many {value.get_id()} {sha256(repr(kept).encode()).hexdigest()}"
-    return Large(value, kept, z3.Bool(name))
+def large(value: z3.BitVecRef, intervals: tuple[tuple[int, int], ...]) -> Large:
+    """Return the membership of a value in these sorted intervals; of one value in one set it is always the same truth."""
+    return Large(value, intervals, z3.Bool(f"in many {value.get_id()} {_digest(intervals)}"))
 
 
-def _differing(one: tuple[tuple[int, int], ...], two: tuple[tuple[int, int], ...]) -> Iterator[tuple[int, int]]:
+@once
+def _digest(intervals: tuple[tuple[int, int], ...]) -> str:
+    return sha256(repr(intervals).encode()).hexdigest()
+
+
+@once
+def _few_differing(inner: tuple[tuple[int, int], ...], outer: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...] | None:
+    """Return what is in one and not in the other from the inner's first value to its last; None when it is in many intervals."""
+    low, high = inner[0][0], inner[-1][1]
+    first = max(bisect_right(outer, (low, 0)) - 1, 0)
+    last = bisect_right(outer, (high, 1 << 128))
+    # They differ in at least so many; one more may reach in from each side.
+    if abs(len(inner) - (last - first)) > FEW + 2:
+        return None
+    here = [(max(one, low), min(two, high)) for one, two in outer[first:last] if one <= high and two >= low]
+    if not here:
+        return None
+    differing = tuple(_differing(inner, here))
+    return differing if len(differing) <= FEW else None
+
+
+def _differing(one: Iterable[tuple[int, int]], two: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """Yield the intervals that are in one and not in the other: between every other of all borders, sorted."""
     borders: dict[int, bool] = {}
     for low, high in (*one, *two):

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import z3
 
 from failshut.audit.fields import IFNAME
-from failshut.audit.symbolic.large import Large, large
+from failshut.audit.symbolic.formula import Bool, within
+from failshut.audit.symbolic.large import MOST_SPELLED_OUT, Large, large
 from failshut.audit.words import ETHERTYPE, NFPROTO, names_match
 
 
@@ -33,6 +34,8 @@ class Space:
     approximations: dict[str, Approximation] = field(default_factory=dict)
     limits: list[z3.BoolRef] = field(default_factory=list)
     large: dict[str, Large] = field(default_factory=dict)
+    # Sets that are told as they are, for large ones to be told against.
+    spelled_out: dict[tuple[int, tuple[tuple[int, int], ...]], Large] = field(default_factory=dict)
     # How often something unknown was met, new or not.
     guesses: int = 0
     # How much of it is no limiter.
@@ -60,8 +63,17 @@ class Space:
             self.approximations[place] = Approximation(place, text, where, benign)
         return self.unknown[place]
 
-    def in_many(self, value: z3.BitVecRef, intervals: list[tuple[int, int]]) -> z3.BoolRef:
-        """Return that a value lies in one of very many intervals."""
+    def in_few(self, value: z3.BitVecRef, intervals: tuple[tuple[int, int], ...]) -> Bool:
+        """Return that a value lies in one of a few sorted intervals."""
+        found, key = within(value, intervals), (value.get_id(), intervals)
+        if isinstance(found, bool) or key in self.spelled_out or len(self.spelled_out) == MOST_SPELLED_OUT:
+            return found
+        self.spelled_out[key] = Large(value, intervals, found)
+        self.limits += [limit for other in self.large.values() for limit in other.against(self.spelled_out[key])]
+        return found
+
+    def in_many(self, value: z3.BitVecRef, intervals: tuple[tuple[int, int], ...]) -> z3.BoolRef:
+        """Return that a value lies in one of very many sorted intervals."""
         made = large(value, intervals)
         self.know((made,))
         return made.held
@@ -71,7 +83,8 @@ class Space:
         for each in sets:
             if str(each.held) not in self.large:
                 self.limits.append(each.bounds())
-                self.limits += [limit for other in self.large.values() for limit in each.against(other)]
+                others = (*self.large.values(), *self.spelled_out.values())
+                self.limits += [limit for other in others for limit in each.against(other)]
                 self.large[str(each.held)] = each
 
     def indices(self, pattern: str) -> list[tuple[int, int]]:

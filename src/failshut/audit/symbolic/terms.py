@@ -8,7 +8,7 @@ import z3
 
 from failshut.audit.fields import IFNAME, load_of, loads_of, membership
 from failshut.audit.route import holds_anything, map_elements, set_elements, timed_elements
-from failshut.audit.symbolic.formula import Bool, Number, as_bits, choose, conj, disj, neg, same, within
+from failshut.audit.symbolic.formula import Bool, Number, as_bits, choose, conj, disj, merged, neg, same, within
 from failshut.audit.symbolic.large import MANY
 from failshut.audit.symbolic.space import Space
 from failshut.audit.words import NotUnderstoodError, interval, number
@@ -25,6 +25,7 @@ from failshut.model.ruleset import (
     Table,
     Tuple,
 )
+from failshut.model.same import once
 from failshut.model.symbols import EXTENSIONS
 
 
@@ -142,7 +143,7 @@ def _lookup(scope: Scope, key: object, source: object) -> Term:
 def entry_conditions(scope: Scope, key: Term, elements: tuple[tuple[object, object], ...]) -> list[Bool]:
     """Return for each entry of a map when it is the one. Entries don't overlap but for the one that catches the rest."""
     plain = [holds(scope, key, each) for each, _ in elements if not isinstance(each, CatchAll)]
-    rest = neg(disj(plain))
+    rest = neg(disj(plain)) if len(plain) < len(elements) else False
     waiting = iter(plain)
     return [rest if isinstance(each, CatchAll) else next(waiting) for each, _ in elements]
 
@@ -162,10 +163,15 @@ def member(scope: Scope, left: Term, elements: tuple[object, ...]) -> Bool:
         if not all(isinstance(each, str) for each in elements):
             raise NotUnderstoodError("a device by its number")
         return within(left.value, [pair for each in elements for pair in scope.space.indices(str(each))])
-    intervals = [interval(each, left.kind) for each in elements]  # type: ignore[arg-type] # refused there
-    if len(intervals) > MANY and not isinstance(left.value, int):
-        return scope.space.in_many(left.value, intervals)
-    return within(left.value, intervals)
+    intervals = _intervals(elements, left.kind)
+    if isinstance(left.value, int):
+        return within(left.value, intervals)
+    return scope.space.in_many(left.value, intervals) if len(intervals) > MANY else scope.space.in_few(left.value, intervals)
+
+
+@once
+def _intervals(elements: tuple[object, ...], kind: str) -> tuple[tuple[int, int], ...]:
+    return tuple(merged(interval(each, kind) for each in elements))  # type: ignore[arg-type] # refused there
 
 
 def _tuple(scope: Scope, parts: tuple[Term, ...], element: object) -> Bool:

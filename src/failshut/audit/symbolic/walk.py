@@ -20,6 +20,7 @@ from failshut.audit.symbolic.outcome import Outcome, prefix, rule_key
 from failshut.audit.symbolic.terms import Env, Scope, at_most, entry_conditions, matches, term
 from failshut.audit.words import NotUnderstoodError, holds_sometimes, number
 from failshut.model.ruleset import (
+    AnySet,
     Assign,
     ConnectionLimit,
     Counter,
@@ -48,6 +49,7 @@ from failshut.model.ruleset import (
     Verdict,
     VerdictMap,
 )
+from failshut.model.same import this
 
 if TYPE_CHECKING:
     from failshut.audit.symbolic.chains import Chains
@@ -179,7 +181,8 @@ class Walk:
         return self.chains.space.anything(place, text, where, benign)
 
     def _match(self, match: Match, place: str, rule: Rule) -> Bool:
-        key = (match, id(self.stop.table), self.env.version, self.stop.early)
+        right = this(match.right.elements) if isinstance(match.right, AnySet) else match.right
+        key = (match.left, match.op, right, id(self.stop.table), self.env.version, self.stop.early)
         if key not in self.chains.atoms:
             try:
                 self.chains.atoms[key] = matches(self._scope(), match)

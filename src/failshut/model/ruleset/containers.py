@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from operator import le
 from typing import Any, TypeVar
 
 from failshut.model.ruleset.statements import Jump, Limit, Quota, Statement
 from failshut.model.ruleset.values import AnyMap, AnySet, Element, Scalar, Tuple
 from failshut.model.ruleset.words import ChainType, Engine, Family, Hook, Verdict
+from failshut.model.same import once
 
 _T = TypeVar("_T")
 
@@ -187,8 +189,10 @@ def _by_name(named: Any) -> tuple[Any, ...]:
     return tuple(sorted(named, key=lambda each: each.name))
 
 
+@once
 def _in_one_order(elements: tuple[_T, ...]) -> tuple[_T, ...]:
-    return tuple(sorted(elements, key=_place))
+    places = list(map(_place, elements))
+    return elements if all(map(le, places, places[1:])) else tuple(sorted(elements, key=_place))
 
 
 def _place(element: object) -> tuple[int, int, int, str]:

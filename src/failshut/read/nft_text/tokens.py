@@ -13,7 +13,7 @@ from failshut.read.source import Source
 _TOKEN = re.compile(
     r"""(?P<skip>[ \t\r\f\v]+|\\\r?\n|\#(?![ ]xt_)[^\n]*)
     |(?P<token>@(?:ll|nh|th|ih),\d+,\d+|[@$][A-Za-z_][A-Za-z0-9_.\\/-]*|"[^"]*"|\#[ ]xt_\w+
-    |(?:[A-Za-z0-9_.:/%*-]|\\[^\n])+|<<|>>|[=!<>]=|[\n;{}()\[\],=!<>&|^+@$])""",
+    |(?:[A-Za-z0-9_.:/%*-]|\\[^\n])+|<<|>>|[=!<>]=|[\n;{}()\[\],=!<>&|^+@$])[ \t]*""",
     re.VERBOSE,
 )
 NEW_LINE, SEMICOLON, OPEN, CLOSE, END = "\n", ";", "{", "}", ""
@@ -39,14 +39,15 @@ def tokenize(source: Source) -> Tokens:
     found, at, text = Tokens(), 0, source.text
     add_text, add_offset = found.texts.append, found.offsets.append
     while at < len(text):
-        matched = _TOKEN.match(text, at)
-        if matched is None:
+        for matched in _TOKEN.finditer(text, at):
+            if matched.start() != at:
+                break
+            if matched.lastgroup == "token":
+                add_text(matched[2])
+                add_offset(at)
+            at = matched.end()
+        if at < len(text):
             at = _unreadable(source, at)
-            continue
-        if matched.lastgroup == "token":
-            add_text(matched[0])
-            add_offset(at)
-        at = matched.end()
     found.add(END, len(text))
     return _without_variables(source, found) if "$" in text or "define" in text or "undefine" in text else found
 

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from failshut.model.ruleset import (
     AnyMap,
+    AnySet,
     Binary,
     CatchAll,
     Element,
@@ -24,7 +25,7 @@ from failshut.model.ruleset import (
     masked,
 )
 from failshut.model.symbols import word_of
-from failshut.read.constants import any_of, bits_of, constant, seconds, tests_bits
+from failshut.read.constants import addresses, any_of, bits_of, constant, seconds, tests_bits
 from failshut.read.nft_text.cursor import RULE_END, Cursor, NotUnderstoodError
 from failshut.read.nft_text.tokens import NEW_LINE
 from failshut.read.values import ANY_TYPE, between, plain, types_of, value_of
@@ -37,6 +38,8 @@ _VERDICTS = {each.value: each for each in Verdict}
 # What may stand behind an element and says nothing about what it matches.
 _TRAITS = {"timeout": 1, "expires": 1, "comment": 1, "counter": 0, "packets": 1, "bytes": 1}
 _Item = TypeVar("_Item")
+# In tokens.
+LONG = 128
 
 
 def comparison(cursor: Cursor, left: Left) -> Match:
@@ -46,7 +49,8 @@ def comparison(cursor: Cursor, left: Left) -> Match:
         cursor.at += 1
     types = types_of(left)
     if cursor.here == "{":
-        right: Right = plain(any_of(elements(cursor, types)), left)
+        listed = _addresses(cursor, types)
+        right: Right = plain(AnySet(listed) if listed else any_of(elements(cursor, types)), left)
         return Match(left, right, operator or Op.EQ)
     if cursor.here.startswith("@"):
         return Match(left, SetRef(cursor.take()[1:]), operator or Op.EQ)
@@ -178,6 +182,21 @@ def elements(cursor: Cursor, types: tuple[str, ...], ends: list[Ending] | None =
         return value
 
     return braced(cursor, one)
+
+
+def _addresses(cursor: Cursor, types: tuple[str, ...]) -> tuple[Element, ...]:
+    """Take a list of addresses and nothing else, or nothing of it: long lists, told by their text, are read once."""
+    try:
+        end = cursor.texts.index("}", cursor.at)
+    except ValueError:
+        return ()
+    if end - cursor.at < LONG or len(types) != 1:
+        return ()
+    found = addresses(" ".join(cursor.texts[cursor.at + 1 : end]).replace(" \n", "").strip(), types[0])
+    if found is None or len(found) == 1:
+        return ()
+    cursor.at = end + 1
+    return found
 
 
 def skip_traits(cursor: Cursor) -> dict[str, int]:

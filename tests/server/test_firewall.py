@@ -52,6 +52,17 @@ def test_what_belongs_to_no_connection_is_dropped_before_anything_else_of_peers_
     assert order == sorted(order)
 
 
+def test_who_is_reached_calls_networks_behind_peers_where_the_config_names_them():
+    """From where its address is routed, and of the same version of IP; without the setting nobody calls a peer."""
+    reach, sites = config.READERS["reach"][1]("192.168.9.0/24, fd09::/64"), config.READERS["sites"][1]("192.168.20.0/24")
+
+    assert rules("site", reach=reach, sites=sites) == [
+        'iifname != "wg0" oifname "wg0" ip saddr 192.168.9.0/24 ip daddr 192.168.20.0/24 fib saddr . iif oif exists accept'
+    ]
+    assert rules("site", reach=reach) == rules("site", sites=sites) == []
+    assert config.words(replace(SETTINGS, sites=sites))["sites"] == "192.168.20.0/24"
+
+
 @pytest.mark.parametrize(
     "there",
     ["168.63.129.16", "64:ff9b:1::1", "2002:a00:1::1", "2001::1", "::10.0.0.1", "fec0::1"]

@@ -151,6 +151,34 @@ def test_an_answer_that_does_not_fit_writes_nothing(given, said, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("option", "network", "own"),
+    [
+        ("network", "11.0.0.0/16", "10.0.0.0/8"),
+        ("network", "172.32.0.0/16", "172.16.0.0/12"),
+        ("network6", "2a00:1::/64", "fd00::/8"),
+    ],
+)
+def test_a_network_of_peers_that_is_somebody_else_s_is_warned_of(option, network, own, tmp_path):
+    """It is made all the same: the network may be one's own."""
+    done = new("travel", tmp_path / "made", *options("travel", **{option: network}))
+    told = json.loads(new("travel", tmp_path / "told", *options("travel", **{option: network}), "--json").output)["warnings"]
+
+    assert done.exit_code == 0, done.output
+    (warned,) = (line for line in done.stderr.splitlines() if "warning" in line)
+    assert warned.startswith(f"failshut: warning: --{option}: {network} is public address space")
+    assert own in warned
+    assert told == [warned.removeprefix("failshut: warning: ")]
+
+
+@pytest.mark.parametrize("network", ["10.86.0.0/24", "100.64.8.0/24", "172.31.0.0/16"])
+def test_a_network_of_peers_that_is_nobody_s_is_not_warned_of(network, tmp_path):
+    """Private, or shared address space; and the IPv6 network that is made up."""
+    done = new("travel", tmp_path / "made", *options("travel", network=network))
+
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
 def test_what_is_missing_is_named_where_nobody_can_be_asked(tmp_path):
     """With an example of it."""
     done = new("travel", tmp_path / "made")

@@ -20,13 +20,14 @@ from failshut.host.probe import probe
 from failshut.host.sources import load_policy
 from failshut.templates.catalogue import templates
 from templates.test_templates import new, options
-from two_sites import FETCH, HOME4, METADATA, SITE4, SITE6, VPS4, VPS6, Machine, TwoSites, url
+from two_sites import FETCH, HOME4, METADATA, SITE4, SITE6, VPS4, VPS6, Machine, TwoSites, url, web
 
 pytestmark = pytest.mark.lab
 _log = logging.getLogger(__name__)
 
 # Behind the server; a second exit; beside the first site.
 OFFICE, EXIT4, EXIT6, OTHER4 = "192.168.9.9", "192.0.2.20", "2001:db8:20::20", "198.51.100.81"
+DESK = "192.168.20.7"
 # An attack by a lost tunnel, and one by names; both are seen to leak without the lock. FAILSHUT_THOROUGH=1 runs the whole drill.
 SAMPLE = ("guide-1", "dns-public")
 THOROUGH = bool(os.environ.get("FAILSHUT_THOROUGH"))
@@ -36,6 +37,16 @@ asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 asking.settimeout(10)
 asking.sendto(b"name?", (sys.argv[1], 53))
 print(asking.recv(99).decode())
+"""
+# A page as one of several addresses; nothing where it can't be had.
+_CALL = """
+import http.client, sys
+calling = http.client.HTTPConnection(sys.argv[1], timeout=3, source_address=(sys.argv[2], 0))
+try:
+    calling.request("GET", "/")
+    print(calling.getresponse().read().decode(), end="")
+except OSError:
+    pass
 """
 _ANSWER = """
 import socket
@@ -156,8 +167,8 @@ def test_a_double_hop_leaves_by_its_second_server(lab, tmp_path):
             assert f"{VPS4}:" in talking
 
 
-def test_a_branch_reaches_the_office_and_leaves_by_it(lab, tmp_path):
-    """A machine behind the branch's gateway; with the tunnel down it reaches nothing."""
+def test_a_branch_and_the_office_call_each_other_and_the_branch_leaves_by_it(lab, tmp_path):
+    """A machine behind each; nobody else calls the branch's, and with the tunnel down it reaches nothing."""
     made = made_of("site-to-site", tmp_path)
     serve(lab.vps, made / "office")
     gateway = lab.client
@@ -166,7 +177,7 @@ def test_a_branch_reaches_the_office_and_leaves_by_it(lab, tmp_path):
         "ip link add eth1 type veth peer name eth0 netns desk",
         "ip addr add 192.168.20.1/24 dev eth1",
         "ip link set eth1 up",
-        "ip -n desk addr add 192.168.20.7/24 dev eth0",
+        f"ip -n desk addr add {DESK}/24 dev eth0",
         "ip -n desk link set eth0 up",
         "ip -n desk route add default via 192.168.20.1",
         "sysctl -q -w net.ipv4.ip_forward=1",
@@ -176,11 +187,20 @@ def test_a_branch_reaches_the_office_and_leaves_by_it(lab, tmp_path):
     def desk(page: str, seconds: float = 10) -> str:
         return gateway.run("ip", "netns", "exec", "desk", "python3", "-c", FETCH, page, str(seconds)).stdout
 
+    gateway.start("ip", "netns", "exec", "desk", *web()).stdout.readline()
+    # The office's own gateway knows where the branch is.
+    lab.router(*f"ip route add 192.168.20.0/24 via {VPS4}".split())
+
+    def called_from(source: str) -> str:
+        return lab.router("python3", "-c", _CALL, DESK, source)
+
     with locked(lab, made / "branch", "wg0"):
-        assert until(lambda: desk(url(OFFICE)) == VPS4, within=30, step=0.2)
+        assert until(lambda: desk(url(OFFICE)) == DESK, within=30, step=0.2)
         assert desk(url(SITE4)) == VPS4
+        assert called_from(OFFICE) == OFFICE
+        assert called_from(SITE4) == "", "it is of neither network"
     lab.watch("home")
-    assert desk(url(SITE4), 3) == ""
+    assert desk(url(SITE4), 3) == desk(url(OFFICE), 3) == called_from(OFFICE) == ""
     assert [each for each in lab.seen() if each.protocol == "tcp"] == []
 
 

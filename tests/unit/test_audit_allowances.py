@@ -82,7 +82,7 @@ def allowances(case: Path) -> Iterator[Allowance]:
         yield made("portal", replace(policy, portal=False), alone, "portal", "portal:dns", "portal:web")
     if policy.forward.served_clients:
         blocked = replace(policy, forward=Forward(ForwardMode.BLOCK, policy.forward.bridges))
-        yield made("forward", blocked, replace(base, forward=policy.forward), "forward:replies")
+        yield made("forward", blocked, replace(base, forward=policy.forward), "forward:replies", "forward:site")
 
 
 EVERY = [each for case in CASES for each in allowances(case)]

@@ -67,3 +67,46 @@ def test_what_is_no_mode_list_or_name_is_refused(text):
     findings = read.findings if isinstance(read, Declaration) else read
 
     assert [each.place.line for each in findings] == [4]
+
+
+SITES = 'mode = "tunnel"\nclients = ["eth1"]\n'
+
+
+def test_two_sites_are_in_the_policy_in_the_fewest_prefixes():
+    """Those that touch are one, as in a set of intervals."""
+    checked = check(f'{SITES}local = ["192.168.20.0/24"]\nremote = ["192.168.10.0/24", "192.168.11.0/24", "fd10::/64"]\n')
+
+    assert checked.findings == ()
+    assert [str(each) for each in checked.policy.forward.remote] == ["192.168.10.0/23", "fd10::/64"]
+    assert [str(each) for each in checked.policy.forward.local] == ["192.168.20.0/24"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        (f'{SITES}local = ["192.168.20.0/24"]\n', Code.CONTRADICTION, "no `remote`"),
+        (f'{SITES}remote = ["192.168.10.0/24"]\n', Code.CONTRADICTION, "no `local`"),
+        ('mode = "tunnel"\nlocal = ["10.1.0.0/24"]\nremote = ["10.2.0.0/24"]\n', Code.CONTRADICTION, "no `clients`"),
+        (f'{SITES}local = ["10.1.0.0/24"]\nremote = ["fd10::/64"]\n', Code.CONTRADICTION, "no version of IP in common"),
+        (f'{SITES}local = ["10.1.0.0/24"]\nremote = ["0.0.0.0/0"]\n', Code.TOO_WIDE, "wider than any site"),
+        (f'{SITES}local = ["10.1.0.0/24"]\nremote = ["224.0.0.0/24"]\n', Code.BAD_VALUE, "no network that a tunnel could lead to"),
+        (f'{SITES}local = ["10.1.0.0/24"]\nremote = ["10.1.0.0/16"]\n', Code.CONTRADICTION, "10.1.0.0/24 (p.toml:6)"),
+        (
+            f'{SITES}local = ["10.1.0.0/24"]\nremote = ["10.2.0.0/24"]\n[allow.lan]\nprefixes = ["10.2.0.0/16"]\n',
+            Code.CONTRADICTION,
+            "10.2.0.0/16 (p.toml:9)",
+        ),
+        (
+            f'{SITES}local = ["10.1.0.0/24"]\nremote = ["10.2.0.0/24"]\n[outside]\nprefixes = ["10.2.0.0/25"]\n',
+            Code.CONTRADICTION,
+            "is on this side",
+        ),
+    ],
+)
+def test_half_a_pair_of_sites_and_one_that_is_here_too_are_refused(text, code, said):
+    """What is reached beside the tunnel too would be let in from it and answered in the clear."""
+    checked = check(text)
+
+    assert code in {each.code for each in checked.findings}
+    assert any(said in each.message for each in checked.findings), checked.findings
+    assert checked.policy is None

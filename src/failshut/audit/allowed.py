@@ -130,9 +130,8 @@ def _carried(case: _Case) -> Iterator[Predicate]:
         # connection that had it.
         ours = (int(host.outside), int(host.probe))
         yield either(FieldIn("ct mark", 32, ours), FieldIn("mark", 32, ours))
-    # What the tunnel's device sends on to a client is a reply that came through it.
-    clients = among(OIF, tuple(str(each) for each in policy.forward.served_clients))
-    yield both(DeviceIs("via", tuple(str(each.interface) for each in policy.tunnels)), clients, equals(Ct("direction"), "reply"))
+    # What the tunnel's device sends on to a client is a reply that came through it, or the other site's call.
+    yield both(DeviceIs("via", tuple(str(each.interface) for each in policy.tunnels)), _to_clients(policy))
 
 
 def _in_transit(case: _Case) -> Iterator[Predicate]:
@@ -199,9 +198,19 @@ def _lookups(*ports: int) -> Predicate:
 
 
 def _forwarded(policy: Policy, tunnels: tuple[str, ...]) -> Predicate:
-    """Allow replies out of the tunnel, to the clients that may use it."""
-    clients = among(OIF, tuple(str(each) for each in policy.forward.served_clients))
-    return both(among(Meta("iifname"), tunnels, When.START), clients, equals(Ct("direction"), "reply"))
+    """Allow out of the tunnel what is for the clients that may use it."""
+    return both(among(Meta("iifname"), tunnels, When.START), _to_clients(policy))
+
+
+def _to_clients(policy: Policy) -> Predicate:
+    """Allow to routed clients replies, and what the networks at the tunnel's other end say to those of the clients."""
+    forward = policy.forward
+    calls = (
+        both(among(SADDR[family], _fitting(forward.remote, family)), among(DADDR[family], _fitting(forward.local, family)))
+        for family in (4, 6)
+    )
+    clients = among(OIF, tuple(str(each) for each in forward.served_clients))
+    return both(clients, either(equals(Ct("direction"), "reply"), *calls))
 
 
 def _tailscale(tailscale: Tailscale, family: int) -> Predicate:

@@ -154,7 +154,8 @@ def _make(template: Template, said: dict[str, str | None], directory: Path, sess
     except OSError as error:
         remedy = "--output names another place; nothing was written"
         raise Failure(f"{directory} can't be written: {(error.strerror or str(error)).lower()}", help=remedy) from error
-    _tell(template, files, directory, session)
+    doubts = [f"--{each.name}: {words}" for each in template.questions if (words := _doubt(each, answers))]
+    _tell(template, files, directory, session, doubts)
     for file in files if qr else ():
         if file.qr:
             show_qr(os.fspath(directory / file.path), file.text)
@@ -212,11 +213,21 @@ def _answers(template: Template, said: dict[str, str]) -> dict[str, Any]:
     return values
 
 
-def _tell(template: Template, files: Iterable[File], directory: Path, session: Session) -> None:
+def _doubt(question: Question, answers: dict[str, Any]) -> str:
+    from failshut.templates.answers import doubt
+
+    network = answers[question.variable]
+    return doubt(network) if question.kind.startswith("network") and network else ""
+
+
+def _tell(template: Template, files: Iterable[File], directory: Path, session: Session, doubts: list[str]) -> None:
     if session.json:
         made = [{"path": os.fspath(directory / each.path), "machine": each.owner} for each in files]
-        session.print_json({"template": template.name, "directory": os.fspath(directory), "files": made, "next": template.next})
+        told = {"template": template.name, "directory": os.fspath(directory), "files": made, "next": template.next}
+        session.print_json(told | {"warnings": doubts})
         return
+    for words in doubts:
+        click.echo(f"failshut: warning: {words}", err=True)
     click.echo(f"{session.style('ok', fg='green', bold=True)}: {template.title}, with fresh keys:")
     for each in files:
         click.echo(f"  {directory / each.path}")

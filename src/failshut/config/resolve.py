@@ -134,7 +134,8 @@ def _outside(table: OutsideTable) -> Outside:
 
 
 def _forward(table: ForwardTable) -> Forward:
-    return Forward(table.mode, _patterns(table.bridges), tuple(dict.fromkeys(table.clients)))
+    clients = tuple(dict.fromkeys(table.clients))
+    return Forward(table.mode, _patterns(table.bridges), clients, merged(table.local), merged(table.remote))
 
 
 def _metrics(table: MetricsTable) -> Metrics:

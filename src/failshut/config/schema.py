@@ -187,6 +187,10 @@ class ForwardTable(Table):
     clients: list[Annotated[InterfaceName, *_DEVICE]] = Field(
         default=[], description='Interfaces whose hosts may use the tunnel, with mode = "tunnel".'
     )
+    local: list[Annotated[Prefix, *_PREFIX]] = Field(default=[], description="The clients' networks that `remote` may call.")
+    remote: list[Annotated[Prefix, *_PREFIX]] = Field(
+        default=[], description="Networks at the tunnel's other end whose hosts may call those of `local`."
+    )
 
 
 class EndpointTable(Table):

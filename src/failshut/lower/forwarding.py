@@ -6,7 +6,19 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from ipaddress import ip_address, ip_network
 
-from failshut.lower.rules import ALLOWED, IIFNAME, OIFNAME, address_matches, any_of, is_, is_not, rule, simplest
+from failshut.lower.rules import (
+    ALLOWED,
+    IIFNAME,
+    OIFNAME,
+    TRANSLATED,
+    address_matches,
+    any_of,
+    between,
+    is_,
+    is_not,
+    rule,
+    simplest,
+)
 from failshut.model.host import HostFacts
 from failshut.model.policy import ForwardMode, Policy
 from failshut.model.ruleset import Ct, Fib, Jump, Match, Meta, Nat, NatKind, Payload, Right, Rule, Verdict
@@ -83,6 +95,10 @@ def forward_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     for inside, outside in zip(_sides(policy, facts, IIFNAME), _sides(policy, facts, OIFNAME), strict=True):
         yield rule("forward:tunnel", *inside, is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
         yield rule("forward:replies", is_(IIFNAME, _tunnels(policy)), *outside, _REPLY, Verdict.ACCEPT)
+    for call in _calls(policy):
+        # With another address than it came with, it could leave as what is allowed to the machine itself.
+        yield rule("forward:site", *call, *TRANSLATED, Verdict.DROP)
+        yield rule("forward:site", *call, Verdict.ACCEPT)
     yield rule("forward", Jump("count-forwarded"))
 
 
@@ -92,11 +108,41 @@ def forward_masquerade_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]
         yield rule("forward:tunnel", *inside, is_(OIFNAME, _tunnels(policy)), Nat(NatKind.MASQUERADE))
 
 
+def site_masquerade_rules(policy: Policy) -> Iterator[Rule]:
+    """Yield the nat rules that come first: what one site says to the other keeps its addresses."""
+    for clients in _clients(policy, IIFNAME):
+        for ends in between(policy.forward.local, policy.forward.remote):
+            yield rule("forward:site", clients, is_(OIFNAME, _tunnels(policy)), *ends, Verdict.ACCEPT)
+    for call in _calls(policy):
+        yield rule("forward:site", *call, Verdict.ACCEPT)
+
+
 def client_rules(policy: Policy) -> Iterator[Rule]:
     """Yield the choke point's rule for answers from the tunnel to routed clients."""
-    if policy.forward.served_clients:
-        to_clients = is_(OIFNAME, any_of(str(each) for each in policy.forward.served_clients))
+    for to_clients in _clients(policy, OIFNAME):
         yield rule("forward:replies", is_(IIFNAME, _tunnels(policy)), to_clients, _REPLY, ALLOWED)
+
+
+def site_rules(policy: Policy) -> Iterator[Rule]:
+    """Yield the choke point's rules for what the other site calls by the tunnel; nothing below is for what comes by it."""
+    for call in _calls(policy):
+        yield rule("forward:site", *call, ALLOWED)
+    # What another tool has translated.
+    for to_clients in _clients(policy, OIFNAME) if policy.forward.remote else ():
+        yield rule("forward:site", is_(IIFNAME, _tunnels(policy)), to_clients, Verdict.RETURN)
+
+
+def _calls(policy: Policy) -> Iterator[tuple[Match, ...]]:
+    """Yield what the other site may call by the tunnel, as matches on both ends of the way."""
+    for to_clients in _clients(policy, OIFNAME):
+        for ends in between(policy.forward.remote, policy.forward.local):
+            yield is_(IIFNAME, _tunnels(policy)), to_clients, *ends
+
+
+def _clients(policy: Policy, device: Meta) -> Iterator[Match]:
+    """Yield the match on routed clients that may use the tunnel, where there are any."""
+    if policy.forward.served_clients:
+        yield is_(device, any_of(str(each) for each in policy.forward.served_clients))
 
 
 def _sides(policy: Policy, facts: HostFacts, device: Meta) -> Iterator[tuple[Match, ...]]:
@@ -104,8 +150,8 @@ def _sides(policy: Policy, facts: HostFacts, device: Meta) -> Iterator[tuple[Mat
     if policy.forward.mode is ForwardMode.TUNNEL:
         if policy.forward.bridges:
             yield _bridges(policy, facts, device)
-        if policy.forward.served_clients:
-            yield (is_(device, any_of(str(each) for each in policy.forward.served_clients)),)
+        for clients in _clients(policy, device):
+            yield (clients,)
 
 
 def _bridges(policy: Policy, facts: HostFacts, device: Meta) -> tuple[Match, ...]:

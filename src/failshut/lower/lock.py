@@ -13,6 +13,8 @@ from failshut.lower.forwarding import (
     forward_masquerade_rules,
     forward_rules,
     from_bridge_rules,
+    site_masquerade_rules,
+    site_rules,
     to_bridge_rules,
 )
 from failshut.lower.lan import lan_rules, multicast_input_rules, on_link_rules
@@ -162,7 +164,11 @@ def _open_tunnels(policy: Policy) -> Right:
 
 
 def _masquerade(policy: Policy, facts: HostFacts) -> Chain:
-    rules = (*outside_masquerade_rules(policy, facts), *forward_masquerade_rules(policy, facts))
+    rules = (
+        *site_masquerade_rules(policy),
+        *outside_masquerade_rules(policy, facts),
+        *forward_masquerade_rules(policy, facts),
+    )
     return Chain("source-nat", rules, _base(Hook.POSTROUTING, _SRCNAT, Verdict.ACCEPT, ChainType.NAT))
 
 
@@ -285,6 +291,7 @@ def _underlay(policy: Policy, facts: HostFacts, prefixes: Found) -> Iterator[Rul
     """Yield what else may use the underlay, in the order in which it must be asked; falling off the end is a refusal."""
     yield from link_rules(policy, facts)
     yield from client_rules(policy)
+    yield from site_rules(policy)
     yield from source_rules()
     yield from reply_rules(policy, facts)
     yield from tailscale_rules(policy)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import NamedTuple
 
-from failshut.model.ruleset import AnySet, Jump, Left, Match, Meta, Op, Payload, Range, Right, Rule, Scalar, Statement, Tuple
+from failshut.model.ruleset import AnySet, Ct, Jump, Left, Match, Meta, Op, Payload, Range, Right, Rule, Scalar, Statement, Tuple
 from failshut.model.units import Address, Prefix
 
 # What every chain calls the decision "this may use the underlay".
@@ -22,6 +23,12 @@ L4PROTO = Meta("l4proto")
 # Every protocol whose packets have ports.
 PORTED = AnySet(("tcp", "udp", "udplite", "sctp", "dccp"))
 SKUID = Meta("skuid")
+
+# What of a connection has another address than it began with; as iptables-save's `--ctstate SNAT,DNAT` is read.
+TRANSLATED = (
+    Match(Ct("state"), AnySet(("new", "established", "related")), Op.IN),
+    Match(Ct("status"), AnySet(("dnat", "snat")), Op.IN),
+)
 
 # DNS and DNS over TLS; mDNS and LLMNR also answer a question that is sent to one host.
 DNS_PORTS = (53, 853)
@@ -74,6 +81,14 @@ def address_matches(field: str, prefixes: Iterable[Prefix]) -> Iterator[Match]:
                 kept.append(span)
         if kept:
             yield is_(Payload(protocol, field), any_of(_as_listed(kept)))
+
+
+def between(sources: Iterable[Prefix], targets: Iterable[Prefix]) -> Iterator[tuple[Match, Match]]:
+    """Yield the matches on a packet from one of `sources` to one of `targets`, for the families that both have."""
+    there = {match.left: match for match in address_matches("daddr", targets)}
+    for match in address_matches("saddr", sources):
+        if isinstance(match.left, Payload) and (target := there.get(replace(match.left, field="daddr"))):
+            yield match, target
 
 
 class _Span(NamedTuple):

@@ -199,12 +199,15 @@ class Forward:
     """What containers, virtual machines and routed clients may do.
 
     `bridges` are patterns of bridges on this machine: they reach it and each other in either mode. `clients` are interfaces whose
-    hosts may use the tunnel when `mode` is TUNNEL.
+    hosts may use the tunnel when `mode` is TUNNEL. `local` are networks of theirs, `remote` networks at the tunnel's other end
+    whose hosts may then call them; between the two addresses stay as they are.
     """
 
     mode: ForwardMode = ForwardMode.BLOCK
     bridges: tuple[str, ...] = LOCAL_BRIDGES
     clients: tuple[InterfaceName, ...] = ()
+    local: tuple[Prefix, ...] = ()
+    remote: tuple[Prefix, ...] = ()
 
     @property
     def served_clients(self) -> tuple[InterfaceName, ...]:

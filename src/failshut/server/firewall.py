@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from failshut.lower.link import LINK_LOCAL
-from failshut.lower.rules import IIFNAME, OIFNAME, address_matches, any_of, is_, is_not, rule
+from failshut.lower.rules import IIFNAME, OIFNAME, address_matches, any_of, between, is_, is_not, rule
 from failshut.model.policy import Service
 from failshut.model.ruleset import (
     AnySet,
@@ -163,6 +163,9 @@ def _forward(server: Server) -> Iterator[Rule]:
     yield rule("peers-apart", from_peers, to_peers, Reject("icmpx", "admin-prohibited"))
     for there in address_matches("daddr", settings.reach):
         yield rule("reach", from_peers, there, Verdict.ACCEPT)
+    for ends in between(settings.reach, settings.sites):
+        # Not who calls himself one of them, at an interface that they are not behind.
+        yield rule("site", is_not(IIFNAME, name), to_peers, *ends, is_(Fib(("saddr", "iif"), "oif"), "exists"), Verdict.ACCEPT)
     for there in address_matches("daddr", PRIVATE):
         yield rule("not-the-internet", from_peers, there, Reject("icmpx", "admin-prohibited"))
     if settings.internet:

@@ -34,6 +34,7 @@ class Settings:
     Peers reach the Internet (`internet`), of private networks those in `reach`, of this machine the services in `serve`, and each
     other only with `talk`. From outside `opened` are reached, and SSH on the ports `ssh`; nothing else but the tunnel's own port.
     `ssh` is empty when there is no SSH server, and None where nobody has said or looked yet: a config that a template made.
+    `sites` are networks behind peers, which those of `reach` may call in turn.
     `others`: the IP versions of which what is forwarded between other interfaces (containers) is left to whoever forwards it, not
     dropped.
     """
@@ -43,6 +44,7 @@ class Settings:
     ssh: tuple[Port, ...] | None = None
     opened: tuple[Service, ...] = ()
     reach: tuple[Prefix, ...] = ()
+    sites: tuple[Prefix, ...] = ()
     serve: tuple[Service, ...] = ()
     talk: bool = False
     internet: bool = True

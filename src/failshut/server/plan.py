@@ -23,6 +23,7 @@ from failshut.server.facts import NO_IPV6, Facts
 from failshut.server.firewall import firewall
 from failshut.server.model import Server, Settings
 from failshut.server.places import CONFIG, INTERFACE, RECORD, RULES, SYSCTLS, UNIT, UNIT_PATH
+from failshut.templates.answers import doubt
 from failshut.templates.make import gateway, own_network6
 
 PORT = Port(51820)
@@ -223,6 +224,7 @@ def _notes(server: Server, facts: Facts) -> Iterator[str]:
     if lost:
         words = ", ".join(map(str, lost))
         yield f"listens now, and will not be reached from outside any more: {words} (--open {lost[0].service} keeps it)"
+    yield from (words for each in server.networks if (words := doubt(each)))
     if facts.others:
         yield (
             f"{', '.join(facts.others)} judges what comes in or is forwarded too, and what it drops is dropped: "

@@ -9,6 +9,7 @@ from typing import Any
 
 from failshut.config import addresses as one
 from failshut.config import values
+from failshut.config.checks.view import is_local
 from failshut.config.mistake import Mistake, shown
 from failshut.model.finding import Code
 from failshut.model.units import Address, Endpoint, InterfaceName, NamedEndpoint, Port, Prefix
@@ -78,6 +79,14 @@ def network6(text: str) -> IPv6Network:
     if not isinstance(found, IPv6Network) or not _WIDEST6 <= found.prefixlen <= _NARROWEST6:
         raise Mistake(Code.BAD_VALUE, f"{shown(text)} can't be the peers' network", "an IPv6 network from /48 to /124: fd86::/64")
     return found
+
+
+def doubt(network: Prefix) -> str:
+    """Return what speaks against a network of peers that is taken all the same; nothing where nothing does."""
+    if is_local(network):
+        return ""
+    own = "10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or 100.64.0.0/10" if network.version == 4 else "fd00::/8"
+    return f"{network} is public address space, and who has it on the Internet can't be reached by the peers: take one of {own}"
 
 
 def prefixes(text: str) -> tuple[Prefix, ...]:

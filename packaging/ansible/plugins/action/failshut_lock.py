@@ -30,6 +30,12 @@ class ActionModule(ActionBase):
         del tmp
         self._vars = task_vars
         self._token = uuid.uuid4().hex
+        try:
+            return self._done(result)
+        finally:
+            self._be_patient()
+
+    def _done(self, result):
         # A host that does not answer at all is found here, and not waited for.
         self._open_anew()
         self._low_level_execute_command(":", sudoable=False)
@@ -95,6 +101,13 @@ class ActionModule(ActionBase):
             given = self._connection.get_option("ssh_extra_args") or ""
             if _IMPATIENT not in given:
                 self._connection.set_option("ssh_extra_args", ("%s %s" % (given, _IMPATIENT)).strip())
+
+    def _be_patient(self):
+        """Let no later task share a connection that gives up within seconds: a host that is busy is not one that is gone."""
+        with contextlib.suppress(AttributeError, KeyError):
+            given = self._connection.get_option("ssh_extra_args") or ""
+            self._connection.set_option("ssh_extra_args", given.replace(_IMPATIENT, "").strip())
+            self._connection.reset()
 
     def _module(self, **more):
         args = {**self._task.args, "token": self._token, **more}

@@ -13,7 +13,12 @@ from failshut.config.checks.lan import (
     lan_is_somewhere,
 )
 from failshut.config.checks.metrics import numbers_are_protected
-from failshut.config.checks.outside import forwarding_is_between_others, outside_is_narrow, outside_is_not_the_lan
+from failshut.config.checks.outside import (
+    forwarding_is_between_others,
+    outside_is_narrow,
+    outside_is_not_the_lan,
+    sites_are_apart,
+)
 from failshut.config.checks.services import (
     control_groups_exist,
     exceptions_are_apart,
@@ -46,6 +51,7 @@ CHECKS: tuple[Callable[[View], Iterator[Finding]], ...] = (
     outside_is_narrow,
     outside_is_not_the_lan,
     forwarding_is_between_others,
+    sites_are_apart,
     tailscale_is_apart,
     numbers_are_protected,
     iptables_can_say_it,

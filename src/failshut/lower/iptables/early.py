@@ -5,15 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from failshut.lower.forwarding import client_rules
-from failshut.lower.rules import rule
+from failshut.lower.rules import TRANSLATED, rule
 from failshut.model.policy import Policy
-from failshut.model.ruleset import AnySet, Chain, ChainType, Ct, Match, Nat, Op, Table, Verdict
-
-# As iptables-save's `--ctstate SNAT,DNAT` is read.
-_TRANSLATED = (
-    Match(Ct("state"), AnySet(("new", "established", "related")), Op.IN),
-    Match(Ct("status"), AnySet(("dnat", "snat")), Op.IN),
-)
+from failshut.model.ruleset import Chain, ChainType, Nat, Table, Verdict
 
 
 def judged_early(lock: Table, policy: Policy) -> Table:
@@ -35,4 +29,4 @@ def _translating(lock: Table) -> list[object]:
 def _with_rule(chain: Chain, policy: Policy) -> Chain:
     first = tuple(client_rules(policy))
     others = tuple(each for each in chain.rules if each not in first)
-    return replace(chain, rules=(*first, rule("translated", *_TRANSLATED, Verdict.RETURN), *others))
+    return replace(chain, rules=(*first, rule("translated", *TRANSLATED, Verdict.RETURN), *others))

@@ -7,9 +7,6 @@ must notice nearly all, and the rest are printed.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from audit_golden import case_ruleset, case_world
 from audit_mutants import is_noticed, mutants

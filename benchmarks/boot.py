@@ -5,9 +5,6 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from boot import roots
 from boot.machine import Address, Machine

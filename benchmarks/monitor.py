@@ -17,8 +17,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
 from failshut.drill.network.wait import until
 from sandbox import FAILSHUT
 from watched import Watched

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from failshut.drill.choices import Backend
 from failshut.drill.pool import Job, Worker

@@ -12,8 +12,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
 from audit_questions import files_of
 from failshut.audit.explain import explain
 from failshut.audit.infer import infer

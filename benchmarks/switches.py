@@ -6,12 +6,9 @@ what), not from their text.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from benchmarks.ground import must
 from failshut.emit.nft import emit

@@ -8,10 +8,6 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests/watch"))
 
 from test_watch import LOGGED, SENDER, STORM, Watching, armed
 

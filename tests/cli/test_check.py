@@ -176,6 +176,6 @@ def test_the_program_itself_exits_with_the_code(policy):
 
 def test_only_the_verb_that_needs_pydantic_imports_it():
     """A quarter of a second is much for reading a tunnel's config."""
-    code = "import sys, failshut.config.formats.wgquick, failshut.host.adopt; sys.exit('pydantic' in sys.modules)"
+    code = "import sys, failshut.config.formats.wgquick, failshut.host.tunnels.adopt; sys.exit('pydantic' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

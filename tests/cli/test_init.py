@@ -10,11 +10,13 @@ from ipaddress import ip_address
 import pytest
 from click.testing import CliRunner
 
-from failshut.cli.init import Answers
 from failshut.cli.main import root
+from failshut.cli.verbs.init import Answers
 from failshut.config.declaration import Unresolved
-from failshut.host import adopt, sources, surroundings
+from failshut.host import sources
+from failshut.host.network import surroundings
 from failshut.host.run import NOT_FOUND, Result
+from failshut.host.tunnels import adopt
 from failshut.model.exits import Exit
 
 KEY = "ZmFpbHNodXQgZXhhbXBsZSBrZXksIG5vdCBzZWNyZXQ="

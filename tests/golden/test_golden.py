@@ -12,7 +12,7 @@ import pytest
 
 from failshut.arming.compare import canonical_text
 from failshut.emit.nft import emit
-from failshut.host.nft import Listing
+from failshut.host.filter.nft import Listing
 from failshut.lower import lower
 from failshut.model.ruleset import Ruleset
 from failshut.read.nft import read

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from failshut.cli.drill import EXAMPLE_DEVICES
+from failshut.cli.verbs.drill import EXAMPLE_DEVICES
 from failshut.drill.choices import Backend
 from failshut.drill.network.rules import RuleSource
 from failshut.drill.pool import Job, Worker, preflight, rehearse
@@ -17,7 +17,7 @@ from failshut.drill.process import CannotDrillError
 from failshut.drill.run import Rehearsal
 from failshut.drill.scenario import Outcome, RunResult, Scenario, Status, conclude
 from failshut.drill.scenarios import AT_LENGTH, SCENARIOS
-from failshut.host.probe import probe
+from failshut.host.network.probe import probe
 from failshut.host.sources import load_policy
 from failshut.model.policy import Policy
 

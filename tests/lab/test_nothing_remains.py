@@ -152,7 +152,15 @@ def _python_for(user: tuple[str, ...]) -> str:
     """Return a Python that another user can run with what is installed here: the tests' own may lie in root's home."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     for candidate in (sys.executable, "/usr/bin/python3"):
-        argv = (*user, "unshare", "--user", "--map-root-user", candidate, "-c", "import failshut.cli.main, failshut.cli.drill")
+        argv = (
+            *user,
+            "unshare",
+            "--user",
+            "--map-root-user",
+            candidate,
+            "-c",
+            "import failshut.cli.main, failshut.cli.verbs.drill",
+        )
         if subprocess.run(argv, capture_output=True, env=environment, check=False).returncode == 0:
             return candidate
     pytest.skip("no Python here that another user can run in a user namespace")

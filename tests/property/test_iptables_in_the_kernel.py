@@ -18,7 +18,7 @@ from failshut.audit.words import NotUnderstoodError
 from failshut.model.ruleset import Match
 from iptables_rules import ALONE, CHAINS, read
 
-SENDER = Path(__file__).parents[1] / "iptables_sender.py"
+SENDER = Path(__file__).parents[1] / "support/iptables_sender.py"
 # What the namespace's routing table says of them: local 2, unicast 1, broadcast 3, multicast 5.
 TARGETS = {"127.0.0.9": 2, "10.5.0.1": 2, "10.5.7.7": 1, "10.5.0.2": 1, "10.5.255.255": 3, "224.0.0.5": 5}
 PORTS = (1, 53, 80, 443, 1000, 51820, 65534)

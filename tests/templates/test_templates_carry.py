@@ -16,7 +16,7 @@ from failshut.drill.pool import drill, preflight, rehearse
 from failshut.drill.process import CannotDrillError
 from failshut.drill.scenario import Status
 from failshut.drill.scenarios import SCENARIOS
-from failshut.host.probe import probe
+from failshut.host.network.probe import probe
 from failshut.host.sources import load_policy
 from failshut.templates.catalogue import templates
 from templates.test_templates import new, options

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from failshut.host import probe
-from failshut.host.links import called_bridges, impostors, underlay_devices
+from failshut.host.network import probe
+from failshut.host.network.links import called_bridges, impostors, underlay_devices
 from failshut.host.self import why_no_unit
-from failshut.host.wireguard import parse_dump
+from failshut.host.tunnels.wireguard import parse_dump
 from failshut.model.units import InterfaceName, Mark, Port
 
 

@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from failshut.host import surroundings
+from failshut.host.network import surroundings
 from failshut.host.run import Result
 
 
@@ -97,7 +97,7 @@ def test_the_session_s_client_is_allowed_and_no_more(ip, monkeypatch, value, sou
 
 def test_the_session_is_found_under_sudo():
     """Sudo takes SSH_CONNECTION away; the shell above still has it."""
-    inner = "from failshut.host.surroundings import ssh_session; print(ssh_session([]).source)"
+    inner = "from failshut.host.network.surroundings import ssh_session; print(ssh_session([]).source)"
     middle = f"import os, subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}], env={{}}, check=True)"
     shell = {"SSH_CONNECTION": "198.51.100.9 50000 192.0.2.1 22", "PATH": "/usr/bin:/bin"}
     found = subprocess.run([sys.executable, "-c", middle], env=shell, capture_output=True, text=True, check=True)

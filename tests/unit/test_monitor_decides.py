@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from failshut.host.doorbells import Change, Transaction
-from failshut.host.journal import log
 from failshut.host.locks import is_held
-from failshut.host.notify import notify, watchdog_seconds
+from failshut.host.network.doorbells import Change, Transaction
+from failshut.host.service.journal import log
+from failshut.host.service.notify import notify, watchdog_seconds
 from failshut.monitor.drift import describe, describe_changes, uneven
 from failshut.monitor.health import BAD_LOOKS, GOOD_LOOKS, Health, Look, judge, step
 from failshut.monitor.listings import can_be_later, deviations, for_devices, own_devices, table_of, without_strangers

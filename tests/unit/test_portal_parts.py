@@ -14,9 +14,9 @@ from failshut.allowances.launch import resolv_conf
 from failshut.allowances.portal import browser
 from failshut.allowances.portal.dns import AAAA, A, answers, question
 from failshut.allowances.portal.verdict import PROBE_URL, Seen, Verdict, judge, seen, sign_in_page
-from failshut.host.cgroups import cgroup2_mounts
-from failshut.host.programs import Element, parse_elements
-from failshut.host.resolvers import addresses, parse_assignments, parse_leases
+from failshut.host.filter.programs import Element, parse_elements
+from failshut.host.network.resolvers import addresses, parse_assignments, parse_leases
+from failshut.host.service.cgroups import cgroup2_mounts
 
 ROUTER = ip_address("192.168.50.1")
 LEASES = """\

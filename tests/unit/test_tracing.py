@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from failshut.host.tracing import _records
+from failshut.host.senders.tracing import _records
 
 BEGAN = 5_000_000_000
 HEAD = 16

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.lab
 _TAP = """
 import json, socket
 from failshut.read.frame import decode
-from failshut.host.bpf import attach
+from failshut.host.senders.bpf import attach
 from failshut.verify.filter import program
 tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
 attach(tap, program([2222, 2224]))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from failshut.allowances.errors import RefusedError
-from failshut.host import cgroups, systemd
 from failshut.host.account import Account
 from failshut.host.files import write_atomically
+from failshut.host.service import cgroups, systemd
 from failshut.model.policy import slice_path
 from failshut.model.units import Address
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from failshut.allowances.errors import RefusedError
 from failshut.allowances.outside import why_not
-from failshut.host import programs
+from failshut.host.filter import programs
 from failshut.model.timed import LOGGING
 
 _FAMILIES = ("ipv4", "ipv6")

@@ -11,7 +11,7 @@ from failshut.allowances.errors import RefusedError
 from failshut.allowances.launch import Start, command_line, ready_slice
 from failshut.arming.errors import NOT_BY_IPTABLES, USE_NFTABLES
 from failshut.arming.status import State, read_status
-from failshut.host import programs
+from failshut.host.filter import programs
 from failshut.model.backend import BackendName
 from failshut.model.exits import Exit
 from failshut.model.timed import OUTSIDE_PROGRAMS

@@ -10,7 +10,7 @@ import json
 from failshut.allowances.errors import RefusedError
 from failshut.allowances.openings import Named, Open, Opening, element, opened
 from failshut.allowances.outside import why_not
-from failshut.host import programs
+from failshut.host.filter import programs
 from failshut.host.run import run
 from failshut.model.exits import Exit
 from failshut.model.timed import TIMED, gate_name

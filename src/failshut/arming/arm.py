@@ -35,12 +35,12 @@ from failshut.arming.undo import make_directory, unwritable, write
 from failshut.boot.places import LOADER
 from failshut.emit.tunnel_marks import mark_of_ours, place_of
 from failshut.emit.wgquick import TAG
-from failshut.host import programs
 from failshut.host.files import remove_tree, write_atomically
-from failshut.host.managers import read_again
+from failshut.host.filter import programs
+from failshut.host.network.sysctl import set_sysctl
 from failshut.host.run import run
-from failshut.host.sysctl import set_sysctl
-from failshut.host.wireguard import set_fwmark
+from failshut.host.tunnels.managers import read_again
+from failshut.host.tunnels.wireguard import set_fwmark
 from failshut.lower.sets import known_programs
 from failshut.model.backend import BackendName
 from failshut.model.plan import MarkChange, Plan, SysctlChange

@@ -30,10 +30,10 @@ from failshut.boot.places import (
     UNITS,
     WATCHING_UNITS,
 )
-from failshut.host import systemd
 from failshut.host.files import remove_tree, sync_directory
 from failshut.host.run import Result
 from failshut.host.self import own_command, why_no_unit
+from failshut.host.service import systemd
 from failshut.model.backend import BackendName
 from failshut.model.plan import FileChange
 

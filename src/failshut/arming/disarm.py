@@ -19,9 +19,9 @@ from failshut.emit.iptables import merged_text
 from failshut.emit.tunnel_marks import without_mark
 from failshut.emit.wgquick import TAG
 from failshut.host.files import remove_tree, sync_directory, write_atomically
-from failshut.host.managers import read_again
-from failshut.host.sysctl import set_sysctl
-from failshut.host.wireguard import set_fwmark
+from failshut.host.network.sysctl import set_sysctl
+from failshut.host.tunnels.managers import read_again
+from failshut.host.tunnels.wireguard import set_fwmark
 from failshut.model.backend import BackendName
 from failshut.model.ruleset import Family, Ruleset
 from failshut.model.units import Mark

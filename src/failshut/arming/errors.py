@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from failshut.host.nft import NftError
+from failshut.host.filter.nft import NftError
 
 
 class ArmingError(Exception):

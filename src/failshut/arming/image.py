@@ -22,9 +22,9 @@ from failshut.boot.artefacts import BootFile, initramfs_files, loader, router, s
 from failshut.boot.places import UNIT_DIRECTORY, UNITS, WATCHING_UNITS
 from failshut.emit.nft import emit
 from failshut.emit.tunnel_marks import place_of
-from failshut.host import nft
 from failshut.host.files import write_atomically
-from failshut.host.probe import probe
+from failshut.host.filter import nft
+from failshut.host.network.probe import probe
 from failshut.lower import lower
 from failshut.lower.routing import lower_routing
 from failshut.model.backend import BackendName

@@ -14,7 +14,7 @@ from failshut.arming.compare import (
 )
 from failshut.arming.errors import ArmingError
 from failshut.arming.state import Record
-from failshut.host.links import all_links
+from failshut.host.network.links import all_links
 from failshut.model.backend import BackendName
 from failshut.model.plan import Plan
 from failshut.model.ruleset import Ruleset

@@ -19,8 +19,8 @@ from failshut.arming.generations import CURRENT, pointed
 from failshut.arming.state import PENDING_FILE, PENDING_LINK, Pending, load_pending
 from failshut.boot.artefacts import router
 from failshut.boot.places import LOADER
-from failshut.host import systemd
 from failshut.host.files import remove_tree, write_atomically
+from failshut.host.service import systemd
 from failshut.model.plan import Plan
 
 REVERT_UNIT = "failshut-revert"

@@ -21,9 +21,10 @@ from failshut.boot.places import LOADER
 from failshut.emit.metrics import emit_metrics
 from failshut.emit.routing import emit_routes, emit_rules
 from failshut.emit.tunnel_marks import line_of, place_of, with_mark
-from failshut.host import openvpn, systemd
-from failshut.host.links import all_links, impostors, underlay_devices
-from failshut.host.sysctl import read_sysctl
+from failshut.host.network.links import all_links, impostors, underlay_devices
+from failshut.host.network.sysctl import read_sysctl
+from failshut.host.service import systemd
+from failshut.host.tunnels import openvpn
 from failshut.lower.routing import lower_routing
 from failshut.lower.sets import known_programs
 from failshut.lower.transport import mark_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from failshut.arming.generations import CURRENT, ROUTING_FILE, is_sealed
 from failshut.emit.routing import rule_text
-from failshut.host.routes import routing_rules, run_router
+from failshut.host.network.routes import routing_rules, run_router
 from failshut.host.run import Result
 from failshut.model.routing import IpVersion, Routing
 from failshut.read.routing import KernelRule

@@ -11,9 +11,10 @@ from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, LAST_GOOD, checksum, is_sealed
 from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, load_record
 from failshut.boot.places import BOOT_UNIT_PATH, ENABLED_PATH, GENERATOR, LOADER, MONITOR_LOCK
-from failshut.host import locks, nft
-from failshut.host.links import all_links, impostors, is_up, traffic, underlay_devices
-from failshut.host.wireguard import RunningTunnel, running_tunnels
+from failshut.host import locks
+from failshut.host.filter import nft
+from failshut.host.network.links import all_links, impostors, is_up, traffic, underlay_devices
+from failshut.host.tunnels.wireguard import RunningTunnel, running_tunnels
 from failshut.model.backend import BackendName
 from failshut.read.counts import Counts, counts
 
@@ -145,7 +146,7 @@ def _listing(record: Record | None) -> Listing:
 def _counts(listing: Listing, record: Record | None) -> Counts:
     if record is None or record.backend == BackendName.NFTABLES:
         return counts(listing.json_texts)
-    from failshut.host.iptables import refused  # noqa: PLC0415 - as in `_compared`
+    from failshut.host.filter.iptables import refused  # noqa: PLC0415 - as in `_compared`
 
     return refused()
 

@@ -16,10 +16,11 @@ from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending
 from failshut.arming.status import State, Status, read_status
 from failshut.boot.artefacts import SYSCTLS
 from failshut.boot.places import LOADER
-from failshut.host import signature, systemd
-from failshut.host.probe import probe
+from failshut.host import signature
+from failshut.host.network.probe import probe
+from failshut.host.network.sysctl import read_sysctl
 from failshut.host.run import run
-from failshut.host.sysctl import read_sysctl
+from failshut.host.service import systemd
 from failshut.model.host import HostFacts
 from failshut.model.plan import Plan
 from failshut.model.policy import Forward, Policy, Tunnel, TunnelKind

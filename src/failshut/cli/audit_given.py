@@ -17,7 +17,7 @@ from failshut.model.finding import Code, Finding, Place, Severity
 if TYPE_CHECKING:
     from failshut.drill.replay.rules import Rules
     from failshut.drill.scripted import Ran
-    from failshut.host.rules import RunningRules
+    from failshut.host.filter.rules import RunningRules
     from failshut.read.reading import Reading
 
 # What is longer is no ruleset: 100,000 rules have a tenth of it.
@@ -62,7 +62,7 @@ def read_files(files: tuple[str, ...], session: Session) -> Given:
 
 def _with_refusal(reading: Reading, name: str, text: bytes) -> Reading:
     """Add what this machine's nft says of a text of its own that was read and that it can't read."""
-    from failshut.host.rules import nft_refusal
+    from failshut.host.filter.rules import nft_refusal
     from failshut.model.ruleset import Engine
 
     is_nft = {each.engine for each in reading.ruleset.tables} == {Engine.NFT} and text.lstrip()[:1] != b"{"
@@ -94,7 +94,7 @@ def _text(file: str) -> bytes:
 
 
 def _running() -> Given:
-    from failshut.host.rules import RulesError, running_rules
+    from failshut.host.filter.rules import RulesError, running_rules
 
     try:
         return _listed(running_rules())

@@ -57,7 +57,7 @@ class VerbGroup(click.Group):
         """Import the verb's module and return its command; None for a word that is no verb."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"failshut.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"failshut.cli.verbs.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

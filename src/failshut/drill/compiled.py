@@ -8,7 +8,7 @@ from failshut.drill.choices import Backend
 from failshut.drill.rule_source import InlineLock, IptablesLock, Lock, NftLock
 from failshut.emit.inline import inline_lines
 from failshut.emit.nft import emit
-from failshut.host.iptables import Kind
+from failshut.host.filter.iptables import Kind
 from failshut.lower import lower
 from failshut.lower.inline import lower_inline
 from failshut.lower.iptables import lower_iptables

@@ -21,7 +21,7 @@ from typing import NoReturn
 from failshut.drill.network import netns
 from failshut.drill.network.wait import until
 from failshut.drill.process import CannotDrillError, Progress, WorkerProcess
-from failshut.host.rules import RunningRules, running_rules
+from failshut.host.filter.rules import RunningRules, running_rules
 from failshut.read.scripts import Script
 
 CLONE_NEWUSER = 0x10000000

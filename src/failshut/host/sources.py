@@ -16,8 +16,8 @@ from queue import Empty, SimpleQueue
 
 from failshut.config.declaration import Access, Checked, Declaration, Sources, Unreadable, Unresolved
 from failshut.host import signature
-from failshut.host.cgroups import NoControlGroupsError, hierarchy
 from failshut.host.pins import armed_serial, read_pins
+from failshut.host.service.cgroups import NoControlGroupsError, hierarchy
 from failshut.model.finding import Code, Finding, Place
 from failshut.model.pin import Pin
 from failshut.model.policy import Policy

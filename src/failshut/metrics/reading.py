@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from failshut.arming.status import read_status
 from failshut.host.runs import last_runs
-from failshut.host.wireguard import running_tunnels
+from failshut.host.tunnels.wireguard import running_tunnels
 from failshut.metrics.samples import Beside, Sample, samples
 from failshut.server.peers import friendly_names, is_up
 

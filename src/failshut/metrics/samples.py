@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from failshut.allowances.openings import opened
 from failshut.arming.status import State, Status
 from failshut.host.runs import Run
-from failshut.host.wireguard import SESSION_LASTS, RunningTunnel
+from failshut.host.tunnels.wireguard import SESSION_LASTS, RunningTunnel
 from failshut.metrics import catalogue
 from failshut.metrics.catalogue import Metric
 

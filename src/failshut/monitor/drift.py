@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from failshut.host.doorbells import Change, Transaction
+from failshut.host.network.doorbells import Change, Transaction
 from failshut.read.visible import plain
 
 # The number of the first PID namespace (linux/proc_ns.h): the kernel counts processes there.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from failshut.host.wireguard import SESSION_LASTS
+from failshut.host.tunnels.wireguard import SESSION_LASTS
 from failshut.monitor.state import Carries, Reason, Tunnel
 
 # Looks in a row that must agree: one lost handshake is no outage, one that gets through on a bad line no recovery.

@@ -21,8 +21,10 @@ from failshut.arming.state import ARMED_DIRECTORY
 from failshut.arming.status import State as Word
 from failshut.arming.status import read_status
 from failshut.boot.places import LOADER
-from failshut.host import doorbells, locks, nft
-from failshut.host.links import underlay_devices
+from failshut.host import locks
+from failshut.host.filter import nft
+from failshut.host.network import doorbells
+from failshut.host.network.links import underlay_devices
 from failshut.host.run import Result, run
 from failshut.lower.egress import chain_name
 from failshut.model.units import InterfaceName

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from failshut.host import journal
+from failshut.host.service import journal
 from failshut.monitor.places import Places, put
 from failshut.monitor.state import Carries, Event, Lock, State
 

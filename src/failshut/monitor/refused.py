@@ -6,9 +6,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from failshut.host import nft
 from failshut.host.account import user_name
-from failshut.host.counters import counted_packets
+from failshut.host.filter import nft
+from failshut.host.filter.counters import counted_packets
 from failshut.host.run import run
 from failshut.lower.ledger import COUNTERS
 from failshut.read.counts import LOCAL_SETS, Blocked, counts

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from failshut.host.notify import notify, watchdog_seconds
+from failshut.host.service.notify import notify, watchdog_seconds
 from failshut.model.policy import Metrics
 from failshut.monitor.desktop import Desktop
 from failshut.monitor.exporter import Exporter

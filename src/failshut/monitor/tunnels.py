@@ -13,10 +13,10 @@ from pathlib import Path
 
 from failshut.allowances.endpoints.decide import endpoint_of, wake_addresses
 from failshut.allowances.endpoints.handshake import wake
-from failshut.host import nft
-from failshut.host.links import traffic
+from failshut.host.filter import nft
+from failshut.host.network.links import traffic
 from failshut.host.run import run
-from failshut.host.wireguard import SESSION_LASTS, RunningPeer, RunningTunnel, running_tunnels
+from failshut.host.tunnels.wireguard import SESSION_LASTS, RunningPeer, RunningTunnel, running_tunnels
 from failshut.model.units import Endpoint
 from failshut.monitor.health import Look
 from failshut.read.counts import counts

@@ -11,11 +11,12 @@ from pathlib import Path
 from failshut.arming import undo as files_undo
 from failshut.arming.arm import one_at_a_time
 from failshut.arming.errors import ArmingError
-from failshut.host import nft, systemd
 from failshut.host.files import sync_directory
+from failshut.host.filter import nft
+from failshut.host.network.sysctl import set_sysctl
 from failshut.host.run import Result, run
-from failshut.host.sysctl import set_sysctl
-from failshut.host.wireguard import running_tunnels
+from failshut.host.service import systemd
+from failshut.host.tunnels.wireguard import running_tunnels
 from failshut.model.exits import Exit
 from failshut.server.errors import ServerError
 from failshut.server.firewall import NAME, firewall

@@ -11,10 +11,11 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-from failshut.host import nft, systemd
+from failshut.host.filter import nft
+from failshut.host.network.surroundings import ssh_session
+from failshut.host.network.sysctl import read_sysctl
 from failshut.host.run import run
-from failshut.host.surroundings import ssh_session
-from failshut.host.sysctl import read_sysctl
+from failshut.host.service import systemd
 from failshut.model.policy import Service
 from failshut.model.units import Address, Port, Prefix, Protocol
 from failshut.server.firewall import NAME, PRIVATE

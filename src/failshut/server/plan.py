@@ -12,7 +12,7 @@ from typing import Any
 
 from failshut.arming.undo import read_text
 from failshut.emit.nft import emit
-from failshut.host import nft
+from failshut.host.filter import nft
 from failshut.model.exits import Exit
 from failshut.model.plan import FileChange, SysctlChange
 from failshut.model.policy import Service

@@ -7,7 +7,7 @@ import threading
 from typing import Self
 
 from failshut.arming.status import read_status
-from failshut.host.nft import NftError
+from failshut.host.filter.nft import NftError
 from failshut.tui.snapshot import Snapshot, snapshot
 from failshut.watch.feed import Feed, Source
 from failshut.watch.tally import Row

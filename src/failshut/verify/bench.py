@@ -11,7 +11,7 @@ from functools import partial
 from typing import Self
 
 from failshut.drill.network.capture import Captured
-from failshut.host.links import underlay_now
+from failshut.host.network.links import underlay_now
 from failshut.model.packet import Packet
 from failshut.model.policy import Policy
 from failshut.verify.capture import Capture, Seen

@@ -28,7 +28,7 @@ from failshut.drill.network.capture import (
     SOL_PACKET,
     Captured,
 )
-from failshut.host.bpf import attach
+from failshut.host.senders.bpf import attach
 from failshut.model.packet import TCP, UDP, Packet
 from failshut.read.frame import decode
 from failshut.verify.filter import program

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from failshut.host.bpf import Instruction
+from failshut.host.senders.bpf import Instruction
 
 # linux/filter.h, linux/bpf_common.h, linux/if_packet.h
 _LD_WORD, _LD_HALF, _LD_HALF_AT_X, _LDX_HEADER, _IF_EQUAL, _SKIP, _RETURN = 0x20, 0x28, 0x48, 0xB1, 0x15, 0x05, 0x06

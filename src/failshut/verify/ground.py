@@ -10,8 +10,8 @@ from ipaddress import ip_address, ip_interface
 from typing import Any
 
 from failshut.drill.judge import Case, Connection, explain
-from failshut.host.links import all_links, underlay_devices
-from failshut.host.routes import on_link
+from failshut.host.network.links import all_links, underlay_devices
+from failshut.host.network.routes import on_link
 from failshut.host.run import run
 from failshut.model.marks import TAILSCALE, TAILSCALE_MASK
 from failshut.model.packet import ETHERTYPE_EAPOL, TCP, UDP, Packet

@@ -11,7 +11,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from failshut.arming.status import State, read_status
-from failshut.host.links import received
+from failshut.host.network.links import received
 from failshut.host.run import NOT_FOUND, run
 from failshut.model.policy import Policy
 from failshut.model.units import Address

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from failshut.host import openvpn
-from failshut.host.links import all_links, received
-from failshut.host.managers import Manager, manager_of
-from failshut.host.openvpn import holders_of
+from failshut.host.network.links import all_links, received
 from failshut.host.run import Result, run
-from failshut.host.wireguard import SESSION_LASTS, fwmark_of, running_tunnels, set_fwmark
+from failshut.host.tunnels import openvpn
+from failshut.host.tunnels.managers import Manager, manager_of
+from failshut.host.tunnels.openvpn import holders_of
+from failshut.host.tunnels.wireguard import SESSION_LASTS, fwmark_of, running_tunnels, set_fwmark
 from failshut.model.policy import Policy, Tunnel, TunnelKind
 from failshut.model.units import Mark
 from failshut.verify.probes import FAR, echo_request

@@ -14,10 +14,10 @@ from typing import Self
 
 from failshut.arming.generations import CURRENT
 from failshut.arming.state import ARMED_DIRECTORY, load_record
-from failshut.host import nft
-from failshut.host.answers import Answers
-from failshut.host.nflog import Listener, Logged
-from failshut.host.owners import Owners, Process
+from failshut.host.filter import nft
+from failshut.host.senders.answers import Answers
+from failshut.host.senders.nflog import Listener, Logged
+from failshut.host.senders.owners import Owners, Process
 from failshut.lower.ledger import NFLOG_GROUP
 from failshut.model.packet import PROTOCOL_NAMES
 from failshut.read.counts import Blocked, counts

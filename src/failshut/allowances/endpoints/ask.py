@@ -16,7 +16,7 @@ import dns.rdataclass
 import dns.rdatatype
 
 from failshut.allowances.endpoints.decide import MOST_CANDIDATES
-from failshut.host.elements import NotTakenError, probed
+from failshut.host.filter.elements import NotTakenError, probed
 from failshut.host.sources import lookup
 from failshut.model.policy import Resolver
 from failshut.model.timed import PROBED

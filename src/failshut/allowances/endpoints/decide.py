@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
-from failshut.host.wireguard import SESSION_LASTS, RunningPeer
+from failshut.host.tunnels.wireguard import SESSION_LASTS, RunningPeer
 from failshut.model.pin import Pin
 from failshut.model.policy import Policy, Tunnel
 from failshut.model.units import Address, Endpoint, NamedEndpoint, Port, Prefix, Protocol

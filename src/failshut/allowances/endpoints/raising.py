@@ -6,9 +6,9 @@ from pathlib import Path
 
 from failshut.arming.errors import ArmingError
 from failshut.host.files import write_atomically
-from failshut.host.links import is_up
+from failshut.host.network.links import is_up
 from failshut.host.run import run
-from failshut.host.wireguard import running_tunnels
+from failshut.host.tunnels.wireguard import running_tunnels
 from failshut.model.pin import Pin
 from failshut.model.policy import Policy, Tunnel, TunnelKind
 

@@ -30,10 +30,10 @@ from failshut.arming.generations import CURRENT
 from failshut.arming.kernel import kernel_listing
 from failshut.arming.plan import make_plan
 from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, load_record
-from failshut.host.elements import NotTakenError, candidate
-from failshut.host.probe import probe
+from failshut.host.filter.elements import NotTakenError, candidate
+from failshut.host.network.probe import probe
 from failshut.host.sources import load_policy
-from failshut.host.wireguard import RunningPeer, RunningTunnel, running_tunnels, set_endpoint
+from failshut.host.tunnels.wireguard import RunningPeer, RunningTunnel, running_tunnels, set_endpoint
 from failshut.model.backend import BackendName
 from failshut.model.host import HostFacts
 from failshut.model.pin import Pin

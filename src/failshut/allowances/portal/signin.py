@@ -28,10 +28,11 @@ from failshut.allowances.portal.verdict import Seen, Verdict, judge, seen, sign_
 from failshut.allowances.portal.waking import newest_handshake, wake
 from failshut.arming.status import read_status
 from failshut.drill.network.wait import pace, until
-from failshut.host import cgroups, programs
 from failshut.host.account import Account, named
-from failshut.host.links import underlay_now
-from failshut.host.resolvers import FoundResolver, network_resolvers
+from failshut.host.filter import programs
+from failshut.host.network.links import underlay_now
+from failshut.host.network.resolvers import FoundResolver, network_resolvers
+from failshut.host.service import cgroups
 from failshut.model.policy import PORTAL_SLICE, slice_path
 from failshut.model.timed import LONGEST_SIGN_IN, PORTAL_PROGRAMS
 

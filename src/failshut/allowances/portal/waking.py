@@ -6,7 +6,7 @@ import contextlib
 import socket
 from collections.abc import Iterable
 
-from failshut.host.wireguard import running_tunnels
+from failshut.host.tunnels.wireguard import running_tunnels
 
 # Addresses for documentation (RFC 5737, RFC 3849), and the port that discards: nobody is spoken to.
 _NOBODY = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))

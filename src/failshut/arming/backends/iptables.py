@@ -12,8 +12,9 @@ from failshut.arming.generations import IPTABLES_FILE
 from failshut.arming.undo import read_text
 from failshut.boot.places import PERSISTENT_RULES, PERSISTENT_UNIT
 from failshut.emit.iptables import CantSayError, body_text, complete_text, live_text, merged_text
-from failshut.host import iptables, systemd
-from failshut.host.iptables import FAMILIES, IptablesError, Kind, program
+from failshut.host.filter import iptables
+from failshut.host.filter.iptables import FAMILIES, IptablesError, Kind, program
+from failshut.host.service import systemd
 from failshut.lower.iptables import left_out, lower_iptables
 from failshut.model.backend import BackendName
 from failshut.model.finding import Finding

@@ -9,7 +9,7 @@ from failshut.arming.compare import stale_chains
 from failshut.arming.errors import ArmingError, from_nft
 from failshut.arming.generations import EGRESS_FILE, GUARD_FILE, LOCK_FILE
 from failshut.emit.nft import emit, emit_by_device
-from failshut.host import nft
+from failshut.host.filter import nft
 from failshut.lower import lower
 from failshut.lower.egress import with_later
 from failshut.lower.shut import guard

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from failshut.drill.network.netns import Namespace
-from failshut.host import wireguard
+from failshut.host.tunnels import wireguard
 
 # /run is a private tmpfs.
 CONFIGS = Path("/run/failshut-drill")

@@ -1,0 +1,1 @@
+"""One file a verb, imported only when it is called for."""

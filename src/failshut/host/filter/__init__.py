@@ -1,0 +1,1 @@
+"""The packet filter: what it is asked, and what is loaded into it."""

@@ -1,0 +1,1 @@
+"""Whose a packet is: the calls, the sockets and the answers that tell."""

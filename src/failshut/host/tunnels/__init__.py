@@ -1,0 +1,1 @@
+"""Tunnels as they run, and whoever brought them up."""

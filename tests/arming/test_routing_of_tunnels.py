@@ -51,6 +51,68 @@ def test_a_double_hop_takes_both_hops_whichever_tunnel_was_restarted(machine):
     assert machine.connects(SECOND)
 
 
+def test_two_tunnels_with_a_default_route_come_up_one_after_the_other(machine):
+    """Both bring a rule that is alike, at our preference: the control shows the second refused, as it would be at every boot."""
+    machine.put(Policy((HOP, OUTER)))
+    machine.must("wg-quick", "down", "wg2")
+    machine.must("wg-quick", "down", "wg0")
+    machine.must("wg-quick", "up", "wg0")
+    refused = machine.run("wg-quick", "up", "wg2")
+    assert "File exists" in refused.stderr, "the control"
+    machine.cycle("wg0")
+
+    machine.route("turn", "wg-quick@wg2.service")
+    machine.must("wg-quick", "up", "wg2")
+
+    machine.route("keep", ROUTING)
+    assert machine.hops() == ("wg2", "wg0", "eth0")
+    assert machine.connects(SECOND)
+
+
+@pytest.mark.parametrize("words", [("turn", "wg-quick@wg0.service"), ("keep", ROUTING)], ids=["its unit", "a device that comes"])
+def test_a_tunnel_comes_again_that_ended_without_wg_quick(machine, words):
+    """Its rules outlive it. The control: they keep the same rules from being added again, which without us they would not."""
+    machine.must("wg-quick", "down", "wg2")
+    machine.put(Policy((OUTER,)))
+    machine.cycle("wg0")
+    for said in ((), words):
+        machine.must("ip", "link", "delete", "wg0")
+        if said:
+            machine.route(*said)
+        done = machine.run("wg-quick", "up", "wg0")
+        assert (done.returncode == 0) == bool(said), done.stderr
+        assert ("File exists" in done.stderr) != bool(said)
+        if not said:
+            machine.must("wg-quick", "up", "wg0")
+
+    assert machine.way(FAR) == "wg0"
+    assert machine.carries()
+
+
+def test_what_was_moved_stands_where_wg_quick_had_it_once_the_lock_is_off(machine):
+    """The main table before the tunnel's, as without us; and wg-quick takes away all that it brought, moved or not."""
+    machine.must("wg-quick", "down", "wg2")
+    machine.cycle("wg0")
+    stock = machine.must("ip", "rule", "show")
+    machine.put(Policy((OUTER,)))
+    machine.cycle("wg0")
+    machine.route("turn", "wg-quick@wg0.service")
+    assert "1:\tfrom all lookup main suppress_prefixlength 0" in machine.must("ip", "rule", "show")
+
+    machine.must("sh", "/etc/failshut/route", "clear")
+
+    def words(text: str) -> list[str]:
+        return [line.split(":", 1)[1].strip() for line in text.splitlines()]
+
+    assert words(machine.must("ip", "rule", "show")) == words(stock)
+    machine.put(Policy((OUTER,)))
+    machine.route("turn", "wg-quick@wg0.service")
+    machine.must("wg-quick", "down", "wg0")
+    left = machine.must("ip", "rule", "show")
+    assert "lookup 51820" not in left
+    assert "suppress_prefixlength 0" not in left
+
+
 def test_nothing_takes_a_single_hop_while_the_inner_tunnel_is_down(machine):
     """The outer tunnel carries the inner one's packets and nothing else; programs are told at once that there is no way."""
     machine.put(Policy((HOP, OUTER)))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from boot.living import arm, assert_that_nothing_leaked_once_armed, status, use
+from boot.living import UNARMED, arm, assert_that_nothing_leaked_once_armed, status, use
 from boot.machine import Address, Machine
+from boot.router import POLICY
+from failshut.model.units import InterfaceName, Port
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
@@ -14,7 +18,8 @@ FAR = "198.51.100.9"
 
 
 def rules(machine: Machine) -> str:
-    return machine.run("sh", "-c", "ip rule; ip -6 rule").out
+    """Return them without their preferences: those of wg-quick's are moved behind ours within seconds."""
+    return machine.run("sh", "-c", "{ ip rule; ip -6 rule; } | cut -f 2-").out
 
 
 def ours(machine: Machine) -> str:
@@ -79,3 +84,36 @@ def test_a_boot_brings_the_routing_before_the_network_and_disarm_takes_it(machin
         machine.power_off()
 
     assert_that_nothing_leaked_once_armed(machine)
+
+
+@pytest.mark.parametrize("machine", [Address.STATIC], indirect=True, ids=["static"])
+def test_two_tunnels_that_take_everything_come_up_in_one_boot(machine):
+    """Their rules are alike in part. The control: without the turns that their units take, one of them is refused."""
+    second = machine.router.config.replace("10.99.0.2/32, fd99::2/128", "10.77.0.2/32, fd77::2/128").replace(":51820", ":51999")
+    machine.write("/etc/wireguard/wg1.conf", second)
+    machine.write("/etc/failshut/failshut.toml", POLICY + '[tunnel.wg1]\nconfig = "/etc/wireguard/wg1.conf"\n')
+    machine.systemctl_offline("enable", "wg-quick@wg1")
+    drop_in = "/etc/systemd/system/wg-quick@.service.d/failshut.conf"
+    with machine.router.wire.phase(UNARMED):
+        machine.boot()
+        done = machine.run("failshut", "arm")
+        assert done.ok, done.complaint
+        whole = machine.read(drop_in)
+    units = ("wg-quick@wg0", "wg-quick@wg1")
+    with machine.router.wire.phase("without turns"):
+        machine.write(drop_in, whole.split("# Its routing rules")[0])
+        machine.reboot()
+        assert machine.eventually("sh", "-c", f"systemctl is-failed {' '.join(units)}"), "the control"
+    with machine.router.wire.phase("reboot"):
+        machine.write(drop_in, whole)
+        machine.reboot()
+        assert machine.eventually("systemctl", "is-active", *units), machine.journal()
+        assert machine.run("sh", "-c", "ip rule | grep -c 'suppress_prefixlength 0'").out.strip() == "2"
+        machine.power_off()
+
+    policy = machine.router.policy
+    (tunnel,) = policy.tunnels
+    (server,) = tunnel.endpoints
+    beside = replace(tunnel, interface=InterfaceName("wg1"), endpoints=(replace(server, port=Port(51999)),))
+    report = machine.router.wire.stop(replace(machine.router.case, policy=replace(policy, tunnels=(tunnel, beside))))
+    assert set(report.by_phase) == {UNARMED}, report

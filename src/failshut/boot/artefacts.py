@@ -81,7 +81,8 @@ def systemd_files(program: str = PROGRAM) -> tuple[BootFile, ...]:
             for unit in (REFRESH_UNIT, *WATCHING_UNITS)
         ),
         BootFile(GENERATOR, _source("generator").replace("@EVERYTHING@\n", emit(everything())), _EXECUTABLE),
-        *(_drop_in(manager, drop_in) for manager in (*NETWORK_MANAGERS, *TUNNEL_UNITS)),
+        *(_drop_in(manager, drop_in) for manager in NETWORK_MANAGERS),
+        *(_drop_in(unit, drop_in + _turns(unit)) for unit in TUNNEL_UNITS),
         _drop_in("nftables.service", _source("nftables.conf")),
         BootFile("/etc/udev/rules.d/79-failshut.rules", _source("failshut.rules")),
         BootFile("/etc/systemd/networkd.conf.d/failshut.conf", _source("networkd.conf")),
@@ -99,7 +100,7 @@ def iptables_files(*, persistent: bool) -> tuple[BootFile, ...]:
         BootFile(f"{UNIT_DIRECTORY}/{BOOT_UNIT}", _with_iptables(_source(BOOT_UNIT))),
         BootFile(GENERATOR, _source("generator-iptables"), _EXECUTABLE),
         *(_drop_in(each, manager) for each in NETWORK_MANAGERS),
-        *(_drop_in(each, manager + after) for each in TUNNEL_UNITS),
+        *(_drop_in(each, manager + after + _turns(each)) for each in TUNNEL_UNITS),
         *((_drop_in(PERSISTENT_UNIT, _source("netfilter-persistent.conf")),) if persistent else ()),
         BootFile("/etc/systemd/networkd.conf.d/failshut.conf", _source("networkd.conf")),
         BootFile("/etc/sysctl.d/60-failshut.conf", _source("sysctl.conf")),
@@ -132,6 +133,10 @@ def initramfs_files() -> tuple[BootFile, ...]:
         BootFile(f"{INITRAMFS_DIRECTORY}/scripts/init-bottom/failshut", _source("initramfs-bottom"), _EXECUTABLE),
         BootFile(INITRAMFS_HOOK, _source("initramfs-hook"), _EXECUTABLE),
     )
+
+
+def _turns(unit: str) -> str:
+    return _source("wg-quick.conf") if unit.startswith("wg-quick@") else ""
 
 
 def _drop_in(unit: str, text: str) -> BootFile:

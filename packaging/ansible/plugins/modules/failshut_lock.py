@@ -128,7 +128,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
@@ -140,8 +139,6 @@ BEFORE = "/run/failshut-ansible.json"
 WORKING = "/run/failshut.lock"
 ARMED_DIRECTORY = "/etc/failshut/armed"
 _UNCHANGED = "nothing was changed, and the lock is as it was"
-# With one of the lock's own bits (0x7f000000), which no tunnel's mark has.
-_MARK = re.compile(r"\b0x(?!00|80)[0-9a-f]{8}\b")
 
 
 class Policy:
@@ -353,16 +350,11 @@ def _summary(plan, policy, directory):
     return {"changes": plan["changes"], "files": paths, "notes": plan["notes"]}
 
 
-def _masked(line):
-    """Return a rule without the marks that are this host's own: whoever knows them gets a packet past the lock."""
-    return _MARK.sub(lambda found: found[0] if int(found[0], 16) & 0xFFFFFF in (0, 0xFFFFFF) else "(own)", line)
-
-
 def _diff(plan, files):
     """Return what `failshut plan` shows, with files by their path alone: one may hold a private key."""
     lines = [
-        *map(_masked, plan["kernel"]),
-        *map(_masked, plan["routing"]),
+        *plan["kernel"],
+        *plan["routing"],
         *("write %s" % each for each in files),
         *("set %(path)s to %(after)s (it is %(before)s now)" % each for each in plan["sysctls"]),
         *("wg set %(interface)s fwmark %(after)s" % each for each in plan["marks"]),

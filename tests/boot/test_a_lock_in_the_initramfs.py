@@ -36,9 +36,23 @@ mount --bind "$1" /var/initramfs/root
 chroot /var/initramfs /scripts/init-top/failshut
 nft list chain inet failshut postrouting
 echo then
+ip link add host0 type veth peer name other
+nft list ruleset netdev
+echo then
 rootmnt=/root chroot /var/initramfs /scripts/init-bottom/failshut
-nft list tables
+nft list ruleset
 """
+# The same for the root's own loader, which systemd runs as a generator.
+_GENERATE = """
+set -e
+sh /etc/failshut/load generator ''
+ip link add host0 type veth peer name other
+nft list ruleset netdev
+echo then
+sh /etc/failshut/load generator ''
+nft list ruleset
+"""
+_HELD = 'hook egress device "host0"'
 
 
 @pytest.fixture
@@ -47,13 +61,13 @@ def tree(tree_of):
     return tree_of(WORKSHOP)
 
 
-def run_it(machine: Machine, root: str) -> tuple[str, str]:
-    """Run the initramfs's scripts with a root file system; return the choke point, and the tables that are left at the end."""
+def run_it(machine: Machine, root: str) -> tuple[str, str, str]:
+    """Run the initramfs's scripts: return the choke point, what holds a card that has just come, and the rules at the end."""
     assert machine.run("sh", "-c", _UNPACK).ok
     done = machine.run("unshare", "--net", "--mount", "sh", "-c", _RUN, "sh", root)
     assert done.ok, done.complaint
-    lock, _, tables = done.out.partition("then\n")
-    return lock, tables
+    lock, early, rules = done.out.split("then\n")
+    return lock, early, rules
 
 
 @pytest.mark.parametrize("machine", [Address.STATIC], indirect=True, ids=["static"])
@@ -66,17 +80,22 @@ def test_an_initramfs_loads_the_sealed_lock_and_lets_it_go_on_a_machine_that_was
     assert armed.ok, armed.complaint
     assert machine.run("stat", "-c", "%a", f"/boot/initrd.img-{_KERNEL}").out == "600\n"
 
-    lock, tables = run_it(machine, "/")
+    lock, early, rules = run_it(machine, "/")
 
     # Not the one that drops everything, which a damaged lock gives way to.
     assert 'drop comment "shut"' in lock
-    assert "table inet failshut" in tables
+    assert "table inet failshut" in rules
+    assert (_HELD in early, _HELD in rules) == (False, True), "a card whose driver comes after the lock"
+    done = machine.run("unshare", "--net", "sh", "-c", _GENERATE)
+    assert done.ok, done.complaint
+    early, rules = done.out.split("then\n")
+    assert (_HELD in early, _HELD in rules) == (False, True), "one that nobody held before the root was switched"
 
     # The initramfs of before, and a root file system without a lock.
     assert machine.run("mkdir", "-p", "/var/disarmed").ok
-    lock, tables = run_it(machine, "/var/disarmed")
+    lock, _, rules = run_it(machine, "/var/disarmed")
     assert 'drop comment "shut"' in lock
-    assert "failshut" not in tables
+    assert "failshut" not in rules
 
     assert machine.run("failshut", "disarm", "--yes").ok
     assert machine.run("sh", "-c", _UNPACK).ok

@@ -43,5 +43,9 @@ def rehearsed(request):
 def test_the_lock_of_an_openvpn_policy_holds(rehearsed, name):
     """Killed, without its routes, beside a program that talks to its server, and at work."""
     outcome = rehearsed.outcome(name)
+    if outcome.status is Status.VOID:
+        # Connections in a tunnel over TCP may not come about on a busy machine. Then nothing was measured; what leaked counts.
+        assert outcome.lock.leaks == ()
+        outcome = rehearsed.outcome(name)
 
     assert (outcome.status, outcome.reason) == (Status.HELD, "")

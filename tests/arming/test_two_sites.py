@@ -9,7 +9,7 @@ import pytest
 
 from boot import noise
 from failshut.drill.network.wait import until
-from gateway import FLOW4, FLOW6, TUNNEL_ADDRESSES, Gateway
+from gateway import FLOW4, FLOW6, KEEP_SENDING, TUNNEL_ADDRESSES, Gateway
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -55,16 +55,7 @@ for source, site in zip(sys.argv[1::2], sys.argv[2::2]):
     pumps.append(socket.socket(family, socket.SOCK_DGRAM))
     pumps[-1].bind((source, 0))
     pumps[-1].connect((site, 7008))
-print("connected", flush=True)
-while True:
-    for each in pumps:
-        each.setblocking(False)
-        try:
-            each.send(b"more")
-        except OSError:
-            pass
-    time.sleep(0.01)
-"""
+{KEEP_SENDING}"""
 
 
 @pytest.fixture

@@ -54,13 +54,8 @@ def drain(sock):
 while True:
     threading.Thread(target=drain, args=(listening.accept()[0],), daemon=True).start()
 """
-# Long connections and an exchange of datagrams that go on whatever happens.
-_PUMP = f"""
-import socket, time
-pumps = [socket.create_connection((each, {noise.PORT}), 10) for each in ({FLOW4!r}, {FLOW6!r})]
-for kind, each in ((socket.AF_INET, {FLOW4!r}), (socket.AF_INET6, {FLOW6!r})):
-    pumps.append(socket.socket(kind, socket.SOCK_DGRAM))
-    pumps[-1].connect((each, 7008))
+# What goes by `pumps`, whatever happens.
+KEEP_SENDING = """\
 print("connected", flush=True)
 while True:
     for each in pumps:
@@ -71,6 +66,14 @@ while True:
             pass
     time.sleep(0.01)
 """
+# Long connections and an exchange of datagrams that go on whatever happens.
+_PUMP = f"""
+import socket, time
+pumps = [socket.create_connection((each, {noise.PORT}), 10) for each in ({FLOW4!r}, {FLOW6!r})]
+for kind, each in ((socket.AF_INET, {FLOW4!r}), (socket.AF_INET6, {FLOW6!r})):
+    pumps.append(socket.socket(kind, socket.SOCK_DGRAM))
+    pumps[-1].connect((each, 7008))
+{KEEP_SENDING}"""
 _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3])).close()"
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from needed import needs_root_and
 from sandbox import Sandbox
 from scenario_report import ScenarioReport
 
@@ -43,10 +42,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def sandbox():
     """A private network and mount namespace in which /etc and /run may be written; gone when the test ends."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: it makes network and mount namespaces")
-    for program in ("nft", "wg", "ip", "unshare", "nsenter"):
-        if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
-            pytest.skip(f"needs {program}: run `make setup`")
+    needs_root_and("nft", "wg", "ip", "unshare", "nsenter")
     with Sandbox() as private:
         yield private

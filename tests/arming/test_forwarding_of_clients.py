@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-
 import pytest
 
 from boot import noise
 from failshut.drill.network.wait import until
 from gateway import BRIDGE, FLOW4, FLOW6, ROUTED, TUNNEL_ADDRESSES, Gateway, Host
+from needed import needs, needs_root_and
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -28,11 +26,7 @@ while True:
 @pytest.fixture
 def machine():
     """A gateway whose tunnel is down and whose lock is off."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: it makes network and mount namespaces")
-    for program in ("nft", "wg", "wg-quick", "ip", "unshare", "nsenter"):
-        if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
-            pytest.skip(f"needs {program}: run `make setup`")
+    needs_root_and("nft", "wg", "wg-quick", "ip", "unshare", "nsenter")
     with Gateway() as gateway:
         yield gateway
 
@@ -151,9 +145,7 @@ def serve(machine: Gateway, host: Host | None = None) -> None:
 @pytest.mark.parametrize("forward", [TUNNEL, BLOCK], ids=["tunnel", "block"])
 def test_guests_reach_the_machine_and_each_other(machine, forward):
     """By libvirt's bridge and by a second one, as Docker makes it after arming; DHCP and look-ups from the machine's dnsmasq."""
-    for program in ("dnsmasq", "udhcpc"):
-        if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
-            pytest.skip(f"needs {program}: run `make setup`")
+    needs("dnsmasq", "udhcpc")
     machine.adopt(forward)
     machine.arm()
     other = Host(machine)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from ipaddress import ip_network
 
 import pytest
 
 from failshut.model.policy import Outside, Policy
+from needed import needs_root_and
 from two_tunnels import BESIDE, FAR, HOP, OUTER, ROUTING, SECOND, TwoTunnels
 
 pytestmark = pytest.mark.lab
@@ -18,11 +17,7 @@ pytestmark = pytest.mark.lab
 @pytest.fixture
 def machine():
     """Two tunnels that are up; no routing of ours."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: it makes network and mount namespaces")
-    for program in ("wg", "wg-quick", "ip", "unshare", "nsenter"):
-        if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
-            pytest.skip(f"needs {program}: run `make setup`")
+    needs_root_and("wg", "wg-quick", "ip", "unshare", "nsenter")
     with TwoTunnels() as both:
         yield both
 

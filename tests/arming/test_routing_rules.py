@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from ipaddress import ip_address, ip_network
@@ -18,6 +17,7 @@ from failshut.model.policy import Forward, ForwardMode, Inbound, Lan, MulticastN
 from failshut.model.routing import IpVersion
 from failshut.model.units import Endpoint, InterfaceName, Mark, Port, Protocol
 from failshut.read.routing import parse_rules
+from needed import needs_root_and
 from sandbox import POLICY
 
 pytestmark = pytest.mark.lab
@@ -59,11 +59,7 @@ for attempt in range(3):
 @pytest.fixture
 def machine():
     """A machine with a tunnel that works, its policy adopted; the tunnel is up, the lock is off."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: it makes network and mount namespaces")
-    for program in ("nft", "wg", "wg-quick", "ip", "unshare", "nsenter"):
-        if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
-            pytest.skip(f"needs {program}: run `make setup`")
+    needs_root_and("nft", "wg", "wg-quick", "ip", "unshare", "nsenter")
     with Connected() as connected:
         connected.adopt_tunnel()
         yield connected

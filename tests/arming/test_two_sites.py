@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-
 import pytest
 
 from boot import noise
 from failshut.drill.network.wait import until
 from gateway import FLOW4, FLOW6, KEEP_SENDING, TUNNEL_ADDRESSES, Gateway
+from needed import needs_root_and
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -61,11 +59,7 @@ for source, site in zip(sys.argv[1::2], sys.argv[2::2]):
 @pytest.fixture
 def machine():
     """A branch's gateway whose lock is off; the server is the office's, and two hosts behind it."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: it makes network and mount namespaces")
-    for program in ("nft", "iptables-restore", "wg", "wg-quick", "ip", "unshare", "nsenter"):
-        if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
-            pytest.skip(f"needs {program}: run `make setup`")
+    needs_root_and("nft", "iptables-restore", "wg", "wg-quick", "ip", "unshare", "nsenter")
     with Gateway() as gateway:
         for each in (OFFICE4, OFFICE6, NOBODY4, NOBODY6):
             gateway.server("ip", "addr", "add", each, "dev", "lo", *(("nodad",) if ":" in each else ()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from boot import roots
 from boot.conftest import skip_where_nothing_boots
 from container.lab import BUILD
+from needed import needs
 
 
 @pytest.fixture(scope="session")
@@ -21,9 +21,7 @@ def image() -> Path:
     if os.environ.get("FAILSHUT_TEST_CONTAINER") != "1":
         pytest.skip("builds a Debian tree and runs podman: FAILSHUT_TEST_CONTAINER=1")
     skip_where_nothing_boots()
-    for program in ("podman", "crun"):
-        if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
-            pytest.skip(f"needs {program}: run `make setup`")
+    needs("podman", "crun")
     # The source comes by a mount, so that a change of it needs no new image.
     made_of = (roots.REPOSITORY / "pyproject.toml", BUILD)
     newest = max(each.stat().st_mtime for each in made_of)

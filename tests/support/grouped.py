@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import uuid
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from connected import Connected
 from failshut.drill.network.wait import until
 from failshut.host.service.cgroups import cgroup2_mounts
+from needed import needs_root_and
 
 INTERNET4, INTERNET6 = "198.51.100.7", "2001:db8:7::7"
 UNDERLAY4, UNDERLAY6 = "192.168.50.2", "fd50::2"
@@ -171,8 +171,4 @@ class Grouped(Connected):
 
 def needs_programs() -> None:
     """Skip where the lab's programs are missing."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: it makes network and mount namespaces")
-    for program in ("nft", "wg", "wg-quick", "wireguard-go", "ip", "unshare", "nsenter", "setpriv"):
-        if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
-            pytest.skip(f"needs {program}: run `make setup`")
+    needs_root_and("nft", "wg", "wg-quick", "wireguard-go", "ip", "unshare", "nsenter", "setpriv")

@@ -7,7 +7,7 @@ TESTS_READY := $(VENV)/.tests-ready
 MACHINES_READY := $(VENV)/.machines-ready
 RELEASE_READY := $(VENV)/.release-ready
 # On two processors: most of what the tests do is wait for the network.
-JOBS ?= 4
+JOBS ?= 6
 
 .PHONY: help setup drill test vm-test lint scenarios reference docs deb image release sbom backends bench bench-check clean
 
@@ -33,6 +33,7 @@ drill: setup  ## Rehearse the attacks on a bundled example policy
 	@$(BIN)/failshut drill --example
 
 test: $(TESTS_READY) lint  ## Run every test
+	@$(BIN)/python -m compileall -q src
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 # One machine at a time: where nothing virtualises, each takes a whole processor.

@@ -58,6 +58,8 @@ fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 echo "Installing the Python package into $venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extras"
+# Where Python is told to write no bytecode, every command would compile all of the program anew.
+"$venv/bin/python" -m compileall -q src
 
 # Unpacked and not installed: the package would start a service on this machine.
 if [ -n "$extras" ] && [ ! -x "$venv/prometheus/usr/bin/promtool" ] && command -v apt-get >/dev/null; then

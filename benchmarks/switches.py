@@ -142,9 +142,9 @@ def the_guides_lock() -> tuple[Policy, HostFacts]:
     return load_case(GOLDEN / "guide")
 
 
-def lock(*, under_ip: bool = True, guarded: bool = False) -> str:
-    """Return the lock of the guide's policy as text, with the layer under IP and the guard's table or without."""
-    policy, facts = the_guides_lock()
+def lock(case: str = "guide", *, under_ip: bool = True, guarded: bool = False) -> str:
+    """Return the lock of a golden policy as text, with the layer under IP and the guard's table or without."""
+    policy, facts = load_case(GOLDEN / case)
     wanted = lower(policy, facts)
     if not under_ip:
         wanted = Ruleset(tuple(table for table in wanted.tables if table.family is not Family.NETDEV))
@@ -172,6 +172,8 @@ def _loaded(*argv: str, text: str) -> None:
 NO_RULES = "no rules"
 FAILSHUT = "failshut"
 GUARDED = "failshut, guard's table too"
+# A policy that allows nothing beside the tunnel, and the same after `failshut allow`.
+ALONE, OPENED = "failshut, a tunnel alone", "failshut, a tunnel alone, after `allow`"
 
 
 def switches() -> dict[str, Callable[[], None]]:
@@ -187,4 +189,6 @@ def switches() -> dict[str, Callable[[], None]]:
         "failshut, choke point alone": nft(lock(under_ip=False)),
         FAILSHUT: nft(lock()),
         GUARDED: nft(lock(guarded=True)),
+        ALONE: nft(lock("minimal")),
+        OPENED: nft(lock("opened_for_a_time")),
     }

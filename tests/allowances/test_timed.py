@@ -139,6 +139,63 @@ def test_arming_again_neither_ends_nor_lengthens_it(grouped):
     assert 0 < open_now["seconds"] <= 600
 
 
+# Datagrams to one site, until there is a line of input; prints how many.
+FLOOD = f"""
+import select, socket, sys
+tried = 0
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    print("ready", flush=True)
+    while not select.select([sys.stdin], [], [], 0.001)[0]:
+        tried += 1
+        try:
+            sock.sendto(b"flood", ("{INTERNET4}", 9002))
+        except OSError:
+            pass
+print(tried)
+"""
+
+
+def test_the_rules_for_it_come_with_the_first_and_go_with_an_arming_and_no_packet_leaves_meanwhile(grouped):
+    """Opened, ended and armed again, ten times, under a flood to the site's next port: none of it is seen while the lock stands."""
+    grouped.arm()
+    grouped.must("wg-quick", "down", "wg0")
+    grouped.watch()
+    flood = grouped.start(PYTHON, "-c", FLOOD)
+    assert flood.stdout.readline().strip() == "ready"
+
+    for _ in range(10):
+        assert "timed" not in grouped.must("nft", "list", "table", "inet", "failshut")
+        allow(grouped, "to", f"{INTERNET4}:9001/udp", "--for", "10m")
+        say(grouped, "open", f"{INTERNET4}/9001")
+        assert "timed" in grouped.must("nft", "list", "table", "inet", "failshut")
+        assert grouped.failshut("revoke", "--all").returncode == 0
+        assert grouped.failshut("arm").returncode == 0
+    shut = in_the_clear(grouped.seen())
+    grouped.watch()
+    grouped.must("nft", "delete", "table", "inet", "failshut")
+    grouped.must("nft", "delete", "table", "netdev", "failshut")
+    say(grouped, "control", f"{INTERNET4}/9002")
+    assert (INTERNET4, 9002, "control") in in_the_clear(grouped.seen()), "the control: without the lock it is reached"
+    tried, _ = flood.communicate("\n", timeout=30)
+
+    assert int(tried) > 1000
+    assert shut == {(INTERNET4, 9001, "open")}
+
+
+def test_a_policy_that_was_written_since_is_not_armed_by_the_way(grouped):
+    """Exit code 1 and the remedy; the lock stands as it was, and nothing is open."""
+    grouped.arm()
+    before = grouped.must("nft", "list", "table", "inet", "failshut")
+    grouped.must("sh", "-c", "printf '[allow.lan]\\nprefixes = [\"192.168.50.0/24\"]\\n' >> /etc/failshut/failshut.toml")
+
+    done = grouped.failshut("allow", "to", f"{INTERNET4}:9001/udp", "--for", "10m")
+
+    assert done.returncode == 1
+    assert "is not what was armed" in done.stderr
+    assert "failshut arm" in done.stderr
+    assert grouped.must("nft", "list", "table", "inet", "failshut") == before
+
+
 def test_the_lan_is_open_without_its_names_and_no_further_than_the_link(grouped):
     """For a time: the LAN's printer, with hop limit 1; not its resolver, not the network next to it."""
     grouped.arm()

@@ -297,6 +297,21 @@ def test_a_policy_that_loses_a_service_loses_its_chains(sandbox):
     assert state(sandbox) == ("armed", 0)
 
 
+def test_a_policy_that_holds_nothing_back_any_more_loses_the_gate(sandbox):
+    """A set stays when its table is flushed: armed without it, the kernel has none, and the lock is as armed."""
+    sandbox.write("/etc/wireguard/wg0.conf", CONFIG)
+    sandbox.write("/etc/failshut/failshut.toml", POLICY + "on_demand = true\n")
+    assert sandbox.failshut("arm").returncode == 0
+    assert "open-lan" in sandbox.run("nft", "list", "table", "inet", "failshut").stdout
+    sandbox.write("/etc/failshut/failshut.toml", POLICY)
+
+    done = sandbox.failshut("arm")
+
+    assert done.returncode == 0, done.stderr
+    assert "open-lan" not in sandbox.run("nft", "list", "table", "inet", "failshut").stdout
+    assert sandbox.failshut("status").stdout.split()[:2] == ["lock", "armed"]
+
+
 def test_what_was_refused_is_counted_by_destination_and_user(sandbox):
     """A refused packet shows up in status with where it wanted to go and who sent it."""
     sandbox.adopt_example()

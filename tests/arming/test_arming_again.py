@@ -56,3 +56,18 @@ def test_whatever_has_changed_is_armed_anew(armed, change):
 
     assert (done.returncode, UNCHANGED in done.stderr) == (0, False), done.stderr
     assert armed.failshut("status").stdout.split()[:2] == ["lock", "armed"]
+
+
+def test_what_was_open_for_a_time_is_no_reason_to_stay_as_it_is(armed):
+    """While something is open, nothing has changed; once nothing is, arming takes the rules for it out."""
+    assert armed.failshut("allow", "to", "192.0.2.7:443/tcp", "--for", "10m").returncode == 0
+    armed.run(*AGED)
+    assert armed.failshut("arm").returncode == 0
+    assert UNCHANGED in armed.failshut("arm").stderr
+    assert armed.failshut("plan", "--exit-code").returncode == 0
+    assert armed.failshut("revoke", "--all").returncode == 0
+
+    done = armed.failshut("arm")
+
+    assert (done.returncode, UNCHANGED in done.stderr) == (0, False), done.stderr
+    assert "timed" not in armed.run("nft", "list", "table", "inet", "failshut").stdout

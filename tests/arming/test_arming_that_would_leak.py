@@ -120,14 +120,11 @@ def test_refused_while_armed_the_lock_that_stands_goes_on_to_hold(machine):
 @pytest.mark.parametrize(
     "mistake",
     [
-        # What is open for a time is found as well, though nothing is open now.
-        ("timed-underlay", "timed:to", "tcp dport 443 goto allowed"),
-        ("timed", "dns", "ip daddr @timed-lan4 goto outside-mark"),
         ("underlay", "allow:dhcp", 'iifname "other0" ip daddr 10.0.0.0/8 goto allowed'),
         ("admit", "arp", "ether type ip accept"),
         ("allowed-on-link", "hop-limit", "accept"),
     ],
-    ids=["while-something-is-open", "names-of-a-timed-lan", "forwarded", "below-ip", "hop-limit"],
+    ids=["forwarded", "below-ip", "hop-limit"],
 )
 def test_every_part_of_the_lock_is_looked_at(machine, mistake):
     """A mistake in whichever chain: exit 12, and nothing is loaded."""
@@ -135,6 +132,24 @@ def test_every_part_of_the_lock_is_looked_at(machine, mistake):
 
     assert done.returncode == 12, done.stderr
     assert "failshut" not in rules(machine)
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [("timed-underlay", "timed:to", "tcp dport 443 goto allowed"), ("timed", "dns", "ip daddr @timed-lan4 goto outside-mark")],
+    ids=["a-port", "names-of-a-timed-lan"],
+)
+def test_what_is_open_for_a_time_is_looked_at_too(machine, mistake):
+    """A mistake in the rules for it: exit 12 while something is open, and the lock that stands goes on to hold."""
+    assert machine.failshut("arm").returncode == 0
+    assert machine.failshut("allow", "to", "192.0.2.7:9/udp", "--for", "10m").returncode == 0
+    machine.run("sh", "-c", "echo '# another word' >> /etc/failshut/failshut.toml")
+    stands = rules(machine)
+
+    done = arm(machine, mistake)
+
+    assert done.returncode == 12, done.stderr
+    assert rules(machine) == stands
 
 
 def test_what_can_t_be_decided_is_not_armed_unless_one_knows(machine):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -20,15 +21,18 @@ from failshut.audit.granted import Granted, as_anything
 from failshut.audit.world import World
 from failshut.emit.nft import emit
 from failshut.lower import lower
+from failshut.lower.lock import rerouting_rules
 from failshut.model.host import HostFacts
+from failshut.model.pin import Pin
 from failshut.model.policy import Forward, ForwardMode, Policy
-from failshut.model.ruleset import Family, Ruleset
+from failshut.model.ruleset import Family, Ruleset, Table
 from failshut.read.nft_text import read_text
 from golden_cases import CASES, load_case
 
-EARLIER = ("output", "source-nat")
 # A mutant of a chain that says what may leave: `family chain: widen ...`.
-DECIDES = re.compile(r"inet (underlay|outside|outside-programs|outside-prefix|portal-programs): widen")
+DECIDES = re.compile(r"inet (underlay|output|outside-programs|outside-prefix|portal-programs): widen")
+# What comes with any allowance that asks names is in every lock here, so that it is no allowance's own.
+NAMES = (Pin("vpn.example.net", (ip_address("203.0.113.10"),)),)
 
 
 @dataclass(frozen=True)
@@ -96,16 +100,20 @@ def facts_of(allowance: Allowance) -> HostFacts:
 def lock(policy: Policy, facts: HostFacts) -> Ruleset:
     """Compile a policy, write it, read it back; whatever may be in its sets is in them.
 
-    The choke point alone is compared: without the chain that refuses early, so that programs fail fast, and without translation.
+    The choke point alone is compared: without the rules that refuse early, so that programs fail fast, and without translation.
     Where a packet's source is another at the choke point, one allowance's packet may become another's.
     """
-    reading = read_text(emit(lower(policy, facts)), "lock")
+    policy = replace(policy, pins=NAMES)
+    marking = tuple(rerouting_rules(policy, facts))
+
+    def compared(table: Table) -> Table:
+        chains = (replace(each, rules=marking) if each.name == "output" else each for each in table.chains)
+        return replace(table, chains=tuple(each for each in chains if each.name != "source-nat"))
+
+    compiled = lower(policy, facts).tables
+    reading = read_text(emit(Ruleset(tuple(compared(each) if each.family is Family.INET else each for each in compiled))), "lock")
     assert reading.is_whole
-    tables = (
-        replace(table, chains=tuple(each for each in table.chains if table.family is not Family.INET or each.name not in EARLIER))
-        for table in reading.ruleset.tables
-    )
-    return as_anything(Ruleset(tuple(tables)), policy)
+    return as_anything(reading.ruleset, policy)
 
 
 def own_packets(allowance: Allowance, facts: HostFacts) -> World:

@@ -38,7 +38,7 @@ def test_what_enters_a_tunnel_that_carries_another_is_asked_for():
     leaking = [any(_transit(mutant, world, family) is Answer.LEAK for family in (4, 6)) for mutant in widened]
 
     assert _transit(case_ruleset(case), world, 4) is _transit(case_ruleset(case), world, 6) is Answer.PROVED
-    assert len(leaking) >= 12
+    assert len(leaking) >= 8
     assert all(leaking)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from failshut.lower import lower
 from failshut.lower.rules import address_matches
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
+from failshut.model.pin import Pin
 from failshut.model.policy import (
     Forward,
     ForwardMode,
@@ -151,7 +152,7 @@ def test_merging_prefixes_loses_and_adds_no_address(given_prefixes):
 def test_the_tunnels_sender_is_asked_for_as_its_kind_can_be_known(kind, identities):
     """Kernel WireGuard by the interface its packets come from; wireguard-go by root's socket, or the kernel's should it come."""
     endpoint = Endpoint(ip_address("203.0.113.10"), Port(51820))
-    policy = Policy((Tunnel(InterfaceName("wg0"), (endpoint,)),))
+    policy = Policy((Tunnel(InterfaceName("wg0"), (endpoint,)),), pins=(Pin("vpn.example.net", (endpoint.address,)),))
     machine = HostFacts(tunnels={InterfaceName("wg0"): LiveTunnel(WireGuardKind(kind))})
 
     table = lower(policy, machine).table(Family.INET, "failshut")

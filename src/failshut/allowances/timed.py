@@ -1,36 +1,37 @@
 """Allowances with a deadline: elements of the lock's own sets, which the kernel takes out when their time is up.
 
-Nobody needs to be alive for that, and a re-arming leaves them as they are: `flush table` empties chains, not sets.
+Nobody needs to be alive for that, and a re-arming leaves them as they are: `flush table` empties chains, not sets. The first one
+has the lock armed once more, with the rules for them, for which no packet pays while nothing is open.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 
 from failshut.allowances.errors import RefusedError
 from failshut.allowances.openings import Named, Open, Opening, element, opened
 from failshut.allowances.outside import why_not
+from failshut.arming.again import NotArmedError, arm_again, armed_policy
+from failshut.arming.arm import one_at_a_time
+from failshut.arming.errors import ArmingError
 from failshut.host.filter import programs
+from failshut.host.network.probe import probe
 from failshut.host.run import run
 from failshut.model.exits import Exit
-from failshut.model.timed import TIMED, gate_name
+from failshut.model.timed import LOGGING, TIMED, gate_name
 
+Report = Callable[[str], None]
 _FAMILIES = ("ipv4", "ipv6")
 
 
-def allow(opening: Opening, seconds: int) -> None:
+def allow(opening: Opening, seconds: int, report: Report) -> None:
     """Open it from now on, for `seconds`; what is open already gets the new deadline. Raises `RefusedError`."""
-    listed = programs.listed(TIMED)
-    if listed is None:
-        raise why_not("the armed lock knows no allowances for a time", "it was armed by an older failshut: `failshut arm`")
-    if isinstance(opening, Named) and programs.listed(gate_name(opening.name)) is None:
-        raise RefusedError(
-            f"the armed lock has no allowance '{opening.name}' that waits to be asked for", help=_offer(), exit_code=Exit.USAGE
-        )
-    # The gate spares every packet the look-up of the others: it must stand as long as the last of them.
-    gate = max([seconds, *(each.seconds + 1 for each in listed if each.seconds is not None)])
-    lines = [*programs.renewal([(TIMED, each) for each in _FAMILIES], seconds=gate)]
-    done = programs.transaction([*lines, *programs.renewal(element(opening), seconds=seconds)])
+    if isinstance(opening, Named):
+        _must_be_there(opening)
+    gate = () if isinstance(opening, Named) else _gate(seconds, report)
+    done = programs.transaction([*gate, *programs.renewal(element(opening), seconds=seconds)])
     if not done.ok:
         raise RefusedError(
             f"the kernel does not take {opening}: {done.complaint}",
@@ -38,10 +39,46 @@ def allow(opening: Opening, seconds: int) -> None:
         )
 
 
+def _must_be_there(opening: Named) -> None:
+    """Raise `RefusedError` for an allowance that the armed lock does not know. It has a gate of its own."""
+    if programs.listed(gate_name(opening.name)) is None:
+        raise RefusedError(
+            f"the armed lock has no allowance '{opening.name}' that waits to be asked for", help=_offer(), exit_code=Exit.USAGE
+        )
+
+
+def _gate(seconds: int, report: Report) -> tuple[str, ...]:
+    """Return the commands that open the gate, which spares packets the look-up of the others, until the last of them has ended."""
+    listed = programs.listed(TIMED)
+    if listed is None:
+        _make_room(report)
+        listed = ()
+    lasting = max([seconds, *(each.seconds + 1 for each in listed if each.seconds is not None)])
+    return tuple(programs.renewal([(TIMED, each) for each in _FAMILIES], seconds=lasting))
+
+
+def _make_room(report: Report) -> None:
+    """Arm the lock once more, with the rules for what is open for a time. Raises `RefusedError`."""
+    # A set that every lock has.
+    if programs.listed(LOGGING) is None:
+        raise why_not("the armed lock knows no allowances for a time", "it was armed by an older failshut: `failshut arm`")
+    report("arming the lock once more, with the rules for what is open for a time")
+    try:
+        with one_at_a_time():
+            policy = armed_policy()
+            arm_again(policy, replace(probe(policy), opened=True), report)
+    except NotArmedError as error:
+        raise why_not("there is no record of what is armed", "`failshut arm`") from error
+    except ArmingError as error:
+        raise RefusedError(str(error), help=error.help) from error
+
+
 def revoke(opening: Opening) -> bool:
     """End it now; False when it was not open."""
     pairs = element(opening)
     done = programs.transaction(f"delete element {programs.place(name)} {{ {text} }}" for name, text in pairs)
+    if done.ok and all(isinstance(each.what, Named) for each in opened(_listing())):
+        _shut_the_gate()
     return done.ok
 
 
@@ -52,7 +89,13 @@ def revoke_all() -> tuple[Open, ...]:
     done = programs.empty(sorted(names))
     if not done.ok:
         raise RefusedError(f"the kernel does not end them: {done.complaint}", help="run it with sudo")
+    _shut_the_gate()
     return was
+
+
+def _shut_the_gate() -> None:
+    """Spare packets the look-ups, and tell the next arming that nothing is open. A lock without the gate has nothing to shut."""
+    programs.empty([TIMED])
 
 
 def _listing() -> list[str]:

@@ -125,7 +125,7 @@ def _facts(policy: Policy, devices: tuple[InterfaceName, ...]) -> HostFacts:
         name: replace(live, kind=_carried_by(kinds.get(name), live.kind), fwmark=None, addresses=(), running=False)
         for name, live in facts.tunnels.items()
     }
-    return replace(facts, underlay=devices, tunnels=tunnels, egress=True, uplinked=())
+    return replace(facts, underlay=devices, tunnels=tunnels, egress=True, uplinked=(), opened=policy.initramfs)
 
 
 def _carried_by(whose: TunnelKind | None, here: WireGuardKind) -> WireGuardKind:

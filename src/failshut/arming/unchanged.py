@@ -14,6 +14,7 @@ from pathlib import Path
 from failshut import __version__
 from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending
 from failshut.arming.status import State, Status, read_status
+from failshut.arming.survey import is_open
 from failshut.boot.artefacts import SYSCTLS
 from failshut.boot.places import LOADER
 from failshut.host import signature
@@ -62,7 +63,7 @@ def still_armed(policy_path: str, directory: Path = ARMED_DIRECTORY) -> Record |
     if record is None or not record.inputs or not _is_sound(status) or record.policy != str(Path(policy_path).absolute()):
         return None
     known = dict(record.inputs)
-    facts = _facts_sum(probe(_like(record, known)))
+    facts = _facts_sum(replace(probe(_like(record, known)), opened=record.in_initramfs or is_open()))
     now = {**dict(_summed(each for each in known if each.startswith("/"))), "facts": facts}
     if {**now, "failshut": _own_sum()} != known or record.with_systemd != systemd.is_running():
         return None

@@ -17,11 +17,11 @@ from failshut.model.ruleset import Base, Chain, Flowtable, NamedMap, NamedSet, O
 __all__ = ["RESERVED", "UnsupportedError", "emit", "emit_by_device", "rule_text", "table_text"]
 
 
-def emit(ruleset: Ruleset, *, stale: Iterable[tuple[Table, Chain]] = ()) -> str:
+def emit(ruleset: Ruleset, *, stale: Iterable[tuple[Table, Chain | NamedSet]] = ()) -> str:
     """Return the text of one transaction that makes the kernel's tables of these names equal to `ruleset`.
 
-    `stale` are chains that the kernel holds and `ruleset` does not, or not with that hook: they are emptied and deleted in the same
-    transaction. Raises `UnsupportedError` for what nft can't say.
+    `stale` are chains and sets that the kernel holds and `ruleset` does not, or not of that kind: they are emptied and deleted in
+    the same transaction. Raises `UnsupportedError` for what nft can't say.
     """
     blocks = [
         *_drop_stale(tuple(stale)),
@@ -67,11 +67,12 @@ def _skeleton(table: Table) -> str:
     return _block(table, [_chain_text(each, with_rules=False) for each in table.chains if each.base])
 
 
-def _drop_stale(stale: tuple[tuple[Table, Chain], ...]) -> Iterator[str]:
+def _drop_stale(stale: tuple[tuple[Table, Chain | NamedSet], ...]) -> Iterator[str]:
     for table in dict.fromkeys(table for table, _ in stale):
         yield f"flush table {table.family} {table.name}\n"
-    for table, chain in stale:
-        yield f"delete chain {table.family} {table.name} {name_text(chain.name)}\n"
+    for table, part in stale:
+        kind = "chain" if isinstance(part, Chain) else "set"
+        yield f"delete {kind} {table.family} {table.name} {name_text(part.name)}\n"
 
 
 def _block(table: Table, parts: list[str]) -> str:

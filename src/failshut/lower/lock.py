@@ -20,6 +20,7 @@ from failshut.lower.forwarding import (
 from failshut.lower.lan import lan_rules, multicast_input_rules, on_link_rules
 from failshut.lower.ledger import COUNTERS, blocked_rules, forwarded_rules, ledger_sets
 from failshut.lower.link import LINK_LOCAL, link_rules
+from failshut.lower.needs import asks_names, tracks
 from failshut.lower.outside import (
     outside_chains,
     outside_masquerade_rules,
@@ -28,7 +29,7 @@ from failshut.lower.outside import (
     outside_return_rules,
     outside_rules,
     outside_underlay_rules,
-    timed_underlay_rules,
+    timed_underlay_chain,
     zone_rules,
 )
 from failshut.lower.prefixes import Found
@@ -109,23 +110,22 @@ def inet_table(policy: Policy, facts: HostFacts) -> Table:
         Chain("input", tuple(_input(policy, facts)), _base(Hook.INPUT, _FILTER, Verdict.DROP)),
         Chain("forward", (*forward_rules(policy, facts), _TERMINAL_DROP), _base(Hook.FORWARD, _FILTER, Verdict.DROP)),
         *_zone(policy),
-        Chain("outside", tuple(_outside(policy, facts)), _base(Hook.OUTPUT, LAST - 1, Verdict.ACCEPT, ChainType.ROUTE)),
         *outside_chains(policy, facts),
-        Chain("output", tuple(_output(policy, facts)), _base(Hook.OUTPUT, LAST, Verdict.ACCEPT)),
-        _masquerade(policy, facts),
+        _output(policy, facts),
+        *_masquerade(policy, facts),
         Chain("postrouting", tuple(_postrouting(policy, facts)), _base(Hook.POSTROUTING, LAST, Verdict.DROP)),
         *_departure(policy, facts),
         *_transit(policy, facts),
         *transport_chains(policy, facts),
         Chain("underlay", tuple(_underlay(policy, facts, prefixes))),
-        Chain("timed-underlay", tuple(timed_underlay_rules())),
+        *timed_underlay_chain(facts),
         *outside_prefix_chains(prefixes),
         Chain("allowed", (rule("stamp", Assign(META_MARK, facts.stamp), Verdict.ACCEPT),)),
         Chain("allowed-on-link", tuple(on_link_rules(facts))),
         Chain("count-blocked", tuple(blocked_rules(policy))),
         Chain("count-forwarded", tuple(forwarded_rules(policy))),
     )
-    return Table(Family.INET, NAME, chains, (*ledger_sets(), *timed_sets(policy)), COUNTERS)
+    return Table(Family.INET, NAME, chains, (*ledger_sets(), *timed_sets(policy, facts)), COUNTERS)
 
 
 def arp_table(policy: Policy, facts: HostFacts) -> Table | None:
@@ -163,13 +163,14 @@ def _open_tunnels(policy: Policy) -> Right:
     return any_of(str(each) for each in policy.open_interfaces)
 
 
-def _masquerade(policy: Policy, facts: HostFacts) -> Chain:
+def _masquerade(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
     rules = (
         *site_masquerade_rules(policy),
         *outside_masquerade_rules(policy, facts),
         *forward_masquerade_rules(policy, facts),
     )
-    return Chain("source-nat", rules, _base(Hook.POSTROUTING, _SRCNAT, Verdict.ACCEPT, ChainType.NAT))
+    if rules:
+        yield Chain("source-nat", rules, _base(Hook.POSTROUTING, _SRCNAT, Verdict.ACCEPT, ChainType.NAT))
 
 
 def _transit(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
@@ -183,8 +184,9 @@ def _prerouting(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
     secret = rule("stamp", is_(META_MARK, facts.stamp), Assign(META_MARK, 0))
     spoof = (secret, *_spoof_rules(policy, facts), *bridge_spoof_rules(policy, facts), *borrowed_source_rules(policy))
     yield Chain("prerouting", spoof, _base(Hook.PREROUTING, _FRAGMENTS, Verdict.ACCEPT))
-    arrival = (*outside_return_rules(facts), *tailscale_arrival_rules(policy), *arrival_rules(policy, facts))
-    yield Chain("arrival", arrival, _base(Hook.PREROUTING, _AFTER_MANGLE, Verdict.ACCEPT))
+    arrival = (*outside_return_rules(policy, facts), *tailscale_arrival_rules(policy), *arrival_rules(policy, facts))
+    if arrival:
+        yield Chain("arrival", arrival, _base(Hook.PREROUTING, _AFTER_MANGLE, Verdict.ACCEPT))
     if policy.inbound and facts.underlay:
         yield Chain("arrived", tuple(arrived_rules(policy, facts)))
 
@@ -203,8 +205,9 @@ def _spoof_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
 def _input(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield LOOPBACK_IN
     yield rule("tunnel", is_(IIFNAME, _tunnels(policy)), Verdict.ACCEPT)
-    yield rule("replies", Match(Ct("state"), AnySet(("established", "related")), Op.IN), Verdict.ACCEPT)
-    yield from transport_input_rules(policy)
+    if tracks(policy, facts):
+        yield rule("replies", Match(Ct("state"), AnySet(("established", "related")), Op.IN), Verdict.ACCEPT)
+    yield from transport_input_rules(policy, facts)
     yield from tailscale_input_rules(policy)
     yield from from_bridge_rules(policy, facts)
     yield from input_rules(policy)
@@ -232,33 +235,43 @@ def _zone(policy: Policy) -> Iterator[Chain]:
         yield Chain("outside-zone", rules, _base(Hook.OUTPUT, _RAW, Verdict.ACCEPT))
 
 
-def _outside(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
-    """Yield what is routed anew: in one chain, for each that hangs on a hook costs every packet."""
-    yield from carrying_rules(policy, facts)
-    yield from reroute_rules(policy, facts)
-    yield from outside_rules(policy, facts)
-
-
 def _departure(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
     rules = tuple(departure_rules(policy, facts))
     if rules:
         yield Chain("departure", rules, _base(Hook.POSTROUTING, _BEFORE_MANGLE, Verdict.ACCEPT))
 
 
-def _output(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
-    """Refuse early, so that programs fail fast; the choke point decides.
+def _output(policy: Policy, facts: HostFacts) -> Chain:
+    """Return the chain that routes anew, and refuses early: in one, for each that hangs on a hook costs every packet."""
+    rerouting = tuple(rerouting_rules(policy, facts))
+    kind = ChainType.ROUTE if rerouting else ChainType.FILTER
+    # In the order of how much is sent: the transport, the tunnel. Each rule before them costs them 1 to 3 %.
+    rules = (*carrying_rules(policy, facts), *rerouting, *refusing_rules(policy, facts))
+    return Chain("output", rules, _base(Hook.OUTPUT, LAST, Verdict.ACCEPT, kind))
+
+
+def rerouting_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the rules at output that write a mark by which the packet is routed anew, once it has left the chain."""
+    yield from reroute_rules(policy, facts)
+    yield from outside_rules(policy, facts)
+
+
+def refusing_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the rules at output that refuse early, so that programs fail fast; the choke point decides.
 
     A packet whose source is not of its interface belongs to a flow of a fallen tunnel: it is dropped without a word, so that the
     flow goes on when the tunnel is back.
     """
-    # In the order of how much is sent: the transport, the tunnel. Each rule before them costs them 1 to 3 %.
-    yield from carrying_rules(policy, facts)
     yield from stray_rules(policy)
+    # Before the kernel's answers, which are neither: what nearly every packet is.
+    for protocol in ("udp", "tcp"):
+        yield rule("tunnel", is_(L4PROTO, protocol), is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     yield from kernel_answer_rules(policy, facts)
     yield rule("tunnel", is_(OIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     yield LOOPBACK_OUT
     inner = (mark_of(tunnel, facts) for tunnel in policy.tunnels if tunnel.through is not None)
-    for mark in dict.fromkeys((*inner, facts.outside, facts.probe)):
+    probing = (facts.probe,) if asks_names(policy) else ()
+    for mark in dict.fromkeys((*inner, *probing)):
         yield rule("choke-point-decides", is_(META_MARK, mark), Verdict.ACCEPT)
     # Stamped here, it would lose the mark by which the choke point knows it.
     for matches in marked(policy):
@@ -296,5 +309,5 @@ def _underlay(policy: Policy, facts: HostFacts, prefixes: Found) -> Iterator[Rul
     yield from reply_rules(policy, facts)
     yield from tailscale_rules(policy)
     yield from outbound_rules(policy)
-    yield from outside_underlay_rules(facts, prefixes)
+    yield from outside_underlay_rules(policy, facts, prefixes)
     yield from lan_rules(policy)

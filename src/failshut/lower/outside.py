@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from failshut.lower.needs import asks_names, is_marked, marks_outside
 from failshut.lower.prefixes import Found, bound_for
 from failshut.lower.rules import (
     ALLOWED,
@@ -26,7 +27,7 @@ from failshut.lower.rules import (
     rule,
     to_ports,
 )
-from failshut.lower.sets import by_user, gate, programs_of, site
+from failshut.lower.sets import by_user, gate, programs_of, sent_by, site
 from failshut.model.host import HostFacts
 from failshut.model.marks import ARRIVAL, ARRIVED_OUTSIDE, OUTSIDE_ZONE
 from failshut.model.policy import PORTAL_SLICE, Outbound, Policy, slice_path
@@ -36,7 +37,6 @@ from failshut.model.ruleset import (
     Binary,
     BitOp,
     Chain,
-    Concat,
     Ct,
     Jump,
     Match,
@@ -59,16 +59,19 @@ _MARKED = Jump("outside-mark", goto=True)
 
 
 def outside_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
-    """Yield the rules of the route chain at output: which packets get the mark."""
+    """Yield the rules at output that say which packets get the mark."""
+    if not marks_outside(policy, facts):
+        return
     yield rule("outside:forged", is_(META_MARK, facts.outside), Assign(META_MARK, 0))
-    yield rule("timed", is_(Meta("nfproto"), SetRef(TIMED)), Jump("timed"))
-    if not (policy.outside or policy.portal or any(_is_marked(pin) for pin in policy.outbound)):
+    if facts.opened:
+        yield rule("timed", is_(Meta("nfproto"), SetRef(TIMED)), Jump("timed"))
+    if not (policy.outside or policy.portal or any(map(is_marked, policy.outbound))):
         return
     yield rule("loopback", is_(Meta("oif"), "lo"), Verdict.ACCEPT)
     for comment, match, chain in _slices(policy):
         yield rule(comment, match, Jump(chain))
     for pin in policy.outbound:
-        if _is_marked(pin):
+        if is_marked(pin):
             for matches in pin_matches(pin):
                 yield rule(f"outbound:{pin.name}", *gate(pin.name, on_demand=pin.on_demand), *_of_programs(pin), *matches, _MARKED)
 
@@ -97,8 +100,11 @@ def _all_programs(policy: Policy) -> Iterator[Match]:
 
 
 def outside_chains(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
-    """Yield the chains that the route chain jumps to."""
-    yield Chain("timed", tuple(_timed()))
+    """Yield the chains that these rules jump to."""
+    if not marks_outside(policy, facts):
+        return
+    if facts.opened:
+        yield Chain("timed", tuple(_timed()))
     if policy.outside:
         yield Chain(OUTSIDE_PROGRAMS, tuple(_outside_programs(policy)))
     if policy.portal:
@@ -108,34 +114,43 @@ def outside_chains(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
     yield Chain("outside-mark", (rule("outside", Assign(_CT_MARK, arrived), Assign(META_MARK, facts.outside), Verdict.ACCEPT),))
 
 
-def outside_return_rules(facts: HostFacts) -> Iterator[Rule]:
-    """Yield the prerouting rule for answers: a strict reverse-path filter would look their sender up in the tunnel's table."""
-    outside = is_(masked(_CT_MARK, ARRIVAL), int(ARRIVED_OUTSIDE))
-    reply = is_(Ct("direction"), "reply")
-    yield rule("outside:reply", reply, outside, Assign(META_MARK, facts.outside))
-    for version, (family, _) in FAMILIES.items():
-        asked = is_(Concat((Payload(family, "saddr"), L4PROTO, Payload("th", "sport"))), SetRef(f"{PROBE}{version}"))
-        yield rule("probe:reply", reply, asked, Assign(META_MARK, facts.probe))
+def outside_return_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
+    """Yield the prerouting rules for answers: a strict reverse-path filter would look their sender up in the tunnel's table."""
+    if marks_outside(policy, facts):
+        outside = is_(masked(_CT_MARK, ARRIVAL), int(ARRIVED_OUTSIDE))
+        yield rule("outside:reply", is_(Ct("direction"), "reply"), outside, Assign(META_MARK, facts.outside))
+    if asks_names(policy):
+        for asked in sent_by(PROBE):
+            yield rule("probe:reply", asked, Assign(META_MARK, facts.probe))
 
 
 def outside_masquerade_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     """Yield the nat rule that gives a marked packet the address of the device it leaves by."""
-    elsewhere = is_not(OIFNAME, AnySet(("lo", *(str(each) for each in policy.interfaces))))
-    yield rule("outside", is_(META_MARK, facts.outside), elsewhere, Nat(NatKind.MASQUERADE))
+    if marks_outside(policy, facts):
+        elsewhere = is_not(OIFNAME, AnySet(("lo", *(str(each) for each in policy.interfaces))))
+        yield rule("outside", is_(META_MARK, facts.outside), elsewhere, Nat(NatKind.MASQUERADE))
 
 
-def outside_underlay_rules(facts: HostFacts, prefixes: Found) -> Iterator[Rule]:
+def outside_underlay_rules(policy: Policy, facts: HostFacts, prefixes: Found) -> Iterator[Rule]:
     """Yield the choke point's rules: our own probe, what is open for a time, marked packets, prefixes that stay outside."""
-    root = is_(SKUID, 0)
-    for version, (family, _) in FAMILIES.items():
-        yield rule("probe", is_(META_MARK, facts.probe), root, is_(site(family), SetRef(f"{PROBE}{version}")), ALLOWED)
-    yield rule("timed", is_(Meta("nfproto"), SetRef(TIMED)), Jump("timed-underlay"))
-    yield rule("outside", is_(META_MARK, facts.outside), ALLOWED)
+    if asks_names(policy):
+        root = is_(SKUID, 0)
+        for version, (family, _) in FAMILIES.items():
+            yield rule("probe", is_(META_MARK, facts.probe), root, is_(site(family), SetRef(f"{PROBE}{version}")), ALLOWED)
+    if facts.opened:
+        yield rule("timed", is_(Meta("nfproto"), SetRef(TIMED)), Jump("timed-underlay"))
+    if marks_outside(policy, facts):
+        yield rule("outside", is_(META_MARK, facts.outside), ALLOWED)
     yield from prefixes.rules
 
 
-def timed_underlay_rules() -> Iterator[Rule]:
-    """Yield the choke point's rules for what is open for a time, also for packets that were not routed anew."""
+def timed_underlay_chain(facts: HostFacts) -> Iterator[Chain]:
+    """Yield the choke point's chain for what is open for a time, also for packets that were not routed anew."""
+    if facts.opened:
+        yield Chain("timed-underlay", tuple(_timed_underlay()))
+
+
+def _timed_underlay() -> Iterator[Rule]:
     for version, (family, _) in FAMILIES.items():
         there = is_(Payload(family, "daddr"), SetRef(f"{TIMED_LAN}{version}"))
         yield rule("dns", there, *to_ports(LOOKUP_PORTS), Verdict.RETURN)
@@ -149,11 +164,6 @@ def pin_matches(pin: Outbound) -> Iterator[tuple[Match, ...]]:
     owner = (is_(SKUID, pin.uid),) if pin.uid is not None else ()
     for address in address_matches("daddr", pin.to):
         yield (is_(Payload(pin.protocol, "dport"), int(pin.port)), *owner, address)
-
-
-def _is_marked(pin: Outbound) -> bool:
-    """Whether a pin can't be routed by what is known when the socket connects."""
-    return pin.cgroup is not None or pin.on_demand
 
 
 def _of_programs(pin: Outbound) -> tuple[Match, ...]:

@@ -50,13 +50,14 @@ def arrived_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
 
 
 def reroute_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
-    """Yield the `type route` rule that keeps replies out of the tunnel."""
+    """Yield the rule at output that keeps replies out of the tunnel."""
     if policy.inbound and facts.underlay:
         yield rule(
             "inbound:reply",
             is_(Ct("direction"), "reply"),
             is_not(_ARRIVED, 0),
             Assign(META_MARK, underlay_mark(policy, facts)),
+            Verdict.ACCEPT,
         )
 
 

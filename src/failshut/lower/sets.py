@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from failshut.lower.needs import asks_names
 from failshut.lower.rules import FAMILIES, L4PROTO, SKUID, is_
+from failshut.model.host import HostFacts
 from failshut.model.policy import Outbound, Policy
 from failshut.model.ruleset import Concat, Expression, Match, Meta, NamedSet, Payload, SetRef
 from failshut.model.timed import (
@@ -44,28 +46,31 @@ def site(family: str, *more: Expression) -> Concat:
     return Concat((Payload(family, "daddr"), L4PROTO, Payload("th", "dport"), *more))
 
 
-def timed_sets(policy: Policy) -> Iterator[NamedSet]:
+def sent_by(name: str) -> Iterator[Match]:
+    """Yield the matches on packets from one of the sites in a pair of sets, one for each family."""
+    for version, (family, _) in FAMILIES.items():
+        yield is_(Concat((Payload(family, "saddr"), L4PROTO, Payload("th", "sport"))), SetRef(f"{name}{version}"))
+
+
+def timed_sets(policy: Policy, facts: HostFacts) -> Iterator[NamedSet]:
     """Yield every set that is filled while the lock stands."""
-    yield _timed(TIMED, ("nf_proto",))
-    yield _timed(LOGGING, ("nf_proto",))
+    for name in (LOGGING, *((TIMED,) if facts.opened else ()), *map(gate_name, gated(policy))):
+        yield _timed(name, ("nf_proto",))
     for version, (_, address) in FAMILIES.items():
-        yield _timed(f"{TIMED_LAN}{version}", (address,), interval=True)
-        yield _timed(f"{TIMED_TO}{version}", (address, *_SITE), interval=True)
-        # No intervals: nft 1.0.6 writes a user's number into one with its bytes turned round, and never finds it again.
-        yield _timed(f"{TIMED_USER}{version}", (address, *_SITE, "uid"))
-        yield _timed(f"{CANDIDATES}{version}", (address, *_SITE))
-        yield _timed(f"{PROBE}{version}", (address, *_SITE))
-    for name in gated(policy):
-        yield _timed(gate_name(name), ("nf_proto",))
-    if policy.outside:
-        yield NamedSet(OUTSIDE_PROGRAMS, ("cgroupsv2",))
+        if facts.opened:
+            yield _timed(f"{TIMED_LAN}{version}", (address,), interval=True)
+            yield _timed(f"{TIMED_TO}{version}", (address, *_SITE), interval=True)
+            # No intervals: nft 1.0.6 writes a user's number into one with its bytes turned round, and never finds it again.
+            yield _timed(f"{TIMED_USER}{version}", (address, *_SITE, "uid"))
+        if asks_names(policy):
+            yield _timed(f"{CANDIDATES}{version}", (address, *_SITE))
+            yield _timed(f"{PROBE}{version}", (address, *_SITE))
+        if policy.portal:
+            yield _timed(f"{PORTAL_DNS}{version}", (address,))
     if policy.portal:
         yield _timed(PORTAL_PROGRAMS, ("cgroupsv2",))
-        for version, (_, address) in FAMILIES.items():
-            yield _timed(f"{PORTAL_DNS}{version}", (address,))
-    for pin in policy.outbound:
-        if pin.cgroup:
-            yield NamedSet(programs_of(pin), ("cgroupsv2",))
+    for name, _ in known_programs(policy):
+        yield NamedSet(name, ("cgroupsv2",))
 
 
 def known_programs(policy: Policy) -> tuple[tuple[str, str], ...]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from failshut.lower.needs import asks_names, tracks
 from failshut.lower.rules import ALLOWED, FAMILIES, IIFNAME, META_MARK, OIFNAME, SKUID, any_of, is_, rule
-from failshut.lower.sets import site
+from failshut.lower.sets import sent_by, site
 from failshut.model.host import HostFacts, WireGuardKind
 from failshut.model.policy import Policy, Tunnel, TunnelKind
 from failshut.model.ruleset import (
@@ -28,12 +29,14 @@ from failshut.model.ruleset import (
     Verdict,
     VerdictMap,
 )
-from failshut.model.timed import CANDIDATES
+from failshut.model.timed import CANDIDATES, PROBE
 from failshut.model.units import Mark, Protocol
 
 # From so many kinds of endpoints on (by protocol and family) their rules are too many to stand before all others.
 _FEW = 2
 _UNPRIVILEGED = Range(1024, 65535)
+# That a packet of the transport was too large, or found nobody.
+_ERRORS = {"icmp": ("destination-unreachable",), "icmpv6": ("destination-unreachable", "packet-too-big")}
 
 
 def mark_of(tunnel: Tunnel, facts: HostFacts) -> Mark:
@@ -68,8 +71,11 @@ def first_transport_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
 
 def to_transport_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     """Yield the choke point's rule that asks for the transport of what bears a tunnel's mark, and of nothing else."""
-    ways = tuple((mark, Jump(name)) for mark, (name, _) in _named(policy, facts).items())
+    there = {each.name for each in transport_chains(policy, facts)}
+    ways = tuple((mark, Jump(name)) for mark, (name, _) in _named(policy, facts).items() if name in there)
     match ways:
+        case ():
+            return
         case ((mark, jump),):
             yield rule("transport", is_(META_MARK, mark), jump)
         case _:
@@ -81,7 +87,9 @@ def transport_chains(policy: Policy, facts: HostFacts) -> Iterator[Chain]:
     only = _only(policy)
     for name, tunnels in _named(policy, facts).values():
         peers = [each for tunnel in tunnels if tunnel is not only for each in _to_peers(tunnel, facts)]
-        yield Chain(name, (*peers, *(each for tunnel in tunnels for each in _candidate_rules(tunnel, facts))))
+        new = [each for tunnel in tunnels for each in _candidate_rules(policy, tunnel, facts)]
+        if peers or new:
+            yield Chain(name, (*peers, *new))
 
 
 def _only(policy: Policy) -> Tunnel | None:
@@ -118,7 +126,7 @@ def transit_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
             outer = is_(OIFNAME, str(tunnel.through))
             for protocol, peers in _peer_matches(tunnel, "daddr", "dport"):
                 yield from _own_packets(tunnel, facts, protocol, outer, *peers)
-            yield from _candidate_rules(tunnel, facts, outer)
+            yield from _candidate_rules(policy, tunnel, facts, outer)
 
 
 def _own_packets(
@@ -131,16 +139,16 @@ def _own_packets(
         yield rule(f"transport:{tunnel.interface}", marked, *matches, sender, *allowed)
 
 
-def _candidate_rules(tunnel: Tunnel, facts: HostFacts, *matches: Match) -> Iterator[Rule]:
+def _candidate_rules(policy: Policy, tunnel: Tunnel, facts: HostFacts, *matches: Match) -> Iterator[Rule]:
     """Yield the rules for an endpoint's new address, which has yet to complete a handshake: only WireGuard is asked for one."""
-    if tunnel.kind is TunnelKind.OPENVPN:
+    if tunnel.kind is TunnelKind.OPENVPN or not asks_names(policy):
         return
     for version, (family, _) in FAMILIES.items():
         there = is_(site(family), SetRef(f"{CANDIDATES}{version}"))
         yield from _own_packets(tunnel, facts, Protocol.UDP, *matches, there)
 
 
-def transport_input_rules(policy: Policy) -> Iterator[Rule]:
+def transport_input_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     """Yield the rules that let the endpoints' packets in: after a silence the server may be the first to speak.
 
     Not to the ports of the system's services: whoever forges the server's address and port would reach them all.
@@ -150,6 +158,13 @@ def transport_input_rules(policy: Policy) -> Iterator[Rule]:
             for protocol, peers in _peer_matches(tunnel, "saddr", "sport"):
                 unprivileged = is_(Payload(protocol, "dport"), _UNPRIVILEGED)
                 yield rule(f"transport:{tunnel.interface}", *peers, unprivileged, Verdict.ACCEPT)
+    if tracks(policy, facts):
+        return
+    # What connection tracking would call a reply, or related to one; the kernel looks for the socket that an error is about.
+    for asked in (*sent_by(CANDIDATES), *sent_by(PROBE)) if asks_names(policy) else ():
+        yield rule("replies", asked, is_(Payload("th", "dport"), _UNPRIVILEGED), Verdict.ACCEPT)
+    for header, errors in _ERRORS.items():
+        yield rule("errors", is_(Payload(header, "type"), any_of(errors)), Verdict.ACCEPT)
 
 
 def _peer_matches(tunnel: Tunnel, address: str, port: str) -> Iterator[tuple[Protocol, tuple[Match, ...]]]:

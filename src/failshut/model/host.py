@@ -34,7 +34,7 @@ class HostFacts:
     `underlay` lists devices that can carry a frame off the machine, in the kernel's order. `dhcp_uids` always holds 0. `egress`
     says whether the kernel has the netdev egress hook (Linux 5.16 and later). `stamp` is the mark that joins the two layers;
     `outside` the mark of programs outside the tunnel, `probe` that of our own probes. `uplinked` are those of the underlay
-    that are called as local bridges are.
+    that are called as local bridges are. `opened` says whether anything may be open for a time: the lock then has the rules for it.
     """
 
     underlay: tuple[InterfaceName, ...] = ()
@@ -45,3 +45,4 @@ class HostFacts:
     outside: Mark = OUTSIDE
     probe: Mark = PROBE
     uplinked: tuple[InterfaceName, ...] = ()
+    opened: bool = False

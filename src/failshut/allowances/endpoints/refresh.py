@@ -5,7 +5,7 @@ Whatever ends it, and at whatever line, the lock holds: what it opens are elemen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,19 +24,14 @@ from failshut.allowances.endpoints.decide import (
 from failshut.allowances.endpoints.handshake import answers
 from failshut.allowances.endpoints.raising import raise_tunnel
 from failshut.allowances.endpoints.state import State
-from failshut.arming.arm import arm, digest_of, one_at_a_time
-from failshut.arming.errors import NOT_BY_IPTABLES, USE_NFTABLES, ArmingError
-from failshut.arming.generations import CURRENT
-from failshut.arming.kernel import kernel_listing
-from failshut.arming.plan import make_plan
-from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, load_record
+from failshut.arming.again import arm_again, armed_policy, with_pins
+from failshut.arming.arm import one_at_a_time
+from failshut.arming.errors import ArmingError
+from failshut.arming.survey import surveyed_as_armed
 from failshut.host.filter.elements import NotTakenError, candidate
 from failshut.host.network.probe import probe
-from failshut.host.sources import load_policy
 from failshut.host.tunnels.wireguard import RunningPeer, RunningTunnel, running_tunnels, set_endpoint
-from failshut.model.backend import BackendName
 from failshut.model.host import HostFacts
-from failshut.model.pin import Pin
 from failshut.model.policy import Policy, Tunnel
 from failshut.model.timed import ON_PROBATION
 from failshut.model.units import Endpoint
@@ -53,10 +48,6 @@ class Outcome:
     state: State
     endpoints: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-class NotArmedError(Exception):
-    """There is no armed lock whose endpoints could be refreshed."""
 
 
 @dataclass(slots=True)
@@ -101,41 +92,6 @@ def _chosen(policy: Policy, only: Iterable[str]) -> list[Tunnel]:
         raise ArmingError(f"the armed lock knows no tunnel {min(strange)}", help=f"it has {', '.join(sorted(known))}")
     # The outer tunnel of a double hop first: without it the inner one has no way.
     return sorted((each for each in policy.tunnels if not only or each.interface in only), key=_depth)
-
-
-def armed_policy() -> Policy:
-    """Return the policy that is armed. Raises `NotArmedError`, and `ArmingError` when the file says something else by now.
-
-    What the user has written since and not armed is not for a timer to arm.
-    """
-    if load_pending():
-        raise ArmingError("an arming waits to be confirmed", help="`failshut confirm` keeps it, then refresh")
-    record = _record()
-    policy = _loaded(record, {pin.host: pin for pin in record.pins})
-    if digest_of(policy) != record.digest:
-        raise ArmingError(f"{record.policy} is not what was armed", help="look with `failshut plan`, then `failshut arm`")
-    return policy
-
-
-def _record() -> Record:
-    try:
-        record = load_record(ARMED_DIRECTORY / CURRENT)
-    except PermissionError as error:
-        raise ArmingError("only root may read what is armed", help="run it with sudo", permission=True) from error
-    except (OSError, ValueError) as error:
-        raise ArmingError(f"the record of what is armed can't be read: {error}", help="`failshut arm` writes it anew") from error
-    if record is not None and record.backend == BackendName.IPTABLES:
-        raise ArmingError(NOT_BY_IPTABLES, help=USE_NFTABLES)
-    if record is None or not kernel_listing().tables:
-        raise NotArmedError
-    return record
-
-
-def _loaded(record: Record, pins: Mapping[str, Pin]) -> Policy:
-    checked = load_policy(record.policy, pins=pins)
-    if checked.policy is None:
-        raise ArmingError(f"{record.policy} has errors: {checked.errors[0].message}", help="`failshut check` shows them all")
-    return checked.policy
 
 
 def _depth(tunnel: Tunnel) -> bool:
@@ -233,12 +189,8 @@ def _pin(work: _Work, tunnel: Tunnel, proven: Candidate, said: Answers) -> None:
     work.note(f"{tunnel.interface}: {proven.host} is at {proven.endpoint.address} now, proven by a handshake")
     with one_at_a_time():
         # Once more: the user may have armed something else meanwhile.
-        armed = armed_policy()
-        policy = _loaded(_record(), repinned(armed.pins, proven, said[proven.host]))
-        before = kernel_listing(policy.backend)
-        plan = make_plan(policy, probe(policy), before)
-        # What was armed without a proof is not to be stuck with an address that is no more.
-        arm(policy, plan, before, report=lambda _: None, undecided_is_fine=_record().audit != "proved")
+        policy = with_pins(repinned(armed_policy().pins, proven, said[proven.host]))
+        arm_again(policy, surveyed_as_armed(policy), report=lambda _: None)
     work.policy = policy
 
 

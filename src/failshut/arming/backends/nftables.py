@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from failshut.arming.backends import Compiled, Listing, WayBack
-from failshut.arming.compare import stale_chains
+from failshut.arming.compare import stale_parts
 from failshut.arming.errors import ArmingError, from_nft
 from failshut.arming.generations import EGRESS_FILE, GUARD_FILE, LOCK_FILE
-from failshut.emit.nft import emit, emit_by_device
+from failshut.emit.nft import emit, emit_by_device, table_text
 from failshut.host.filter import nft
 from failshut.lower import lower
 from failshut.lower.egress import with_later
@@ -17,7 +19,7 @@ from failshut.model.backend import BackendName
 from failshut.model.host import HostFacts
 from failshut.model.plan import FileChange, Plan
 from failshut.model.policy import Policy
-from failshut.model.ruleset import Family, Ruleset
+from failshut.model.ruleset import Chain, Family, NamedSet, Ruleset, Table
 from failshut.read.nft_text import read_text
 
 _REMEDY = "nothing was changed; please report this with the policy"
@@ -38,14 +40,14 @@ class Nftables:
     def compiled(self, policy: Policy, facts: HostFacts, kernel: Listing) -> Compiled:
         """Compile the lock; where the kernel refuses the layer under IP, without it."""
         wanted, actual = lower(policy, facts), kernel.ruleset()
-        text = emit(wanted, stale=stale_chains(actual, wanted))
+        text = emit(wanted, stale=stale_parts(actual, wanted))
         refused = nft.check(text)
         if refused.ok:
             return Compiled(wanted, text, under_ip=facts.egress)
         error = nft.NftError(refused)
         base, egress = base_and_egress(wanted)
         # The layer under IP is the only part that a kernel or a vanished device can refuse; without it the choke point still holds.
-        fallback = emit(base, stale=stale_chains(actual, base))
+        fallback = emit(base, stale=stale_parts(actual, base))
         if egress.tables and not error.missing and not error.permission and nft.check(fallback).ok:
             reason = refused.err.strip().splitlines()[0] if refused.err.strip() else "no reason given"
             note = f"the layer under IP can't be loaded here, packets below IP are not held: {reason}"
@@ -111,13 +113,21 @@ def way_back(now: Ruleset, before: Listing) -> str:
     lines = [
         *(f"flush table {table.family} {table.name}" for table in known),
         # Declared first, so that it can be deleted whether it is there or not.
-        *(
-            f"add chain {table.family} {table.name} {chain.name}\ndelete chain {table.family} {table.name} {chain.name}"
-            for table, chain in stale_chains(Ruleset(tuple(known)), earlier)
-        ),
+        *(line for table, part in stale_parts(Ruleset(tuple(known)), earlier) for line in _gone(table, part)),
         *(f"add table {table.family} {table.name}\ndelete table {table.family} {table.name}" for table in new),
     ]
     return "\n".join([*lines, *before.texts]) + "\n"
+
+
+def _gone(table: Table, part: Chain | NamedSet) -> Iterator[str]:
+    """Yield the commands that leave a table without a part of it."""
+    if isinstance(part, Chain):
+        yield f"add chain {table.family} {table.name} {part.name}"
+        yield f"delete chain {table.family} {table.name} {part.name}"
+    else:
+        # With its key: a set can't be declared without.
+        yield table_text(replace(table, chains=(), sets=(part,), counters=()))
+        yield f"delete set {table.family} {table.name} {part.name}"
 
 
 def _read(texts: dict[str, str]) -> Ruleset:

@@ -37,6 +37,9 @@ def command(context: click.Context, /, what: tuple[str, ...], time: str, user: s
 
     The deadline is the kernel's: it holds when failshut is killed, and a re-arming leaves it as it is. `failshut status` shows
     what is open and for how long, `failshut revoke` ends it early.
+
+    The rules for it cost every packet a little. So the first `allow` of a network or an address arms the lock once more, as it was
+    armed, with these rules in it; an `arm` when nothing is open takes them out again.
     """  # noqa: D301 - click looks for the character itself
     from failshut.allowances.spec import seconds
     from failshut.allowances.timed import allow
@@ -47,7 +50,7 @@ def command(context: click.Context, /, what: tuple[str, ...], time: str, user: s
         lasting = seconds(time)
         opening = opening_from(what, user, policy)
         _refuse_the_wide(opening, lasting, policy, known=known)
-        allow(opening, lasting)
+        allow(opening, lasting, lambda line: None if session.json else click.echo(f"  {line}", err=True))
     except RefusedError as error:
         refuse(error)
     if session.json:

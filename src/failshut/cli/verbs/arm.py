@@ -48,8 +48,8 @@ def command(context: click.Context, /, confirm_within: int | None, i_know: bool,
     from failshut.arming.arm import arm, one_at_a_time
     from failshut.arming.kernel import kernel_listing
     from failshut.arming.plan import make_plan
+    from failshut.arming.survey import surveyed
     from failshut.arming.unchanged import inputs_of
-    from failshut.host.network.probe import probe
 
     session, began = begin(context, options), time.time()
     if not confirm_within and (armed := _still_armed(session)):
@@ -60,7 +60,7 @@ def command(context: click.Context, /, confirm_within: int | None, i_know: bool,
     try:
         with one_at_a_time():
             before = kernel_listing(policy.backend)
-            plan = make_plan(policy, probe(policy), before)
+            plan = make_plan(policy, surveyed(policy), before)
             seconds = _seconds(confirm_within, plan)
             record = arm(
                 policy,

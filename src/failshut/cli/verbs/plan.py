@@ -42,7 +42,7 @@ def command(context: click.Context, /, policies: tuple[str, ...], against: Path 
     """
     from failshut.arming.kernel import kernel_listing
     from failshut.arming.plan import make_plan
-    from failshut.host.network.probe import probe
+    from failshut.arming.survey import surveyed
 
     session = begin(context, options)
     if bool(policies) != bool(against):
@@ -52,7 +52,7 @@ def command(context: click.Context, /, policies: tuple[str, ...], against: Path 
         return
     policy = load_policy_or_leave(session, "plan")
     try:
-        plan = make_plan(policy, probe(policy), kernel_listing(policy.backend))
+        plan = make_plan(policy, surveyed(policy), kernel_listing(policy.backend))
     except ArmingError as error:
         leave(error)
     if session.json:

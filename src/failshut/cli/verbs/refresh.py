@@ -38,7 +38,8 @@ def command(context: click.Context, /, tunnels: tuple[str, ...], up: bool, quiet
     written by name, what the tunnel's own resolver said last is tried then, and at last the policy's [endpoint] resolvers are
     asked over TLS. A new address is pinned, and the lock armed with it, only once a handshake with it has completed.
     """
-    from failshut.allowances.endpoints.refresh import NotArmedError, bring_up, refresh
+    from failshut.allowances.endpoints.refresh import bring_up, refresh
+    from failshut.arming.again import NotArmedError
 
     session = begin(context, options)
     say = _silent if quiet or session.json else _say

@@ -131,9 +131,9 @@ def _must_be_armed(session: Session) -> Status:
 def _say_what_is_not_armed(policy: Policy, status: Status, session: Session) -> None:
     from failshut.arming.plan import make_plan
     from failshut.arming.status import State
-    from failshut.host.network.probe import probe
+    from failshut.arming.survey import surveyed_as_armed
 
-    if status.state is State.ARMED and make_plan(policy, probe(policy), status.listing).difference:
+    if status.state is State.ARMED and make_plan(policy, surveyed_as_armed(policy), status.listing).difference:
         words = f"{policy.path} is not what is armed (`failshut plan` shows the difference), and packets are judged by that file"
         _say(session.style(f"note: {words}", fg="yellow"), session)
 

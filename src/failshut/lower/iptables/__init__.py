@@ -10,6 +10,7 @@ from failshut.lower import lower
 from failshut.lower.iptables.early import judged_early
 from failshut.lower.iptables.flow import Flow
 from failshut.lower.iptables.places import HOOKED
+from failshut.lower.iptables.rerouted import rerouted_apart
 from failshut.lower.iptables.unsaid import Unsaid, left_out, without_unsaid
 from failshut.model.host import HostFacts
 from failshut.model.iptables import base
@@ -25,7 +26,7 @@ TABLES = ("mangle", "filter", "raw", "nat")
 
 def lower_iptables(policy: Policy, facts: HostFacts) -> Ruleset:
     """Return the lock for `policy` as tables of both families. The kernel's own chains hold nothing but the jumps to ours."""
-    lock = judged_early(without_unsaid(lower(policy, facts), facts), policy)
+    lock = judged_early(without_unsaid(rerouted_apart(lower(policy, facts), policy, facts), facts), policy)
     tables = [_table(name, family, lock, version) for version, family in _VERSIONS.items() for name in TABLES]
     return Ruleset(tuple(each for each in tables if each.chains))
 

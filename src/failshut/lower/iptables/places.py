@@ -35,7 +35,6 @@ HOOKED = {
     "forward": Place("filter", "FORWARD", f"{PREFIX}FORWARD"),
     "reroute": Place("mangle", "OUTPUT", f"{PREFIX}REROUTE"),
     "outside-zone": Place("raw", "OUTPUT", f"{PREFIX}ZONE"),
-    "outside": Place("mangle", "OUTPUT", f"{PREFIX}OUTSIDE"),
     "output": Place("filter", "OUTPUT", f"{PREFIX}OUTPUT"),
     "departure": Place("filter", "OUTPUT", f"{PREFIX}DEPARTURE"),
     "source-nat": Place("nat", "POSTROUTING", f"{PREFIX}NAT"),

@@ -14,7 +14,7 @@ _NAMING = VerdictMap | Assign | Nat | ObjectRef
 
 
 def broken_links(ruleset: Ruleset) -> tuple[Finding, ...]:
-    """Return an error for every jump and lookup that leads nowhere, and for every circle of chains; a hundred at most."""
+    """Return an error for every jump and lookup that leads nowhere, and for every circle that is reached; a hundred at most."""
     return tuple(each for table in ruleset.tables for each in _of_table(table))[:_MOST]
 
 
@@ -38,7 +38,8 @@ def _of_table(table: Table) -> Iterator[Finding]:
     for name in called_by_maps:
         if name not in chains:
             yield Finding(Code.RULES_NO_TARGET, f"there is no chain {name} in {where}", Place(_file(table.chains)))
-    for rule, name in _circles(calls):
+    # A circle that no base chain leads to is loaded (nft_table_validate), and no packet goes round in it.
+    for rule, name in _circles(calls, [each.name for each in table.chains if each.base]):
         yield _finding(Code.RULES_LOOP, f"this leads back to chain {name} of {where}: the kernel refuses a circle", rule)
 
 
@@ -86,13 +87,13 @@ def _collect(value: Any, jumps: list[str], references: list[str]) -> None:
             _collect(getattr(value, each.name), jumps, references)
 
 
-def _circles(calls: dict[str, list[tuple[str, Rule]]]) -> Iterator[tuple[Rule, str]]:
+def _circles(calls: dict[str, list[tuple[str, Rule]]], starts: list[str]) -> Iterator[tuple[Rule, str]]:
     done: set[str] = set()
-    for start, own in calls.items():
+    for start in starts:
         if start in done:
             continue
         # A stack of its own: chains may follow one another further than Python's own goes.
-        path, within = [(start, iter(own))], {start}
+        path, within = [(start, iter(calls[start]))], {start}
         while path:
             name, rest = path[-1]
             for target, rule in rest:

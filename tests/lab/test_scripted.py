@@ -77,6 +77,42 @@ def test_a_script_that_does_not_end_well_proves_nothing(tmp_path):
     assert "vpn.invalid" in json.loads(result.stdout)["findings"][0]["message"]
 
 
+def test_a_script_that_goes_on_after_a_rule_that_it_could_not_add_proves_nothing(tmp_path):
+    """The missing rule may be the one that leaks; what is deleted or asked for in vain, on the way, is no matter."""
+    tries = "iptables -D OUTPUT -j DROP\niptables -C OUTPUT -j DROP\niptables -F GONE\nnft delete table inet gone\ntrue\n"
+    fine, one, two = (
+        run(tmp_path, KILL_SWITCH + tries + each, "up")
+        for each in (
+            "",
+            "iptables -A OUTPUT -d vpn.invalid -j ACCEPT 2>/dev/null; true\n",
+            "PATH=/sbin:/usr/sbin:/bin:/usr/bin\necho 'table inet t { chain c { ip daddr vpn.invalid accept' | nft -f -; true\n",
+        )
+    )
+
+    assert (fine.exit_code, one.exit_code, two.exit_code) == (Exit.OK, Exit.USAGE, Exit.USAGE)
+    said = [json.loads(each.stdout)["findings"][0]["message"] for each in (one, two)]
+    assert "`iptables -A OUTPUT -d vpn.invalid -j ACCEPT` failed here" in said[0]
+    assert "`nft -f -` failed here" in said[1]
+
+
+def test_a_script_that_asks_for_the_tunnels_peer_gets_one(tmp_path):
+    """And whoever runs nftables' unit has its file loaded; other units are started by nobody."""
+    result = run(
+        tmp_path,
+        "#!/bin/sh -e\n"
+        "peer=$(wg show wg0 endpoints | cut -f2)\n"
+        "cat > /etc/nftables.conf <<END\n"
+        "table inet ks {\n chain out {\n type filter hook output priority 0; policy drop;\n"
+        ' oifname { "lo", "wg0" } accept\n ip daddr ${peer%:*} udp dport ${peer#*:} accept\n }\n}\n'
+        "END\n"
+        "modprobe nf_tables\nsystemctl enable tor\nsystemctl restart nftables.service\n",
+    )
+    found = answers(result)
+
+    assert (found["new-flow", 4], found["handshake-out", 4]) == ("proved", "works")
+    assert json.loads(result.stdout)["findings"] == []
+
+
 def test_a_script_that_makes_no_rules_is_no_ruleset(tmp_path):
     """Without its argument this one does nothing."""
     result = run(tmp_path, KILL_SWITCH)

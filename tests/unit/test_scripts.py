@@ -31,6 +31,8 @@ FOREIGN = {
     "commands by a variable": ("IPT=iptables\n${IPT} -A OUTPUT -j DROP\n", 2, "commands"),
     "commands of nft": ("nft add table inet t\nnft 'add chain inet t o { type filter hook output priority 0; }'\n", 1, "commands"),
     "commands of ufw": ("ufw default deny outgoing\nufw allow out on tun0\n", 1, "commands"),
+    "what goes into nft": ('rules="table inet t {\n}"\necho "$rules" | sudo nft -f -\n', 3, "commands"),
+    "ferm's configuration": ("domain (ip ip6) {\n  table filter chain OUTPUT {\n    policy DROP;\n  }\n}\n", 3, "ferm"),
     "a tunnel's config": (CONFIG, 1, "tunnel"),
     "a line of a tunnel's config": ("PostUp = iptables -I OUTPUT -j REJECT\n", 1, "tunnel"),
     "a unit": (UNIT, 1, "systemd"),
@@ -76,7 +78,34 @@ def test_a_tunnels_hooks_are_run_for_the_tunnel_that_the_file_is_named_for():
         "echo before",
         "iptables -I OUTPUT ! -o wg7 -m mark ! --mark $(wg show wg7 fwmark) -j REJECT",
     ]
-    assert (script.interpreter, script.devices) == ("sh", ("wg7",))
+    assert (script.interpreter, script.devices) == ("bash", ("wg7",))
+
+
+def test_a_config_of_a_name_that_no_device_can_have_is_a_tunnels_all_the_same():
+    """Whoever saved it from a page did not know: IFNAMSIZ is 16."""
+    script = script_of("PostUp = iptables -I OUTPUT ! -o %i -j REJECT\n", "somebody's config (1).conf")
+
+    assert script is not None
+    assert script.devices == ("wg0",)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "TOR_UID=tor",
+        "_vpn_user='tor'",
+        'uid="$(id -u tor)"',
+        "getent group tor",
+        'OWNER="${OWNER:-tor}"',
+        "nft add rule t o skuid != tor",
+    ],
+)
+def test_a_user_that_a_variable_holds_is_known(line):
+    """Without an account of that name the command that names it would fail, and its rule be missing."""
+    script = script_of(f"{line}\niptables -A OUTPUT -j DROP\n", "ks")
+
+    assert script is not None
+    assert script.users == ("tor",)
 
 
 def test_a_unit_is_run_by_what_starts_it():
@@ -95,7 +124,7 @@ def test_a_script_is_run_as_it_is_and_prompts_are_no_part_of_commands():
     assert script is not None
     assert commands is not None
     assert (script.text.decode(), script.interpreter, script.devices, script.users) == (text, "", ("tun5",), ("torrents",))
-    assert (commands.text, commands.interpreter) == (b"nft list ruleset\n", "sh")
+    assert (commands.text, commands.interpreter) == (b"nft list ruleset\n", "bash")
 
 
 @pytest.mark.parametrize("text", [*RULESETS, XML, LISTED, "Status: active\n", "good day\n"])

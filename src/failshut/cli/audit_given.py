@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 # What is longer is no ruleset: 100,000 rules have a tenth of it.
 MOST = 128 << 20
+_NOT_THERE = "it has no network here, and a copy of /etc; what it could not do is not in the rules"
+# What iptables adds to each of its complaints.
+_USAGE = re.compile(r"Try `\S+ -h'")
+_NO_PROGRAM = re.compile(r"\b(?:ufw|firewall-cmd|ipset|ip6?tables[\w-]*|nft|ferm|shorewall): (?:command )?not found")
 _NO_RULES = (
     "what follows the script on the command line are its arguments, such as `up` or `enable`; nothing else of it is known here"
 )
@@ -151,15 +156,21 @@ def _scripted(file: str, arguments: tuple[str, ...]) -> Given:
 
 
 def _complaints(ran: Ran, file: str) -> tuple[Finding, ...]:
-    """Return what a script said: with an error where it did not come to its end, so that nothing is called proved."""
+    """Return what a script said: with an error where rules of it may be missing, so that nothing is called proved."""
     from failshut.read.visible import visible
 
-    said = "; ".join(each.strip() for each in visible(ran.said).splitlines()[-5:] if each.strip())
-    if ran.status == 0:
-        message, severity = f"the script said: {said}", Severity.WARNING
-    else:
+    lines = dict.fromkeys(each.strip() for each in visible(ran.said).splitlines() if each.strip() and not _USAGE.match(each))
+    said = "; ".join(list(lines)[-5:])
+    refused = [visible(each) for each in ran.refused]
+    if ran.status != 0:
         end = f"it ended with {ran.status}" if ran.status is not None else f"it had not ended after {ran.seconds:.0f} s"
         message = f"the script did not come to a good end: {end}{f', and said: {said}' if said else ''}"
-        severity = Severity.ERROR
-    help_ = "it has no network here, and a copy of /etc; what it could not do is not in the rules"
-    return (Finding(Code.RULES_SCRIPT, message, Place(file), help_, severity),) if said or ran.status != 0 else ()
+    elif refused:
+        which = f"`{refused[0]}` and {len(refused) - 1} more" if refused[1:] else f"`{refused[0]}`"
+        message = f"{which} failed here: what would have been added is missing{f'; the script said: {said}' if said else ''}"
+    elif said:
+        message = f"the script said: {said}"
+    else:
+        return ()
+    whole = ran.status == 0 and not refused and not _NO_PROGRAM.search(ran.said)
+    return (Finding(Code.RULES_SCRIPT, message, Place(file), _NOT_THERE, Severity.WARNING if whole else Severity.ERROR),)

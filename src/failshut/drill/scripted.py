@@ -33,13 +33,40 @@ _MOST_SECONDS, _MOST_SAID, _MOST_WRITTEN, _MOST_PROCESSES = 30.0, 4000, 16 << 20
 _SYS_MOUNT_SETATTR, _RDONLY, _RECURSIVE, _HERE = 442, 0x1, 0x8000, -100
 # A tmpfs of one's own, where everybody may write.
 _STAND_INS = ("/tmp", "/var/tmp")  # noqa: S108
-_PATH = f"{_PLACE}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PATH = f"{_PLACE}/bin:{_PROGRAMS}"
 _SHIMS = {
     # It is root already, and sudo would not believe it.
     **dict.fromkeys(("sudo", "doas"), '#!/bin/sh\nwhile case "$1" in -*) ;; *) false ;; esac; do shift; done\nexec "$@"\n'),
-    # No tunnel is up; wg-quick would have marked its packets so.
-    "wg": '#!/bin/sh\ncase "$*" in *fwmark*) echo 0xca6c ;; *) PATH=${PATH#*:} exec wg "$@" ;; esac\n',
+    # No tunnel is up; wg-quick would have marked its packets so, and its peer would have an address (RFC 5737).
+    "wg": f"""#!/bin/sh
+case "$*" in
+*fwmark*) echo 0xca6c ;;
+*endpoints*) printf 'peer\\t203.0.113.1:51820\\n' ;;
+*) [ ! -e {_PLACE}/real/wg ] || exec {_PLACE}/real/wg "$@" ;;
+esac
+""",
+    # Nothing is started here, and what is asked for does not run; but nftables' unit loads rules.
+    "systemctl": """#!/bin/sh
+case "$*" in
+*is-*) exit 3 ;;
+*start*nftables* | *load*nftables* | *--now*nftables*) exec nft -f /etc/nftables.conf ;;
+esac
+""",
+    # The kernel loads what rules need by itself.
+    "modprobe": "#!/bin/sh\n",
 }
+# Stands in the place of each program that loads rules: which of them it could not load is written down, for a script may go on.
+_WITNESS = f"""#!/bin/sh
+"{_PLACE}/real/${{0##*/}}" "$@"
+status=$?
+case "$status ${{0##*/}} $*" in
+"0 "*) ;;
+*" ip"*" -"[AIPR]* | *" ip"*" --"[aipr]* | *" ip"*-restore* | *" nft "*"add "* | *" nft "*"insert "* | *" nft "*-f*)
+    printf '%s\\n' "${{0##*/}} $*" >> {_PLACE}/refused ;;
+esac
+exit $status
+"""
 _ADDRESSES = {
     "eth0": ("192.168.1.100/24", "2001:db8:1::100/64"),
     "wg0": ("10.8.0.2/24", "fd00:8::2/64"),
@@ -52,11 +79,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What became of a script: the rules, its exit status (None: it was ended after `seconds`), what it said."""
+    """What became of a script: the rules, its exit status (None: it was ended after `seconds`), what it said.
+
+    `refused` are the commands that were to add rules and could not.
+    """
 
     rules: RunningRules
     status: int | None
     said: str
+    refused: tuple[str, ...] = ()
     seconds: float = _MOST_SECONDS
 
 
@@ -76,7 +107,8 @@ def _ran(answer: dict[str, object]) -> Ran:
     saves = answer["saves"]
     listed = tuple((str(a), str(b), str(c)) for a, b, c in saves) if isinstance(saves, list) else ()
     status = answer["status"]
-    return Ran(RunningRules(str(answer["nft"]), listed), status if isinstance(status, int) else None, str(answer["said"]))
+    refused = tuple(str(answer["refused"]).splitlines())
+    return Ran(RunningRules(str(answer["nft"]), listed), status if isinstance(status, int) else None, str(answer["said"]), refused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +125,18 @@ class _Running:
         child, network = _start()
         status = _await(child)
         netns.enter(network)
+        said, refused = (_tail(_PLACE / each) for each in ("said", "refused"))
         rules = running_rules()
-        said = (_PLACE / "said").read_bytes()[-_MOST_SAID:].decode("utf-8", errors="replace")
-        return {"nft": rules.nft, "saves": [list(each) for each in rules.saves], "status": status, "said": said}
+        return {"nft": rules.nft, "saves": [list(each) for each in rules.saves], "status": status, "said": said, "refused": refused}
 
     def failed(self, job: dict[str, str], reason: str) -> dict[str, object]:
         """Return that nothing came of it."""
         del job
         return {"failed": reason}
+
+
+def _tail(file: Path) -> str:
+    return file.read_bytes()[-_MOST_SAID:].decode("utf-8", errors="replace")
 
 
 def _shut_off() -> None:
@@ -144,6 +180,9 @@ def _furnish(script: Script) -> None:
     """Put the script, its helpers, and the users that it names in their places; all of it belongs to who runs it."""
     for name, text in _SHIMS.items():
         (_PLACE / "bin" / name).write_text(text)
+    (_PLACE / "witness").write_text(_WITNESS)
+    for name in ("said", "refused"):
+        (_PLACE / name).touch()
     (_PLACE / "script").write_bytes(script.text)
     (_PLACE / "start").write_text(_start_script(script))
     for number, name in enumerate(script.users, start=1500):
@@ -154,10 +193,27 @@ def _furnish(script: Script) -> None:
     for folder, _, files in os.walk(_PLACE):
         for path in (Path(folder), *(Path(folder, file) for file in files)):
             os.chown(path, _FIRST_ID, _FIRST_ID, follow_symlinks=False)
-    for path in (*(_PLACE / "bin").iterdir(), _PLACE / "script"):
+    for path in (*(_PLACE / "bin").iterdir(), _PLACE / "script", _PLACE / "witness"):
         path.chmod(0o755)
+    for pattern, stand_in in (("*tables*", "witness"), ("nft", "witness"), ("wg", "bin/wg")):
+        _stand_before(pattern, _PLACE / stand_in)
     # For xtables.lock.
     Path("/run").chmod(0o1777)
+
+
+def _stand_before(pattern: str, stand_in: Path) -> None:
+    """Put a stand-in where programs are, whichever PATH a script may say; the programs themselves go to a folder of their own."""
+    real = _PLACE / "real"
+    real.mkdir(exist_ok=True)
+    for found in (each for folder in _PROGRAMS.split(":") for each in Path(folder).glob(pattern)):
+        program, name = found.resolve(), real / found.name
+        # Many names lead to one program, which tells them apart by how it is called.
+        copy = real / f"{program.name}.program"
+        if not copy.exists():
+            shutil.copy(program, copy)
+            netns.mount(str(stand_in), str(program), "", netns.MS_BIND)
+        if not name.is_symlink():
+            name.symlink_to(copy)
 
 
 def _start_script(script: Script) -> str:
@@ -169,7 +225,8 @@ def _start_script(script: Script) -> str:
     routes = "\n".join(f"ip {each}" for each in _ROUTES)
     # A kernel without IPv6 has none of its addresses.
     made = f"ip -force -batch - 2>/dev/null <<'END'\n{batch}\nEND\n(\n{routes}\n) 2>/dev/null\n"
-    return f"{made}exec {script.interpreter} {shlex.join((f'{_PLACE}/script', *script.arguments))}\n"
+    interpreter = f"$(command -v {script.interpreter} || echo sh) " if script.interpreter else ""
+    return f"{made}exec {interpreter}{shlex.join((f'{_PLACE}/script', *script.arguments))}\n"
 
 
 def _start() -> tuple[int, int]:

@@ -12,6 +12,8 @@ _COMMAND = (
     r"^[ \t]*(?:[$>][ \t]+)?(?:(?:sudo|doas)[ \t]+)?(?:/\S{1,60}/)?(?:"
     r"(?:ip6?tables(?:-(?:nft|legacy))?(?:-restore)?|nft|ufw|firewall-cmd|ipset)[ \t]+\S"
     r"|\$\{?\w+\}?[ \t]+(?:-\w|add|insert|delete|flush)\b)"
+    # Or what goes into one.
+    r"|^[^#\n]*\|[ \t]*(?:sudo[ \t]+)?(?:/\S{1,60}/)?(?:nft[ \t]+(?:-f|--file)|ip6?tables-restore)\b"
 )
 # What a text is shows where it begins; in characters.
 _LOOKED_AT = 1 << 16
@@ -42,6 +44,12 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     ),
     (r"^Status: (?:in)?active\b", "this is what `ufw status` prints", f"it leaves ufw's own rules out; {_SAVED}"),
     (r"^Chain \S+ \((?:policy|\d+ ref)", "this is a listing of `iptables -L`", _PARTIAL),
+    (
+        # nft's own verdicts are small.
+        r"^[^#\"\n]*\bpolicy[ \t]+(?:DROP|ACCEPT|REJECT)[ \t]*;",
+        "this is ferm's configuration",
+        "give what `ferm --noexec --lines FILE` prints, or, where it runs, what `iptables-save` and `ip6tables-save` do",
+    ),
     (
         r"^create \S+ (?:hash|bitmap|list):",
         "this is what `ipset save` prints",

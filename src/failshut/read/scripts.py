@@ -15,15 +15,23 @@ _PROMPT = re.compile(r"^[ \t]*[$>][ \t]+", re.MULTILINE)
 _DEVICE = re.compile(
     r"(?:\s-[io]|\b[io]if(?:name)?|\bdev|\b(?:in|out) on|[A-Z_]*(?:IF|IFACE|INTERFACE|DEV)=)\s*[\"']?([a-zA-Z][\w.-]{1,14})\b"
 )
-_USER = re.compile(r"(?:--[ug]id-owner|\bsk[ug]id)\s+(?:!=\s+)?[\"']?([a-z_][a-z0-9_-]{0,30})\b")
+_USER = re.compile(
+    r"(?:--[ug]id-owner\s+|\bsk[ug]id\s+(?:!=\s+)?|\bid\s+-[ugn]+\s+|\bgetent\s+(?:passwd|group)\s+|\w*(?i:user|uid|owner|group|gid)\w*=)"
+    r"[\"']?(?:\$\{\w+:[-=])?([a-z_][a-z0-9_-]{0,30})\b"
+)
 # What else stands there: ufw's words, and those of `ip -o link`.
 _NO_DEVICES = frozenset({"lo", "any", "from", "to", "type", "in", "link", "addr", "address", "route", "show"})
 _MOST_NAMES = 32
+# IFNAMSIZ of linux/if.h, but for its zero byte.
+_LONGEST_NAME = 15
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A text to be run by `interpreter`, or, where that is empty, by what it begins with; the devices and users that it names."""
+    """A text to be run by `interpreter` (by sh where there is none of that name), or, where that is empty, by what it begins with.
+
+    `devices` and `users` are those that it names.
+    """
 
     text: bytes
     interpreter: str = ""
@@ -39,13 +47,15 @@ def script_of(text: str, name: str) -> Script | None:
         return None
     lines = text
     if hooks := _HOOKS.findall(text):
-        # wg-quick(8): `%i` is the tunnel, which the file is named for.
-        lines = "\n".join(hooks).replace("%i", PurePath(name).stem)
+        # wg-quick(8): `%i` is the tunnel, which the file is named for; by a longer name there is no device.
+        tunnel = PurePath(name).stem
+        lines = "\n".join(hooks).replace("%i", tunnel if len(tunnel.encode()) <= _LONGEST_NAME else "wg0")
     elif starts := _STARTS.findall(text):
         lines = "\n".join(starts).replace("%%", "%")
     elif text.startswith("#!"):
         return Script(text.encode(), "", *_names(text))
-    return Script(f"{_PROMPT.sub('', lines).rstrip()}\n".encode(), "sh", *_names(lines))
+    # wg-quick's own shell, and that of whoever pastes commands.
+    return Script(f"{_PROMPT.sub('', lines).rstrip()}\n".encode(), "bash", *_names(lines))
 
 
 def _names(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
+import pytest
+
 from failshut.audit.accounts import names_in
 from failshut.audit.explain import explain
 from failshut.audit.infer import infer
 from failshut.audit.prove import Answer, audit
 from failshut.audit.world import World
 from failshut.drill.replay.rules import of_files
+from failshut.model.finding import Code
 from failshut.model.ruleset import Family, Ruleset
+from failshut.model.units import Endpoint, Port, Protocol
 from failshut.read.iptables import read_save
 from failshut.read.joined import together
 from failshut.read.nft_text import read_text
 
 WORLD = World(tunnels=("wg0",))
+SERVED = World(tunnels=("wg0",), endpoints=(Endpoint(ip_address("203.0.113.7"), Port(51820), Protocol.UDP),))
 
 
 def nft(rules: str, beside: str = "") -> Ruleset:
@@ -22,6 +29,13 @@ def nft(rules: str, beside: str = "") -> Ruleset:
     reading = read_text(f"table inet t {{\n{beside}\n{shut}{rules}\n}}\n}}\n", "rules.nft")
     assert reading.findings == ()
     return reading.ruleset
+
+
+def nft_text(rules: str) -> Ruleset:
+    """An output chain that lets out what `rules` accept and nothing else."""
+    return read_text(
+        f"table inet t {{\nchain o {{ type filter hook output priority 0; policy drop;\n{rules}\n}}\n}}\n", "r"
+    ).ruleset
 
 
 def save(*rules: str) -> Ruleset:
@@ -143,6 +157,22 @@ class TestWhichDeviceIsATunnel:
         assert infer(rules).tunnels == ("tun0",)
         assert answers(rules, infer(rules))["dns4"] is Answer.LEAK
 
+    @pytest.mark.parametrize("uplink", ["wan", "pppoe-wan", "dsl0", "rmnet_data0", "em1"])
+    def test_what_leads_outside_by_its_name_is_none(self, uplink):
+        """OpenWrt's, a phone's; else the one way out of a router would be taken for the tunnel, and nothing leak."""
+        rules = nft_text(f'oifname {{ "lo", "br-lan" }} accept\noifname "{uplink}" accept')
+
+        assert infer(rules).assumed == ("tunnels",)
+        assert answers(rules, infer(rules))["new-flow4"] is Answer.LEAK
+
+    def test_what_stands_beside_an_uplink_is_another(self):
+        """`{ "eth1", "ppp0" }` are two providers' lines, and in `{ "lo", "ppp0" }` a tunnel is meant."""
+        worlds = [infer(nft_text(f'oifname {{ "{beside}", "ppp0" }} accept')) for beside in ("eth1", "lo")]
+
+        assert [(each.tunnels, each.assumed) for each in worlds] == [(("ppp0",), ()), (("ppp0",), ())]
+        beside_wireguard = infer(nft_text('oifname { "eth1", "ppp0" } accept\noifname "wg0" accept'))
+        assert beside_wireguard.tunnels == ("wg0",)
+
     def test_ppp_that_everything_may_leave_by_is_a_tunnel(self):
         """The control: PPTP's and L2TP's."""
         assert infer(save("-A OUTPUT -o ppp0 -j ACCEPT")).tunnels == ("ppp0",)
@@ -209,6 +239,49 @@ class TestReasons:
         """The control."""
         for rule in ("meta skuid 1500 accept", "meta mark & 0xff == 0x6c accept", "meta skuid . tcp dport { 1500 . 443 } accept"):
             assert why_exempt(nft(rule)) == "who has this mark or runs as this user is outside of the tunnel"
+
+
+class TestConnections:
+    """`ct original ip daddr SERVER accept`: where a connection leads is where its packets go."""
+
+    def test_a_packet_of_a_connection_to_the_server_goes_to_the_server(self):
+        """In the one direction it is its target, in the other its source; without a rule that translates."""
+        found = answers(nft("ct original ip daddr 203.0.113.7 ct original proto-dst 51820 ip protocol udp accept"))
+        known = answers(nft("ct original ip daddr 203.0.113.7 ct original proto-dst 51820 ip protocol udp accept"), SERVED)
+
+        assert (found["new-flow4"], found["icmp4"]) == (Answer.LEAK, Answer.PROVED)
+        assert {known[each] for each in ("new-flow4", "established4", "odd-state4", "endpoint-port4")} == {Answer.PROVED}
+
+    def test_the_rules_say_where_the_server_is(self):
+        """By the connection as by the packet."""
+        rules = nft("ct original ip daddr 203.0.113.7 ct original proto-dst 51820 meta l4proto 17 accept")
+
+        assert [str(each.address) for each in infer(rules).endpoints] == ["203.0.113.7"]
+
+    def test_where_rules_translate_it_may_go_elsewhere(self):
+        """The control: a connection to the server is sent on to another host. An error about one is no part of it."""
+        nat = "chain n {\ntype nat hook output priority -100\nip daddr 203.0.113.7 dnat ip to 198.51.100.80\n}"
+        straight, turned = (answers(nft("ct original ip daddr 203.0.113.7 accept", each), SERVED) for each in ("", nat))
+
+        assert (straight["established4"], turned["established4"]) == (Answer.PROVED, Answer.LEAK)
+        assert straight["icmp4"] is Answer.LEAK
+
+    def test_a_connection_of_ipv6_has_no_address_of_ipv4(self):
+        """The kernel finds nothing to compare there."""
+        found = answers(nft("ct original ip daddr 203.0.113.7 accept"))
+
+        assert {found[f"{each}6"] for each in ("new-flow", "established", "icmp", "odd-state")} == {Answer.PROVED}
+
+
+def test_chains_in_a_circle_that_no_packet_comes_to_are_loaded():
+    """The kernel looks for circles from its hooks on (nft_table_validate); one that a hook leads to it refuses."""
+    circle = "chain a {\njump b\n}\nchain b {\ngoto a\n}"
+    alone = read_text(f"table inet t {{\n{circle}\n}}\n", "r")
+    base = "chain o {\ntype filter hook output priority 0; policy drop;\njump b\n}"
+    reached = read_text(f"table inet t {{\n{circle}\n{base}\n}}\n", "r")
+
+    assert alone.findings == ()
+    assert [each.code for each in reached.findings] == [Code.RULES_LOOP]
 
 
 def test_what_one_listing_does_not_say_and_the_other_does_is_not_approximated():

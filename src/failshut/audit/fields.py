@@ -131,7 +131,9 @@ def load_of(left: object, right: object = None, family: Family | None = None) ->
         case Ct(key, direction) if key in _CT_TUPLE:
             width, kind = _CT_TUPLE[key]
             if width:
-                return Load(f"ct {direction} {key}", width, kind, _TRACKED)
+                # Of another family's connection there is no such address (nft_ct_get_eval).
+                version = {32: (_V4,), 128: (_V6,)}.get(width, ())
+                return Load(f"ct {direction} {key}", width, kind, (*_TRACKED, *version))
         case Payload(protocol, field):
             return _payload(protocol, field, family)
         case Fib(flags, result):

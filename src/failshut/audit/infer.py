@@ -12,8 +12,10 @@ from failshut.model.ruleset import (
     AnySet,
     CatchAll,
     Concat,
+    Ct,
     Hook,
     Jump,
+    Left,
     Match,
     Meta,
     Op,
@@ -34,11 +36,12 @@ from failshut.model.units import Endpoint, Port, Prefix, Protocol
 _TUNNEL = re.compile(
     r"(wg|tun|tap|ppp|ipsec|vti|xfrm|utun|tailscale|proton|pvpn|nordlynx|nordtun|mullvad|wgivpn|ivpn|azirevpn|airvpn|zt|nebula|vpn|CloudflareWARP)",
 )
-_UNDERLAY = re.compile(r"(eth|en|wl|ww|usb|bond|team)")
-_NO_TUNNEL = re.compile(r"lo\*?$|eth|en|wl|ww|usb|bond|team|docker|podman|cni|br|virbr|veth|vif|vnet|lxc|lxd|incus")
+# What leads outside, by names of systemd, of older machines, routers and phones.
+_UNDERLAY = re.compile(r"(eth|en|wl|ww|usb|bond|team|wan|pppoe|dsl|rmnet|em\d|p\d+p\d)")
+_NO_TUNNEL = re.compile(rf"lo\*?$|{_UNDERLAY.pattern}|lan|docker|podman|cni|br|virbr|veth|vif|vnet|lxc|lxd|incus")
 # Where VPN servers usually listen: WireGuard, OpenVPN, IKE, and what providers add.
 _VPN_PORTS = frozenset({51820, 1194, 1195, 1196, 1197, 1198, 1301, 1302, 500, 4500, 1637, 51821, 41641})
-# Devices of PPP are an uplink as often as a tunnel: of a provider's line, a mobile modem.
+# Devices of PPP are an uplink as often as a tunnel: of a provider's line, a mobile modem. Of PPPoE they are never one.
 _EITHER = re.compile(r"ppp")
 _BRIDGE = re.compile(r"br\d*$")
 # A prefix of more hosts than this is a network, not a server that the rules pin.
@@ -85,7 +88,7 @@ def infer(ruleset: Ruleset) -> World:
 
 def _tunnels(names: frozenset[str], only: set[str]) -> tuple[str, ...]:
     """Return the devices with a tunnel's name; without one, those that are the only way out."""
-    named = {each for each in names if _TUNNEL.match(each) and not _BRIDGE.search(each)}
+    named = {each for each in names if _TUNNEL.match(each) and not _BRIDGE.search(each) and not _UNDERLAY.match(each)}
     sure = {each for each in named if not _EITHER.match(each) or each in only}
     return tuple(sorted(sure or named or only))
 
@@ -106,7 +109,9 @@ def _only_way_out(ruleset: Ruleset) -> Iterator[str]:
         refuses = any(each is Verdict.DROP or isinstance(each, Reject) for each in rule.statements)
         if device and ((accepts and device.op is Op.EQ) or (refuses and device.op is Op.NE)):
             said = device.right.elements if isinstance(device.right, AnySet) else (device.right,)
-            yield from (each for each in said if isinstance(each, str) and not _NO_TUNNEL.match(each))
+            names = [each for each in said if isinstance(each, str)]
+            # What stands in one set with an uplink is another one.
+            yield from (each for each in names if not _NO_TUNNEL.match(each) and not any(map(_UNDERLAY.match, names)))
 
 
 def _rules(ruleset: Ruleset) -> Iterator[Rule]:
@@ -160,16 +165,16 @@ def _equal(key: object, value: object) -> tuple[Match, ...]:
     return () if isinstance(key, Concat | CatchAll) or isinstance(value, CatchAll) else (Match(key, value),)  # type: ignore[arg-type] # as the map had it
 
 
-def _values(rule: Rule, lefts: tuple[tuple[str, str], ...]) -> Iterator[object]:
+def _values(rule: Rule, *lefts: Left) -> Iterator[object]:
     for each in rule.statements:
-        if not isinstance(each, Match) or each.op is not Op.EQ or not isinstance(each.left, Payload):
-            continue
-        if (each.left.protocol, each.left.field) in lefts:
+        if isinstance(each, Match) and each.op is Op.EQ and each.left in lefts:
             yield from each.right.elements if isinstance(each.right, AnySet) else (each.right,)
 
 
 def _destinations(rule: Rule) -> Iterator[Prefix]:
-    for value in _values(rule, (("ip", "daddr"), ("ip6", "daddr"))):
+    # Where a connection was opened to is where it leads.
+    opened = (Ct("ip daddr", "original"), Ct("ip6 daddr", "original"))
+    for value in _values(rule, Payload("ip", "daddr"), Payload("ip6", "daddr"), *opened):
         if isinstance(value, IPv4Address | IPv6Address):
             yield ip_network(str(value))
         elif isinstance(value, IPv4Network | IPv6Network):
@@ -179,7 +184,8 @@ def _destinations(rule: Rule) -> Iterator[Prefix]:
 def _ports(rule: Rule) -> Iterator[tuple[str, int]]:
     said = next((each.right for each in rule.statements if isinstance(each, Match) and each.left == Meta("l4proto")), "")
     for protocol in ("udp", "tcp", "th"):
-        for value in _values(rule, ((protocol, "dport"),)):
+        opened = (Ct("proto-dst", "original"),) if protocol == "th" else ()
+        for value in _values(rule, Payload(protocol, "dport"), *opened):
             protocol = str(said) if protocol == "th" and said in ("tcp", "udp") else protocol  # noqa: PLW2901 - what `th` is
             if isinstance(value, int):
                 yield protocol, value

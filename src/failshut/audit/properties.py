@@ -66,6 +66,12 @@ def ordinary(world: World) -> Predicate:
     return both(*plain, *groups, *sockets, FieldIn("socket", 1, (1,)), *users)
 
 
+def _from_here(world: World, family: int) -> Predicate:
+    """Return that the source is no server's: it is another machine, and nobody here sends from its address."""
+    servers = tuple(each for each in endpoint_hosts(world) if each.version == family)
+    return Not(among(SADDR[family], servers, When.START))
+
+
 def _port(field: str, values: tuple[int, ...]) -> Predicate:
     return both(among(_PROTO, _WITH_PORTS), among(Payload("th", field), values))
 
@@ -98,7 +104,8 @@ def _shut(
         if world.allowed is not None:
             return both(on_underlay(world), which, Not(world.allowed[family]))
         opening = either(Not(NEWLY), FIRST)
-        return both(on_underlay(world), which, opening, reach(world, family), ordinary(world) if plain else All())
+        sender = ordinary(world) if plain else All()
+        return both(on_underlay(world), which, opening, reach(world, family), sender, _from_here(world, family))
 
     return asks
 
@@ -111,7 +118,8 @@ def _beyond_policy(world: World, family: int) -> Predicate | None:
 def _exempt(world: World, family: int) -> Predicate | None:
     if world.is_strict:
         return None
-    return both(on_underlay(world), _internet(world, family), Not(_LINK_ICMP), Not(ordinary(world)), DeviceIs("via", ("",)))
+    program = both(Not(ordinary(world)), DeviceIs("via", ("",)), _from_here(world, family))
+    return both(on_underlay(world), _internet(world, family), Not(_LINK_ICMP), program)
 
 
 def _named(world: World, family: int) -> Predicate | None:

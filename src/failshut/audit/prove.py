@@ -17,12 +17,14 @@ from failshut.audit.symbolic.space import Approximation, device_names
 from failshut.audit.symbolic.ways import Encoding, encode
 from failshut.audit.wishes import wishes
 from failshut.audit.words import NotUnderstoodError
-from failshut.audit.world import World, facts, long_enough, patterns
+from failshut.audit.world import World, ends, facts, long_enough, patterns
 from failshut.model.ruleset import Assign, ChainType, Counter, Hook, Jump, Log, Match, Reject, Rule, Ruleset, Verdict
 
 MOST_WITNESSES = 5
 # Each wish of a witness is another question; of so many rules it gets one witness, which need not be pretty.
 LARGE, PLAIN = 20_000, 12
+# How the fields of a connection's own addresses and ports are called.
+_ENDS = ("ct original ", "ct reply ")
 _ORDER = Approximation("", "which of the chains of one priority was made first", "")
 Progress = Callable[[str, int, int], None]
 
@@ -152,8 +154,10 @@ class Auditor:
 
 
 def _said(encoding: Encoding, way: Way, family: int) -> Predicate:
-    asks = "length" in encoding.space.variables and way is not Way.FRAME
-    return both(facts(way, family), long_enough(family)) if asks else facts(way, family)
+    asked = encoding.space.variables
+    length = [long_enough(family)] if "length" in asked and way is not Way.FRAME else []
+    tuples = [ends(family, encoding.route.never)] if family and any(each.startswith(_ENDS) for each in asked) else []
+    return both(facts(way, family), *length, *tuples)
 
 
 def _too_many_orders(asked: Solver) -> Iterable[Approximation]:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from itertools import groupby, permutations, product
 from math import factorial, prod
 
+from failshut.audit.words import SOURCE_TRANSLATED, TARGET_TRANSLATED
 from failshut.model.ruleset import (
     Assign,
     Base,
@@ -130,8 +131,8 @@ def _not_translated(ruleset: Ruleset) -> int:
     if any(isinstance(each, Unknown) for each in said):
         return 0
     kinds = {each.kind.value for each in said if isinstance(each, Nat)}
-    source, target = 0x10, 0x20
-    return (0 if kinds & {"snat", "masquerade"} else source) | (0 if kinds & {"dnat", "redirect"} else target)
+    source = 0 if kinds & {"snat", "masquerade"} else SOURCE_TRANSLATED
+    return source | (0 if kinds & {"dnat", "redirect"} else TARGET_TRANSLATED)
 
 
 def _stops(ruleset: Ruleset, hook: Hook, family: int) -> list[Stop]:

@@ -15,10 +15,12 @@ from failshut.model.symbols import WORDS
 NEW, ESTABLISHED, RELATED, INVALID, UNTRACKED = 8, 2, 4, 1, 64
 ORIGINAL, REPLY = 0, 1
 # IPS_SRC_NAT and IPS_DST_NAT of a connection's status.
-TRANSLATED = 0x30
+SOURCE_TRANSLATED, TARGET_TRANSLATED = 0x10, 0x20
+TRANSLATED = SOURCE_TRANSLATED | TARGET_TRANSLATED
 NFPROTO = {4: 2, 6: 10}
 ETHERTYPE = {4: 0x0800, 6: 0x86DD}
 ICMP, TCP, UDP, DCCP, ICMPV6, SCTP, UDPLITE = 1, 6, 17, 33, 58, 132, 136
+WITH_PORTS = (TCP, UDP, DCCP, SCTP, UDPLITE)
 
 # Words that nft lists under another name.
 _MORE: Mapping[str, Mapping[str, int]] = {

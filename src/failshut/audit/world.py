@@ -8,8 +8,19 @@ from ipaddress import ip_address, ip_network
 
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When, among, both, compares, either, equals
 from failshut.audit.route import Way
-from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, UNTRACKED
-from failshut.model.ruleset import Binary, BitOp, HeaderOption, Match, Meta, Op, Payload, Range, Ruleset, Scalar, Socket
+from failshut.audit.words import (
+    ESTABLISHED,
+    ICMP,
+    ICMPV6,
+    INVALID,
+    NEW,
+    RELATED,
+    SOURCE_TRANSLATED,
+    TARGET_TRANSLATED,
+    UNTRACKED,
+    WITH_PORTS,
+)
+from failshut.model.ruleset import Binary, BitOp, Ct, HeaderOption, Match, Meta, Op, Payload, Range, Ruleset, Scalar, Socket
 from failshut.model.units import Endpoint, Prefix
 
 LOOPBACK = "lo"
@@ -139,6 +150,36 @@ def facts(way: Way, family: int) -> Predicate:
 def long_enough(family: int) -> Predicate:
     """Return that a packet of IP is as long as its header. For rules that ask: a witness else says of its length nothing."""
     return compares(Meta("length"), Op.GE, _HEADER[family])
+
+
+def ends(family: int, never: int) -> Predicate:
+    """Return what a connection's addresses and ports have to do with its packet's, as it comes: for rules that ask for the former.
+
+    They are the packet's own in its direction, and the other way round in the other where no rule translates; `never` are the bits
+    of the status that none sets. An ICMP error is about a connection, and has other addresses than that.
+    """
+    version = "ip" if family == 4 else "ip6"
+    without_ports = Not(FieldIn("l4proto", 8, WITH_PORTS))
+    pairs = (
+        (f"{version} saddr", f"{version} daddr", Payload(version, "saddr"), Payload(version, "daddr"), Some()),
+        ("proto-src", "proto-dst", Payload("th", "sport"), Payload("th", "dport"), without_ports),
+    )
+    # Fragments are put together before their connection is looked up (nf_defrag_ipv4.c).
+    said: list[Predicate] = [FieldIn("later fragment", 1, (0,))]
+    for source, target, sent_from, sent_to, lacks in pairs:
+        for straight, way in enumerate(("original", "reply")):
+            here, there = FieldIn("ct direction", 8, (straight,)), FieldIn("ct direction", 8, (1 - straight,))
+            said += [either(lacks, there, _same(Ct(source, way), sent_from)), either(lacks, there, _same(Ct(target, way), sent_to))]
+            # The source of the one way is the target of the other.
+            first, second = (source, sent_to), (target, sent_from)
+            for bit, (name, own) in zip((SOURCE_TRANSLATED, TARGET_TRANSLATED), (first, second)[:: 1 - 2 * straight], strict=True):
+                said += [either(lacks, here, _same(Ct(name, way), own))] if never & bit else []
+    untracked, error = Not(FieldIn("ct state", 32, (NEW, ESTABLISHED, RELATED))), FieldIn("l4proto", 8, (ICMP, ICMPV6))
+    return either(untracked, both(FieldIn("ct state", 32, (RELATED,)), error), both(*said))
+
+
+def _same(one: Ct, other: Payload) -> Predicate:
+    return Is(Match(Binary(BitOp.XOR, one, other), 0), When.START)
 
 
 # What opens a connection of ICMP or ICMPv6, and what answers it (nf_conntrack_proto_icmp.c, nf_conntrack_proto_icmpv6.c).

@@ -33,6 +33,7 @@ FOREIGN = {
     "commands of ufw": ("ufw default deny outgoing\nufw allow out on tun0\n", 1, "commands"),
     "what goes into nft": ('rules="table inet t {\n}"\necho "$rules" | sudo nft -f -\n', 3, "commands"),
     "ferm's configuration": ("domain (ip ip6) {\n  table filter chain OUTPUT {\n    policy DROP;\n  }\n}\n", 3, "ferm"),
+    "rules for ufw": ("*filter\n:ufw-before-output - [0:0]\n-A ufw-before-output -o eth0 -j DROP\nCOMMIT\n", 1, "ufw"),
     "a tunnel's config": (CONFIG, 1, "tunnel"),
     "a line of a tunnel's config": ("PostUp = iptables -I OUTPUT -j REJECT\n", 1, "tunnel"),
     "a unit": (UNIT, 1, "systemd"),
@@ -47,6 +48,7 @@ RULESETS = (
     "#!/usr/sbin/nft -f\ntable inet t {\n}\n",
     "#!/usr/sbin/iptables-restore\n*filter\n:OUTPUT DROP [0:0]\nCOMMIT\n",
     '# iptables -A OUTPUT -j DROP\n*filter\n:OUTPUT DROP [0:0]\n-A OUTPUT -m comment --comment "ufw allow out" -j ACCEPT\nCOMMIT\n',
+    "*filter\n:INPUT DROP [0:0]\n:OUTPUT DROP [0:0]\n:ufw-before-output - [0:0]\n-A OUTPUT -j ufw-before-output\nCOMMIT\n",
     "define LAN = { 10.0.0.0/8 }\ntable inet t {\n\tset a {\n\t\ttype ipv4_addr\n\t\telements = {\n$LAN }\n\t}\n}\n",
 )
 

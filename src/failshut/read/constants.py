@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]+|[0-9]+")
 _TIME = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?")
 _SECONDS = (604800, 86400, 3600, 60, 1)
 # Kept as they are written: names and paths that only the machine itself can turn into numbers, or texts.
-_TEXT_TYPES = frozenset({"ifname", "iface_index", "string", "cgroupsv2", "classid", "time", "hour", "realm", "devgroup"})
+_TEXT_TYPES = frozenset({"ifname", "iface_index", "string", "cgroupsv2", "time", "hour", "realm", "devgroup"})
 _ANY_NAME = frozenset({"uid", "gid", "ct_label"})
 # As useradd(8) takes them.
 ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?")
@@ -59,9 +59,26 @@ def _of_type(text: str, type_: str) -> Scalar:
         return _mac(text)
     if type_ == "time" and _TIME.fullmatch(text):
         return seconds(text)
+    if type_ == "classid":
+        return _traffic_class(text)
     if type_ in _TEXT_TYPES:
         return number(text) if text.isdecimal() and type_ != "ifname" else text
     return _numeric(text, type_)
+
+
+def _traffic_class(text: str) -> Scalar:
+    """Read a class of tc as the number that it is: `1:a0`, of two hexadecimal halves, or a plain one (nft, src/meta.c)."""
+    if text in _CLASSES:
+        return _CLASSES[text]
+    major, colon, minor = text.partition(":")
+    if not colon:
+        return number(text)
+    if not all(re.fullmatch(r"[0-9A-Fa-f]{0,4}", each) for each in (major, minor)):
+        raise BadValueError(f"{text!r} is no class of traffic")
+    return int(major or "0", 16) << 16 | int(minor or "0", 16)
+
+
+_CLASSES = {"none": 0, "root": 0xFFFFFFFF}
 
 
 def _numeric(text: str, type_: str) -> Scalar:

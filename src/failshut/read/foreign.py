@@ -45,6 +45,11 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     (r"^Status: (?:in)?active\b", "this is what `ufw status` prints", f"it leaves ufw's own rules out; {_SAVED}"),
     (r"^Chain \S+ \((?:policy|\d+ ref)", "this is a listing of `iptables -L`", _PARTIAL),
     (
+        r"(?s)\A(?!.*^:OUTPUT\b).*?^:ufw6?-(?:before|after|user)-(?:in|out)put\b",
+        "these are rules that ufw hangs into its own, such as its before.rules",
+        f"they hold nothing by themselves: where ufw runs, {_SAVED}",
+    ),
+    (
         # nft's own verdicts are small.
         r"^[^#\"\n]*\bpolicy[ \t]+(?:DROP|ACCEPT|REJECT)[ \t]*;",
         "this is ferm's configuration",

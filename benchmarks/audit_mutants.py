@@ -1,4 +1,4 @@
-"""Which mistakes in our own lock the audit notices: `python benchmarks/audit_mutants.py [GOLDEN CASE]`.
+"""Which mistakes in our own lock the audit notices: `python -m benchmarks.audit_mutants [GOLDEN CASE]`.
 
 Every rule is deleted, widened by each of its conditions and moved, one at a time; of those that let more out than before, the audit
 must notice nearly all, and the rest are printed.

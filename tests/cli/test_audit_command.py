@@ -85,6 +85,37 @@ def test_json_has_every_answer_with_its_witnesses(audit):
     assert answers["handshake-out", 4]["answer"] == "works"
 
 
+ONE_USER = """table inet t {
+	chain o {
+		type filter hook output priority 0; policy accept;
+		meta skuid 991 oifname != { "lo", "wg0" } reject
+		meta skgid "torrents" oifname != { "lo", "wg0" } reject
+	}
+}
+"""
+
+
+@pytest.mark.parametrize(("user", "whose"), [("991", "user 991"), (":torrents", "group torrents")])
+def test_a_kill_switch_for_one_user_is_judged_by_that_users_packets(audit, user, whose):
+    """Whoever it confines is held; that others are not, and what is forwarded, is no question then."""
+    done = audit(ONE_USER, options=("--user", user))
+
+    assert done.exit_code == Exit.OK, done.output
+    assert done.output.startswith(f"proved  no packet of {whose}")
+    assert "forwarded" not in done.output
+
+
+def test_who_is_not_confined_is_told_who_is(audit):
+    """The control: anybody else's packets leave, and the answer says what to ask."""
+    everybody, other = audit(ONE_USER), audit(ONE_USER, options=("--user", "992"))
+
+    assert (everybody.exit_code, other.exit_code) == (Exit.LEAK, Exit.LEAK)
+    assert "these rules refuse only what user 991, group torrents send: --user 991 judges that alone" in everybody.output
+    assert "LEAKS  packets of user 992 leave past the tunnel: new-flow" in other.output
+    assert "these rules refuse only" not in audit(GUIDE).output
+    assert audit(ONE_USER, options=("--user", "a b")).exit_code == Exit.USAGE
+
+
 def test_a_report_is_written_beside_the_answer(audit, tmp_path):
     """The page, with the rule's place; the exit code is the audit's. A page that can't be written is said before the work."""
     page = tmp_path / "audit.html"

@@ -113,6 +113,15 @@ def test_a_script_that_asks_for_the_tunnels_peer_gets_one(tmp_path):
     assert json.loads(result.stdout)["findings"] == []
 
 
+def test_a_user_is_called_by_the_name_that_the_script_has_for_it(tmp_path):
+    """The rules have a number then, which this machine never gave."""
+    rule = "-A OUTPUT ! -o wg0 -m owner --uid-owner $VPN_USER -j REJECT"
+    text = f"#!/bin/sh\nVPN_USER=torrents\niptables {rule}\nip6tables {rule}\n"
+    result, control = (run(tmp_path, text, f"--user={each}") for each in ("torrents", "somebody"))
+
+    assert (answers(result)["new-flow", 4], answers(control)["new-flow", 4]) == ("proved", "leak")
+
+
 def test_a_script_that_makes_no_rules_is_no_ruleset(tmp_path):
     """Without its argument this one does nothing."""
     result = run(tmp_path, KILL_SWITCH)

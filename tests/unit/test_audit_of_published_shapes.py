@@ -165,6 +165,16 @@ class TestWhichDeviceIsATunnel:
         assert infer(rules).assumed == ("tunnels",)
         assert answers(rules, infer(rules))["new-flow4"] is Answer.LEAK
 
+    def test_a_chain_is_none_whatever_it_is_called(self):
+        """`vmap { "office" : jump vpn }` is about the device office."""
+        rules = read_text(
+            "table inet t {\nchain vpn {\naccept\n}\nchain o {\ntype filter hook output priority 0; policy drop;\n"
+            'oifname vmap { "lo" : accept, "office" : jump vpn }\noifname "office" accept\n}\n}\n',
+            "rules.nft",
+        ).ruleset
+
+        assert infer(rules).tunnels == ("office",)
+
     def test_what_stands_beside_an_uplink_is_another(self):
         """`{ "eth1", "ppp0" }` are two providers' lines, and in `{ "lo", "ppp0" }` a tunnel is meant."""
         worlds = [infer(nft_text(f'oifname {{ "{beside}", "ppp0" }} accept')) for beside in ("eth1", "lo")]
@@ -271,6 +281,18 @@ class TestConnections:
         found = answers(nft("ct original ip daddr 203.0.113.7 accept"))
 
         assert {found[f"{each}6"] for each in ("new-flow", "established", "icmp", "odd-state")} == {Answer.PROVED}
+
+
+@pytest.mark.parametrize("said", ["5b:1", "0x5b0001", "5963777"])
+def test_a_class_of_traffic_is_a_number_however_it_is_said(said):
+    """One chain stamps what it lets out, and one below asks for the stamp: nothing that any other chain let out passes there."""
+    below = "chain d {\ntype filter hook postrouting priority 300; policy drop;\nmeta priority 5b:1 accept\n}"
+    rules = f"ip daddr 192.168.1.0/24 meta priority set {said} accept\nip daddr 198.51.100.0/24 meta priority set 5b:2 accept"
+    found = audit(nft(rules, below), WORLD)
+
+    assert {f"{each.question.name}{each.family}": each.answer for each in found}["lan4"] is Answer.LEAK
+    assert [each.answer for each in found if each.question.name == "new-flow"] == [Answer.PROVED, Answer.PROVED]
+    assert not any(each.approximations for each in found)
 
 
 def test_chains_in_a_circle_that_no_packet_comes_to_are_loaded():

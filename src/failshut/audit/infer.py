@@ -82,6 +82,7 @@ def infer(ruleset: Ruleset) -> World:
         tuple(named),
         underlay or ("eth0",),
         levels=group_levels(ruleset),
+        confined=_confined(ruleset),
         assumed=() if tunnels else ("tunnels",),
     )
 
@@ -106,12 +107,33 @@ def _only_way_out(ruleset: Ruleset) -> Iterator[str]:
         matches = [each for each in rule.statements if isinstance(each, Match)]
         device = next((each for each in matches if each.left == Meta("oifname")), None)
         accepts = len(matches) == 1 and (Verdict.ACCEPT in rule.statements or Verdict.RETURN in rule.statements)
-        refuses = any(each is Verdict.DROP or isinstance(each, Reject) for each in rule.statements)
+        refuses = any(map(_refuses, rule.statements))
         if device and ((accepts and device.op is Op.EQ) or (refuses and device.op is Op.NE)):
             said = device.right.elements if isinstance(device.right, AnySet) else (device.right,)
             names = [each for each in said if isinstance(each, str)]
             # What stands in one set with an uplink is another one.
             yield from (each for each in names if not _NO_TUNNEL.match(each) and not any(map(_UNDERLAY.match, names)))
+
+
+def _confined(ruleset: Ruleset) -> tuple[str, ...]:
+    """Return the users and `:groups` of whom alone something is refused; empty where anybody else's packets are, too."""
+    chains = [chain for table in ruleset.tables for chain in table.chains if not chain.base or chain.base.hook in _OUT]
+    if any(chain.base and chain.base.policy is Verdict.DROP for chain in chains):
+        return ()
+    found: dict[str, None] = {}
+    for rule in (each for chain in chains for each in chain.rules if any(_refuses(one) for one in each.statements)):
+        senders = [f"{sign}{each}" for sign, key in (("", "skuid"), (":", "skgid")) for each in _values(rule, Meta(key))]
+        if not senders:
+            return ()
+        found |= dict.fromkeys(senders)
+    return tuple(found)
+
+
+_OUT = (Hook.OUTPUT, Hook.POSTROUTING)
+
+
+def _refuses(statement: Statement) -> bool:
+    return statement is Verdict.DROP or isinstance(statement, Reject)
 
 
 def _rules(ruleset: Ruleset) -> Iterator[Rule]:

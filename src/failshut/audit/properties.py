@@ -62,7 +62,7 @@ def ordinary(world: World) -> Predicate:
     plain = (FieldIn(name, 32, (0,)) for name in ORDINARY_FIELDS)
     groups = (FieldIn(f"socket cgroupv2 {level}", 256, (0,)) for level in world.levels)
     sockets = (FieldIn(name, 32, (0,)) for name in SOCKET_FIELDS)
-    users = (FieldIn(each, 32, (world.uid,)) for each in ("skuid", "skgid"))
+    users = (FieldIn("skuid", 32, (world.uid,)), FieldIn("skgid", 32, (world.gid,)))
     return both(*plain, *groups, *sockets, FieldIn("socket", 1, (1,)), *users)
 
 
@@ -116,7 +116,7 @@ def _beyond_policy(world: World, family: int) -> Predicate | None:
 
 
 def _exempt(world: World, family: int) -> Predicate | None:
-    if world.is_strict:
+    if world.is_strict or world.alone:
         return None
     program = both(Not(ordinary(world)), DeviceIs("via", ("",)), _from_here(world, family))
     return both(on_underlay(world), _internet(world, family), Not(_LINK_ICMP), program)
@@ -154,6 +154,8 @@ def _other_program(world: World, family: int) -> Predicate | None:
 
 
 def _forwarded(world: World, family: int) -> Predicate | None:
+    if world.alone:
+        return None
     if world.allowed is not None:
         return both(on_underlay(world), Not(world.forwarded))
     return both(_sent_on(world, family), Not(among(IIF, world.tunnels, When.START)))
@@ -161,7 +163,7 @@ def _forwarded(world: World, family: int) -> Predicate | None:
 
 def _from_tunnel(world: World, family: int) -> Predicate | None:
     """Return what somebody behind a tunnel opens. A reply that comes out of it goes on to the client that asked."""
-    if world.is_strict:
+    if world.is_strict or world.alone:
         return None
     return both(_sent_on(world, family), among(IIF, world.tunnels, When.START), OPENING)
 
@@ -176,6 +178,8 @@ def _into_transit(world: World, family: int) -> Predicate | None:
 
 def _frame(world: World, family: int) -> Predicate | None:
     del family
+    if world.alone:
+        return None
     # A device that is not there yet has no chain of its own; when it comes, arming gives it one.
     device = among(OIF, world.underlay) if world.is_strict else on_underlay(world)
     return both(device, FieldIn("mark", 32, (0,)), Not(world.frames))

@@ -20,7 +20,7 @@ from failshut.audit.words import (
     UNTRACKED,
     WITH_PORTS,
 )
-from failshut.model.ruleset import Binary, BitOp, Ct, HeaderOption, Match, Meta, Op, Payload, Range, Ruleset, Scalar, Socket
+from failshut.model.ruleset import Binary, BitOp, Ct, HeaderOption, Jump, Match, Meta, Op, Payload, Range, Ruleset, Scalar, Socket
 from failshut.model.units import Endpoint, Prefix
 
 LOOPBACK = "lo"
@@ -75,7 +75,12 @@ class World:
     carried: dict[int, Predicate] = field(default_factory=dict)
     # Who a program is that nothing was promised to: this user, and at these levels of the hierarchy in no group that has a name.
     uid: int = 1000
+    gid: int = 1000
+    # As what that user was said, where only its packets are asked about, and not what others send, nor what is forwarded.
+    alone: str = ""
     levels: tuple[int, ...] = ()
+    # The users, and after a colon the groups, of whom alone the rules refuse something: nobody else is held by them.
+    confined: tuple[str, ...] = ()
     frames: Predicate = field(default_factory=Some)
     forwarded: Predicate = field(default_factory=Some)
     # Which of the fields above nobody said and no rule tells.
@@ -331,6 +336,7 @@ def _strings(node: object, found: set[str]) -> None:
     elif isinstance(node, tuple):
         for each in node:
             _strings(each, found)
-    elif not isinstance(node, Meta):
+    # A chain may be called like a device.
+    elif not isinstance(node, Meta | Jump):
         for each in getattr(node, "__dataclass_fields__", ()):
             _strings(getattr(node, each), found)

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,10 +34,11 @@ _NO_RULES = (
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What was read, and how a replay gets the rules themselves."""
+    """What was read, and how a replay gets the rules themselves. `accounts` are the numbers that names had for a script."""
 
     reading: Reading
     rules: Callable[[], Rules]
+    accounts: dict[str, int] = field(default_factory=dict)
 
 
 def given_by(files: tuple[str, ...], script: str | None, session: Session) -> Given:
@@ -152,7 +153,8 @@ def _scripted(file: str, arguments: tuple[str, ...]) -> Given:
     if not any(chain.base for table in given.reading.ruleset.tables for chain in table.chains):
         said = "".join(f": {each.message}" for each in complaints)
         raise Failure(f"{file}: no rules came of it{said}", help=_NO_RULES, exit_code=Exit.UNKNOWN)
-    return replace(given, reading=replace(given.reading, findings=(*complaints, *given.reading.findings)))
+    reading = replace(given.reading, findings=(*complaints, *given.reading.findings))
+    return replace(given, reading=reading, accounts=ran.accounts)
 
 
 def _complaints(ran: Ran, file: str) -> tuple[Finding, ...]:

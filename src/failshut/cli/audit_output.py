@@ -41,6 +41,8 @@ def show(results: tuple[Result, ...], world: World, session: Session, *, whole: 
     bad = [each for each in results if each.answer not in (Answer.PROVED, Answer.WORKS)]
     click.echo(_verdict(results, world, session, whole=whole))
     click.echo(_world_line(world))
+    if world.confined:
+        click.echo(f"these rules refuse only what {_senders(world.confined)}: --user {world.confined[0]} judges that alone")
     for each in sorted(bad, key=lambda result: order.get(_label(result), 5)):
         _show_one(each, session)
     for answer in (Answer.PROVED, Answer.WORKS):
@@ -53,14 +55,15 @@ def show(results: tuple[Result, ...], world: World, session: Session, *, whole: 
 def _verdict(results: tuple[Result, ...], world: World, session: Session, *, whole: bool) -> str:
     """Return the answer in one line: whether anything leaks, and what."""
     leaks, doubts = [each for each in results if each.is_leak], [each for each in results if each.is_doubt]
+    whose = f" of {_sender(world.alone)}" if world.alone else ""
     if leaks:
-        return f"{session.style('LEAKS', fg='red', bold=True)}  packets leave past the tunnel: {_kinds(leaks)}"
+        return f"{session.style('LEAKS', fg='red', bold=True)}  packets{whose} leave past the tunnel: {_kinds(leaks)}"
     if not whole:
         return f"{session.style('not decided', fg='yellow')}  no leak was found, but the rules could not be read whole"
     if doubts:
-        return f"{session.style('not decided', fg='yellow')}  whether packets leave past the tunnel: {_kinds(doubts)}"
+        return f"{session.style('not decided', fg='yellow')}  whether packets{whose} leave past the tunnel: {_kinds(doubts)}"
     rest = "the policy allows" if world.is_strict else "is noted below: what the rules open on purpose"
-    return f"{session.style('proved', fg='green')}  no packet leaves past the tunnel but what {rest}"
+    return f"{session.style('proved', fg='green')}  no packet{whose} leaves past the tunnel but what {rest}"
 
 
 def _kinds(results: Iterable[Result]) -> str:
@@ -92,6 +95,17 @@ def _world_line(world: World) -> str:
         parts.append(f"local network {', '.join(map(str, world.lan))}")
     source = "by the policy" if world.is_strict else "inferred where not said; --tunnel, --endpoint, --lan say it"
     return f"{'; '.join(parts)} ({source})"
+
+
+def _senders(confined: tuple[str, ...]) -> str:
+    """Return users and `:groups` in words."""
+    words = ", ".join(map(_sender, confined))
+    return f"{words} sends" if len(confined) == 1 else f"{words} send"
+
+
+def _sender(said: str) -> str:
+    user, _, group = said.partition(":")
+    return " ".join((*((f"user {user}",) if user else ()), *((f"group {group}",) if group else ())))
 
 
 def _show_one(result: Result, session: Session) -> None:
@@ -192,6 +206,8 @@ def audit_json(
             "endpoints": [str(each) for each in world.endpoints],
             "lan": [str(each) for each in world.lan],
             "by_policy": world.is_strict,
+            "user": world.alone or None,
+            "confined": list(world.confined),
             "assumed": list(world.assumed),
         },
         "works": not any(each.answer is Answer.BROKEN for each in results),

@@ -14,7 +14,7 @@ import shlex
 import shutil
 import signal
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -81,13 +81,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Ran:
     """What became of a script: the rules, its exit status (None: it was ended after `seconds`), what it said.
 
-    `refused` are the commands that were to add rules and could not.
+    `refused` are the commands that were to add rules and could not; `accounts` the users and groups that there were, by name.
     """
 
     rules: RunningRules
     status: int | None
     said: str
     refused: tuple[str, ...] = ()
+    accounts: dict[str, int] = field(default_factory=dict)
     seconds: float = _MOST_SECONDS
 
 
@@ -108,7 +109,9 @@ def _ran(answer: dict[str, object]) -> Ran:
     listed = tuple((str(a), str(b), str(c)) for a, b, c in saves) if isinstance(saves, list) else ()
     status = answer["status"]
     refused = tuple(str(answer["refused"]).splitlines())
-    return Ran(RunningRules(str(answer["nft"]), listed), status if isinstance(status, int) else None, str(answer["said"]), refused)
+    accounts = answer["accounts"] if isinstance(answer["accounts"], dict) else {}
+    rules = RunningRules(str(answer["nft"]), listed)
+    return Ran(rules, status if isinstance(status, int) else None, str(answer["said"]), refused, accounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +130,19 @@ class _Running:
         netns.enter(network)
         said, refused = (_tail(_PLACE / each) for each in ("said", "refused"))
         rules = running_rules()
-        return {"nft": rules.nft, "saves": [list(each) for each in rules.saves], "status": status, "said": said, "refused": refused}
+        heard = {"status": status, "said": said, "refused": refused, "accounts": _accounts()}
+        return {"nft": rules.nft, "saves": [list(each) for each in rules.saves], **heard}
 
     def failed(self, job: dict[str, str], reason: str) -> dict[str, object]:
         """Return that nothing came of it."""
         del job
         return {"failed": reason}
+
+
+def _accounts() -> dict[str, int]:
+    """Return the number of each user and group that there is here; of one name it is one number, as the script's own are."""
+    lines = [each.split(":") for file in ("group", "passwd") for each in Path("/etc", file).read_text().splitlines()]
+    return {each[0]: int(each[2]) for each in lines if len(each) > 2 and each[2].isdecimal()}
 
 
 def _tail(file: Path) -> str:

@@ -171,6 +171,7 @@ def _facts(audited: Audited, machine: Machine) -> list[tuple[str, str]]:
         ("Rules", _subject(audited)),
         ("Tunnel", ", ".join(world.tunnels) or "none"),
         ("Endpoint", endpoint_words(world) or "unknown"),
+        *((("Of whom", world.alone),) if world.alone else ()),
         ("Local network", ", ".join(map(str, world.lan)) or "unknown"),
         ("Judged", "by the policy" if world.is_strict else "by what the rules seem to mean, and what was said"),
         ("Made", f"{machine.made:%Y-%m-%d %H:%M:%S %Z} by failshut {machine.version}"),

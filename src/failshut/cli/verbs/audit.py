@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Longer than this, and whoever waits is told how far it is.
 PATIENCE = 2.0
+_ASKED = ("files", "script", "tunnels", "endpoints", "lan", "user", "diff", "report", "replay")
 
 
 @click.command()
@@ -34,6 +35,9 @@ PATIENCE = 2.0
 )
 @click.option("--endpoint", "endpoints", multiple=True, metavar="ADDRESS:PORT", help="The VPN server; tcp:// for TCP. Repeatable.")
 @click.option("--lan", "lan", multiple=True, metavar="PREFIX", help="The local network. Repeatable.")
+@click.option(
+    "--user", metavar="USER[:GROUP]", help="Judge what this user's programs send, by name or number, where the rules confine one."
+)
 @click.option("--diff", nargs=2, type=click.Path(dir_okay=False), metavar="OLD NEW", help="What NEW lets out and OLD did not.")
 @click.option(
     "--run", "script", metavar="SCRIPT", help="Audit the rules that a script makes, in namespaces of its own. Needs root."
@@ -65,7 +69,7 @@ def command(ctx: click.Context, /, *, sarif: bool, **options: Any) -> None:
     Exits with 0 when nothing leaks, 12 when a packet does, 4 when that can't be decided or the kernel may not be asked, 2 when a
     file can't be read whole.
     """
-    asked = {name: options.pop(name) for name in ("files", "script", "tunnels", "endpoints", "lan", "diff", "report", "replay")}
+    asked = {name: options.pop(name) for name in _ASKED}
     if asked["report"]:
         if asked["diff"]:
             raise click.UsageError("--report shows one audit; --diff compares two.")
@@ -90,7 +94,7 @@ def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
     given = given_by(asked["files"], asked["script"], session)
     reading = given.reading
     running = not asked["files"] and not asked["script"]
-    world = _world(reading.ruleset, asked, session, running=running)
+    world = _world(reading.ruleset, asked, session, given.accounts, running=running)
     open_now = opened(reading.ruleset) if world.is_strict else ()
     results = audit(as_granted(reading.ruleset) if world.is_strict else reading.ruleset, world, _Progress())
     if asked["replay"]:
@@ -130,7 +134,7 @@ def _difference(asked: dict[str, Any], session: Session) -> Exit:
     old, new = (read_files((each,), session).reading for each in asked["diff"])
     report((*old.findings, *new.findings), session)
     # What may be in the lock's sets is the same for both.
-    world = _world(new.ruleset, asked, session, running=False)
+    world = _world(new.ruleset, asked, session, {}, running=False)
     found = difference(as_anything(old.ruleset), as_anything(new.ruleset), world)
     if session.json:
         both = {"opened": found.opened, "closed": found.closed}
@@ -177,8 +181,11 @@ def _replayed(results: tuple[Result, ...], given: Given, world: World) -> tuple[
         progress("", 0, 0)
 
 
-def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, *, running: bool) -> World:
-    """Return what the rules are judged against: the policy where our lock runs, else what they seem to assume; and what is said."""
+def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, accounts: dict[str, int], *, running: bool) -> World:
+    """Return what the rules are judged against: the policy where our lock runs, else what they seem to assume; and what is said.
+
+    `accounts` are the numbers of names that the rules have no more.
+    """
     from dataclasses import replace
 
     from failshut.audit.infer import infer
@@ -191,7 +198,22 @@ def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, *, running
         said |= {"endpoints": tuple(_endpoint(each) for each in asked["endpoints"]), "servers": ()}
     if asked["lan"]:
         said["lan"] = tuple(_prefix(each) for each in asked["lan"])
+    if asked["user"]:
+        said |= _sender(asked["user"], accounts) | {"confined": (), "alone": asked["user"]}
     return replace(world, **said, assumed=tuple(each for each in world.assumed if each not in said))
+
+
+def _sender(text: str, accounts: dict[str, int]) -> dict[str, int]:
+    """Return the fields of a world for a user, a user and its group, or a group: `USER`, `USER:GROUP`, `:GROUP`."""
+    from failshut.audit.words import account_number
+    from failshut.read.constants import ACCOUNT
+
+    user, _, group = text.partition(":")
+    names = {"uid": user, "gid": group}
+    for each in names.values():
+        if each and not ACCOUNT.fullmatch(each) and not (each.isascii() and each.isdecimal() and int(each) < 1 << 32):
+            raise click.UsageError(f"--user {text}: USER, USER:GROUP or :GROUP is wanted, each a name or a number")
+    return {key: accounts.get(each, account_number(each)) for key, each in names.items() if each}
 
 
 def _by_policy(ruleset: Ruleset, session: Session) -> World | None:

@@ -276,6 +276,14 @@ class TestConnections:
         assert (straight["established4"], turned["established4"]) == (Answer.PROVED, Answer.LEAK)
         assert straight["icmp4"] is Answer.LEAK
 
+    def test_what_is_written_into_a_packet_before_its_connection_is_looked_up_is_what_is_looked_up(self):
+        """It begins as another packet than the connection's: nothing is said of one by the other then."""
+        early = "chain e {\ntype filter hook output priority -300\nip daddr 192.0.2.1 ip daddr set 203.0.113.7\n}"
+        late = "chain l {\ntype filter hook output priority -150\nip daddr 203.0.113.7 ip daddr set 198.51.100.80\n}"
+        rule = "ct original ip daddr 203.0.113.7 accept"
+
+        assert answers(nft(rule, early + late), SERVED)["established4"] is Answer.LEAK
+
     def test_a_connection_of_ipv6_has_no_address_of_ipv4(self):
         """The kernel finds nothing to compare there."""
         found = answers(nft("ct original ip daddr 203.0.113.7 accept"))

@@ -10,7 +10,7 @@ from failshut.audit.copies import stray_copies
 from failshut.audit.evaluate import Fate, Step, evaluate, holds
 from failshut.audit.predicate import Predicate, both
 from failshut.audit.properties import PROPERTIES, Property, Sense
-from failshut.audit.route import Way, routes
+from failshut.audit.route import Route, Way, routes
 from failshut.audit.symbolic.outcome import rule_key
 from failshut.audit.symbolic.solve import Found, Solver, solver
 from failshut.audit.symbolic.space import Approximation, device_names
@@ -18,7 +18,7 @@ from failshut.audit.symbolic.ways import Encoding, encode
 from failshut.audit.wishes import wishes
 from failshut.audit.words import NotUnderstoodError
 from failshut.audit.world import World, ends, facts, long_enough, patterns
-from failshut.model.ruleset import Assign, ChainType, Counter, Hook, Jump, Log, Match, Reject, Rule, Ruleset, Verdict
+from failshut.model.ruleset import Assign, ChainType, Counter, Hook, Jump, Log, Match, Meta, Reject, Rule, Ruleset, Unknown, Verdict
 
 MOST_WITNESSES = 5
 # Each wish of a witness is another question; of so many rules it gets one witness, which need not be pretty.
@@ -156,8 +156,16 @@ class Auditor:
 def _said(encoding: Encoding, way: Way, family: int) -> Predicate:
     asked = encoding.space.variables
     length = [long_enough(family)] if "length" in asked and way is not Way.FRAME else []
-    tuples = [ends(family, encoding.route.never)] if family and any(each.startswith(_ENDS) for each in asked) else []
+    asks = family and any(each.startswith(_ENDS) for each in asked) and not _rewrites_early(encoding.route)
+    tuples = [ends(family, encoding.route.never)] if asks else []
     return both(facts(way, family), *length, *tuples)
+
+
+def _rewrites_early(route: Route) -> bool:
+    """Whether a table may write into a packet before its connection is looked up, with what it is by then."""
+    tables = [stop.table for _, stops in route.hooks for stop in stops if stop.early]
+    statements = (each for table in tables for chain in table.chains for rule in chain.rules for each in rule.statements)
+    return any(isinstance(each, Unknown) or (isinstance(each, Assign) and not isinstance(each.target, Meta)) for each in statements)
 
 
 def _too_many_orders(asked: Solver) -> Iterable[Approximation]:

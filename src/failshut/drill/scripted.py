@@ -60,11 +60,12 @@ esac
 _WITNESS = f"""#!/bin/sh
 "{_PLACE}/real/${{0##*/}}" "$@"
 status=$?
-case "$status ${{0##*/}} $*" in
-"0 "*) ;;
-*" ip"*" -"[AIPR]* | *" ip"*" --"[aipr]* | *" ip"*-restore* | *" nft "*"add "* | *" nft "*"insert "* | *" nft "*-f*)
-    printf '%s\\n' "${{0##*/}} $*" >> {_PLACE}/refused ;;
+adds=
+case "${{0##*/}} $*" in
+ip*" -"[AIPR]* | ip*" --append"* | ip*" --insert"* | ip*" --policy"* | ip*" --replace"* | ip*-restore*) adds=1 ;;
+nft*"add "* | nft*"insert "* | nft*" -f"* | nft*" --file"*) adds=1 ;;
 esac
+[ $status = 0 ] || [ -z "$adds" ] || printf '%s\\n' "${{0##*/}} $*" >> {_PLACE}/refused
 exit $status
 """
 _ADDRESSES = {

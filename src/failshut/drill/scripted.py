@@ -82,7 +82,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Ran:
     """What became of a script: the rules, its exit status (None: it was ended after `seconds`), what it said.
 
-    `refused` are the commands that were to add rules and could not; `accounts` the users and groups that there were, by name.
+    `refused` are the commands that were to add rules and could not; `accounts` the users and `:groups` that there were, by name.
     """
 
     rules: RunningRules
@@ -141,9 +141,10 @@ class _Running:
 
 
 def _accounts() -> dict[str, int]:
-    """Return the number of each user and group that there is here; of one name it is one number, as the script's own are."""
-    lines = [each.split(":") for file in ("group", "passwd") for each in Path("/etc", file).read_text().splitlines()]
-    return {each[0]: int(each[2]) for each in lines if len(each) > 2 and each[2].isdecimal()}
+    """Return the number of each user that there is here, and of each `:group`."""
+    listed = (("", "passwd"), (":", "group"))
+    lines = [(sign, each.split(":")) for sign, file in listed for each in Path("/etc", file).read_text().splitlines()]
+    return {f"{sign}{each[0]}": int(each[2]) for sign, each in lines if len(each) > 2 and each[2].isdecimal()}
 
 
 def _tail(file: Path) -> str:

@@ -184,7 +184,7 @@ def _replayed(results: tuple[Result, ...], given: Given, world: World) -> tuple[
 def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, accounts: dict[str, int], *, running: bool) -> World:
     """Return what the rules are judged against: the policy where our lock runs, else what they seem to assume; and what is said.
 
-    `accounts` are the numbers of names that the rules have no more.
+    `accounts` are the numbers of users and `:groups` whose names the rules have no more.
     """
     from dataclasses import replace
 
@@ -210,10 +210,11 @@ def _sender(text: str, accounts: dict[str, int]) -> dict[str, int]:
 
     user, _, group = text.partition(":")
     names = {"uid": user, "gid": group}
+    signs = {"uid": "", "gid": ":"}
     for each in names.values():
         if each and not ACCOUNT.fullmatch(each) and not (each.isascii() and each.isdecimal() and int(each) < 1 << 32):
             raise click.UsageError(f"--user {text}: USER, USER:GROUP or :GROUP is wanted, each a name or a number")
-    return {key: accounts.get(each, account_number(each)) for key, each in names.items() if each}
+    return {key: accounts.get(f"{signs[key]}{each}", account_number(each)) for key, each in names.items() if each}
 
 
 def _by_policy(ruleset: Ruleset, session: Session) -> World | None:

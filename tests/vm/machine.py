@@ -207,6 +207,9 @@ class Machine:
             *("--dhcp-authoritative", "--no-ping", "--dhcp-leasefile=/run/leases", "--pid-file=/run/dnsmasq.pid", *options),
             net=self.router.namespace,
         )
+        # systemd-networkd asks once for what it is told to renew; unheard, it is silent for almost half an hour (RFC 2131, 4.4.5).
+        if not until(lambda: self.router.namespace.run("ss", "-Hlun", "sport = :67").out, within=60, step=0.05):
+            raise SetUpError("the DHCP server does not listen")
 
     def _came_out(self) -> int:
         link = json.loads(self.router.namespace.do("ip", "-json", "-statistics", "link", "show", "cable"))

@@ -102,5 +102,6 @@ def chronicle(request, image, subtests):
     """What is seen of one machine; `--machines` has it written into the page."""
     measured = Measured(image.name)
     yield Chronicle(measured, subtests)
-    if page := request.config.getoption("--machines"):
+    # A machine that never came up has no kernel that it could be written down under, and would take the other's rows away.
+    if measured.kernel and (page := request.config.getoption("--machines")):
         write(Path(page), measured)

@@ -105,7 +105,11 @@ class Router:
     @property
     def config(self) -> str:
         """The machine's side of the tunnel, for wg-quick."""
-        return _CONFIG.format(private=self._client.private, public=self._server.public, endpoint=ENDPOINT, port=PORT)
+        return self.config_as(_CONFIG)
+
+    def config_as(self, form: str) -> str:
+        """Return the machine's side of the tunnel as another program's config, by its names: private, public, endpoint, port."""
+        return form.format(private=self._client.private, public=self._server.public, endpoint=ENDPOINT, port=PORT)
 
     @property
     def policy(self) -> Policy:
@@ -175,8 +179,12 @@ class Router:
 
     def forget_client(self) -> None:
         """Know the client by its key only, as if it had never been heard of."""
-        self._wg("set", SERVER_DEVICE, "peer", self._client.public, "remove")
+        self.ignore_client()
         must(self._wg("set", SERVER_DEVICE, "peer", self._client.public, "allowed-ips", "10.99.0.2/32,fd99::2/128"))
+
+    def ignore_client(self) -> None:
+        """Answer it no more, until it is forgotten: WireGuard is silent to a key that it does not know."""
+        must(self._wg("set", SERVER_DEVICE, "peer", self._client.public, "remove"))
 
     def _wg(self, *argv: str, stdin: str | None = None) -> Result:
         """Run wg in the room: wireguard-go is spoken to by a socket in the room's /run."""

@@ -1,6 +1,7 @@
 """OpenVPN by its unit, NetworkManager's and systemd-networkd's WireGuard, on a machine that really boots.
 
-This kernel may have no WireGuard: then the managers' tunnels are adopted, marked and put back, and carry nothing.
+This kernel may have no WireGuard: then the managers' tunnels are adopted, marked and put back, and carry nothing. Their packets are
+counted in tests/vm.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from vm import early
 from vm.kernel import uncompressed
 
 # The kernel, and what of an initramfs is not in the tree of a container. busybox: a shell and a sender for the initramfs.
-_PACKAGES = ("linux-image-amd64", "udev", "initramfs-tools", "busybox", "lz4")
+# network-manager: the other manager beside systemd-networkd; off until a test asks for it.
+_PACKAGES = ("linux-image-amd64", "udev", "initramfs-tools", "busybox", "lz4", "network-manager")
 # What the machine is made of, and no more: every module is loaded by an emulated processor.
 _PREPARE = f"""
 set -eu
@@ -53,6 +54,7 @@ RestartSec=100ms
 [Install]
 WantedBy=sysinit.target
 """
+_PATIENCE = "[Manager]\n" + "".join(f"Default{each}Sec=15min\n" for each in ("TimeoutStart", "TimeoutStop", "DeviceTimeout"))
 _NETWORK = "[Match]\nType=ether\n[Network]\nDHCP=ipv4\nIPv6AcceptRA=yes\n"
 _WRAPPER = f"""\
 #!/bin/sh
@@ -66,7 +68,7 @@ _FILES = {
     "etc/fstab": f"/dev/vdb {SOURCE} ext4 ro,noatime 0 0\n",
     "etc/hostname": "machine\n",
     # An emulated processor that others use too needs more than a minute and a half for what takes a second.
-    "etc/systemd/system.conf.d/patience.conf": "[Manager]\nDefaultTimeoutStartSec=15min\nDefaultTimeoutStopSec=15min\n",
+    "etc/systemd/system.conf.d/patience.conf": _PATIENCE,
 }
 _UNITS = ("noise", "agent", "systemd-networkd", "wg-quick@wg0")
 # In megabytes; most of it is a hole in the file.

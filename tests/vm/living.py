@@ -37,7 +37,7 @@ def use(machine: Machine) -> None:
 def arm(machine: Machine) -> None:
     """Put the lock on."""
     with machine.wire.phase(ARMING):
-        done = _in_peace(machine, "failshut", "arm")
+        done = in_peace(machine, "failshut", "arm")
         assert done.ok, done.complaint
         machine.hear_noise()
     # Begun before the lock was on.
@@ -46,12 +46,12 @@ def arm(machine: Machine) -> None:
 
 def disarm(machine: Machine) -> None:
     """Take the lock off."""
-    done = _in_peace(machine, "failshut", "disarm", "--yes")
+    done = in_peace(machine, "failshut", "disarm", "--yes")
     assert done.ok, done.complaint
     judged(machine)
 
 
-def _in_peace(machine: Machine, *argv: str) -> Result:
+def in_peace(machine: Machine, *argv: str) -> Result:
     """Run a program while the noise stands still, its connections open: beside it an emulated processor needs minutes more."""
     machine.run("systemctl", "kill", "--signal=STOP", "noise")
     try:

@@ -16,7 +16,7 @@ from failshut.arming import pending
 from failshut.arming.backends import Listing
 from failshut.arming.boot import Boots, install, missing_directories, seals, tidy
 from failshut.arming.compare import guarded_devices
-from failshut.arming.errors import ArmingError
+from failshut.arming.errors import ArmingError, NotPutBackError
 from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed, pointed, publish, stage
 from failshut.arming.kernel import kernel_listing, load, text_beside
 from failshut.arming.proof import must_be_proved
@@ -94,7 +94,7 @@ def arm(
     report("proving that nothing leaks but what the policy allows")
     proved = must_be_proved(policy, plan, report, undecided_is_fine=undecided_is_fine)
     with contextlib.ExitStack() as undo:
-        undo.callback(report, "everything was put back as it was")
+        undo.push(_says_undone(report))
         if waiting:
             # Its timer has gone with a soft reboot; this arming takes its place.
             pending.forget()
@@ -130,6 +130,14 @@ def arm(
     if not confirm_within:
         tidy(directory)
     return record
+
+
+def _says_undone(report: Report) -> Callable[[object, BaseException | None, object], None]:
+    def say(_kind: object, error: BaseException | None, _trace: object) -> None:
+        if not isinstance(error, NotPutBackError):
+            report("everything was put back as it was")
+
+    return say
 
 
 def confirm(report: Report, directory: Path = ARMED_DIRECTORY) -> Record:

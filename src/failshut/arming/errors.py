@@ -18,6 +18,10 @@ class LeakError(ArmingError):
     """What would be armed lets out a packet that the policy does not allow."""
 
 
+class NotPutBackError(ArmingError):
+    """Arming failed, and what the kernel held before could not be brought back: it holds the lock that was to be armed."""
+
+
 class UndecidedError(ArmingError):
     """Whether what would be armed leaks can't be decided."""
 

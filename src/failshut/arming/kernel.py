@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from failshut.arming.backends import Listing, backend
+from failshut.arming.backends import Backend, Listing, backend
 from failshut.arming.compare import (
     canonical_text,
     difference,
@@ -12,9 +12,10 @@ from failshut.arming.compare import (
     without_devices,
     without_later,
 )
-from failshut.arming.errors import ArmingError
+from failshut.arming.errors import ArmingError, NotPutBackError
 from failshut.arming.state import Record
 from failshut.host.network.links import all_links
+from failshut.host.run import NoAnswerError
 from failshut.model.backend import BackendName
 from failshut.model.plan import Plan
 from failshut.model.ruleset import Ruleset
@@ -29,7 +30,7 @@ def load(plan: Plan, before: Listing, undo: contextlib.ExitStack) -> Listing:
     """Load the plan and return what the kernel holds now. Raises `ArmingError` when that is not what was planned."""
     tool = backend(plan.backend)
     # Registered before the load: Ctrl-C while the tool runs may come after the kernel's commit.
-    undo.callback(tool.put_back, before)
+    undo.callback(_put_back, tool, before)
     tool.load(plan)
     listing = tool.listing()
     changed = difference(canonical_text(listing.ruleset()), plan.canonical)
@@ -37,6 +38,14 @@ def load(plan: Plan, before: Listing, undo: contextlib.ExitStack) -> Listing:
         shown = "\n".join(changed[:20])
         raise ArmingError(f"the kernel does not hold what was loaded:\n{shown}", help="please report this with the tool's version")
     return listing
+
+
+def _put_back(tool: Backend, before: Listing) -> None:
+    try:
+        tool.put_back(before)
+    except (ArmingError, NoAnswerError) as error:
+        remedy = "`failshut status` shows what is on; `failshut arm` again, when the machine has room"
+        raise NotPutBackError(f"what the kernel held before can't be brought back: {error}", help=remedy) from error
 
 
 def text_beside(rules: Ruleset, record: Record | None) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from failshut import __version__
-from failshut.cli.session import Session, session_options
+from failshut.cli.session import Failure, Session, session_options
+from failshut.host.run import NoAnswerError
 from failshut.model.exits import MEANING, Exit
 
 if TYPE_CHECKING:
@@ -116,6 +117,9 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted: nothing more was changed.", err=True)
         sys.exit(130)
+    except NoAnswerError as error:
+        Failure(str(error), help="the machine has no room for one more program: free some, then try again").show()
+        sys.exit(Exit.FAILED)
     except OSError as error:
         _leave_without_output(error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -13,9 +14,15 @@ from dataclasses import dataclass
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 TIMED_OUT = 124
-
 # Set by the CLI's -v; every command is then printed as it can be replayed.
 _verbose = False
+
+
+class NoAnswerError(Exception):
+    """The machine has no process, memory or descriptor left for a program, or ended it for that: its answer is not known.
+
+    It is no `Result`: who asks takes a refusal for "there is none", and would go on with half of the facts.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,8 @@ def run(
 ) -> Result:
     """Run `argv` and return what it answered; never raises for a program that fails, is missing or hangs.
 
+    Raises `NoAnswerError` where the machine has no room for one more, or killed it.
+
     Text goes in and comes out as UTF-8, whatever the locale is. What is `secret` on its standard input is not printed by -v. With
     `own_group`, Ctrl-C on the terminal reaches neither the program nor what it leaves behind. `pass_fds` are open in it too.
     `timeout` is in seconds. /usr/sbin and /sbin are searched too: a plain user's PATH on Debian lacks them, and nft is there.
@@ -82,8 +91,12 @@ def run(
         return Result(tuple(argv), NOT_FOUND, "", f"{argv[0]} is not installed")
     except PermissionError as error:
         return Result(tuple(argv), NOT_EXECUTABLE, "", f"{argv[0]} can't be run: {error.strerror}")
+    except OSError as error:
+        raise NoAnswerError(f"{argv[0]} can't be started: {error.strerror}") from error
     except subprocess.TimeoutExpired:
         return Result(tuple(argv), TIMED_OUT, "", f"{shlex.join(argv)} did not answer within {timeout:g} s")
+    if done.returncode == -signal.SIGKILL:
+        raise NoAnswerError(f"{argv[0]} was killed before it answered: out of memory?")
     return Result(tuple(argv), done.returncode, _text(done.stdout), _text(done.stderr))
 
 
@@ -92,13 +105,24 @@ def _text(given: str | bytes) -> str:
 
 
 def run_all(commands: Sequence[Sequence[str]]) -> list[Result]:
-    """Run programs that only look, all at once, and return what each answered, in their order."""
-    answers: dict[int, Result] = {}
-    threads = [
-        threading.Thread(target=lambda at=at, argv=argv: answers.update({at: run(argv)})) for at, argv in enumerate(commands)
-    ]
-    for each in threads:
-        each.start()
+    """Run programs that only look, all at once, and return what each answered, in their order. Raises `NoAnswerError`."""
+    answers: dict[int, Result | NoAnswerError] = {}
+
+    def ask(at: int, argv: Sequence[str]) -> None:
+        try:
+            answers[at] = run(argv)
+        except NoAnswerError as error:
+            answers[at] = error
+
+    threads = [threading.Thread(target=ask, args=each) for each in enumerate(commands)]
+    try:
+        for each in threads:
+            each.start()
+    except RuntimeError as error:
+        raise NoAnswerError(f"nothing more can be started: {error}") from error
     for each in threads:
         each.join()
-    return [answers[at] for at in range(len(commands))]
+    for answer in answers.values():
+        if isinstance(answer, NoAnswerError):
+            raise answer
+    return [answer for _, answer in sorted(answers.items()) if isinstance(answer, Result)]

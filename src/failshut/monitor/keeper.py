@@ -25,7 +25,7 @@ from failshut.host import locks
 from failshut.host.filter import nft
 from failshut.host.network import doorbells
 from failshut.host.network.links import underlay_devices
-from failshut.host.run import Result, run
+from failshut.host.run import NoAnswerError, Result, run
 from failshut.lower.egress import chain_name
 from failshut.model.units import InterfaceName
 from failshut.monitor.armed import Armed, current_generation, load_armed
@@ -386,4 +386,10 @@ class Keeper:
         self.errands.submit(run, argv)
 
     async def _away(self, work: Callable[..., _T], *arguments: object) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self.executor, work, *arguments)
+        """Do it in the worker; again, and until the machine has room for the programs that it needs."""
+        while True:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self.executor, work, *arguments)
+            except NoAnswerError as error:
+                self.tell(Kind.TROUBLE, str(error), {})
+                await asyncio.sleep(_PATIENCE)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+from failshut.host.run import NoAnswerError
 from failshut.host.service.notify import notify, watchdog_seconds
 from failshut.model.policy import Metrics
 from failshut.monitor.desktop import Desktop
@@ -194,7 +195,11 @@ class Monitor:
         """Look at the tunnels, seldom while they are well."""
         await self._keeper.known.wait()
         while True:
-            await self._look_once()
+            try:
+                await self._look_once()
+            except NoAnswerError as error:
+                # A look that came to nothing says nothing of the tunnels.
+                self.tell(Kind.TROUBLE, str(error), {})
             # At the start nobody is calm: the first looks decide.
             calm = all(each.is_calm for each in self._health.values())
             self._nudge.clear()

@@ -85,10 +85,13 @@ class Iptables:
 
     def put_back(self, before: Listing) -> None:
         """Make our part of the kernel what it was."""
-        now = iptables.listing()
+        now = self.listing()
         if now.texts != before.texts:
-            for step in iptables.over(before.ruleset(), now.saves):
-                iptables.carry_out(step)
+            try:
+                for step in iptables.over(before.ruleset(), now.saves):
+                    iptables.must(iptables.carry_out(step))
+            except IptablesError as error:
+                raise _refused(error, "what was there before does not load") from error
 
     def way_back(self, wanted: Ruleset, before: Listing, directory: Path) -> WayBack:
         """Return a text for each family."""

@@ -48,7 +48,8 @@ class Nftables:
         base, egress = base_and_egress(wanted)
         # The layer under IP is the only part that a kernel or a vanished device can refuse; without it the choke point still holds.
         fallback = emit(base, stale=stale_parts(actual, base))
-        if egress.tables and not error.missing and not error.permission and nft.check(fallback).ok:
+        is_answer = not (error.missing or error.permission or error.exhausted)
+        if egress.tables and is_answer and nft.check(fallback).ok:
             reason = refused.err.strip().splitlines()[0] if refused.err.strip() else "no reason given"
             note = f"the layer under IP can't be loaded here, packets below IP are not held: {reason}"
             return Compiled(base, fallback, (note,), under_ip=False)
@@ -83,9 +84,11 @@ class Nftables:
 
     def put_back(self, before: Listing) -> None:
         """Load what was there before, unless it is there still."""
-        now = nft.listing()
+        now = self.listing()
         if now.texts != before.texts:
-            nft.load(way_back(now.ruleset(), before))
+            loaded = nft.load(way_back(now.ruleset(), before))
+            if not loaded.ok:
+                raise from_nft(nft.NftError(loaded), "what was there before does not load")
 
     def way_back(self, wanted: Ruleset, before: Listing, directory: Path) -> WayBack:
         """Return one transaction."""

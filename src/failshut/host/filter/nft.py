@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from failshut.host.run import NOT_EXECUTABLE, NOT_FOUND, Result, run, run_all
+from failshut.host.run import NOT_EXECUTABLE, NOT_FOUND, TIMED_OUT, Result, run, run_all
 
 if TYPE_CHECKING:
     from failshut.model.ruleset import Ruleset
@@ -16,13 +16,21 @@ GUARD_NAME = "failshut-guard"
 _COUNTED = (("inet", "counters"), ("inet", "sets"), ("netdev", "counters"))
 
 
+# nft's own words, and the kernel's, for a machine that has no more to give.
+_EXHAUSTED = ("Memory allocation failure", "Cannot allocate memory", "Too many open files")
+
+
 class NftError(Exception):
-    """nft refused, is missing or may not ask the kernel. `permission` tells the last from the others."""
+    """nft refused, is missing or may not ask the kernel. `permission` tells the last from the others.
+
+    `exhausted` says that it came to no answer: the text may be right, and the kernel may know all that is in it.
+    """
 
     def __init__(self, result: Result) -> None:
         super().__init__(result.complaint)
         self.missing = result.code == NOT_FOUND
         self.permission = result.code not in (NOT_FOUND, NOT_EXECUTABLE) and "permitted" in result.err
+        self.exhausted = result.code == TIMED_OUT or any(each in result.err for each in _EXHAUSTED)
 
 
 @dataclass(frozen=True, slots=True)

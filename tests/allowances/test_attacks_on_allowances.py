@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from grouped import INTERNET4, ROUTER4, UNDERLAY4
+from sandbox import FAILSHUT
 
 pytestmark = pytest.mark.lab
 
@@ -59,6 +60,31 @@ def passes(mask, value):
             pass
     return False
 print("any" if passes(0, 0) else "none", "zero" if passes(0xFFFFFFFF, 0) else "marked")
+"""
+
+# Datagrams to the machine from somebody else's address and port; a service that answers carries them on.
+FORGE = """
+import socket, struct, sys
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
+source, target = map(socket.inet_aton, sys.argv[1:3])
+for port in map(int, sys.argv[4:]):
+    body = struct.pack("!HHHH", port, 5000, 14, 0) + b"secret"
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 7, 0, 64, 17, 0) + source + target
+    total = sum(struct.unpack("!10H", head)); total = (total >> 16) + (total & 65535)
+    head = head[:10] + struct.pack("!H", ~(total + (total >> 16)) & 65535) + head[12:]
+    raw.sendto(head + body, (sys.argv[3], 0x800))
+"""
+ANSWER = """
+import socket, sys
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind((sys.argv[1], 5000))
+print("ready", flush=True)
+while True:
+    data, peer = sock.recvfrom(99)
+    try:
+        sock.sendto(data, peer)
+    except OSError:
+        pass
 """
 
 SOURCE_ROUTE = """
@@ -166,3 +192,28 @@ def test_the_tunnel_s_server_can_t_reflect_off_the_machine_what_it_forges(groupe
     assert reflect("locked") == set()
     grouped.must("nft", "flush", "chain", "inet", "failshut", "prerouting")
     assert reflect("open"), "the control: without the rule the machine answers in the clear"
+
+
+PIN = '[[allow.outbound]]\nname = "ntp"\nprotocol = "udp"\nto = ["198.51.100.9"]\nport = 123\n'
+
+
+@pytest.mark.parametrize("more", ["", 'user = "root"\n', "on_demand = true\n"], ids=["anyone's", "root's", "on-demand"])
+def test_the_tunnel_s_server_can_t_have_a_service_answer_a_pinned_address_in_the_clear(grouped, more):
+    """It forges the pin's address and port. Other ports of it are answered into the tunnel; the control: so is the pin, outside."""
+    grouped.arm(PIN + more)
+    if "on_demand" in more:
+        grouped.must(*FAILSHUT, "allow", "ntp", "--for", "10m")
+    grouped.server("sh", "-c", "wg set served peer $(wg show served peers) allowed-ips 10.99.0.2/32,192.168.50.2/32")
+    service = grouped.start(PYTHON, "-c", ANSWER, UNDERLAY4)
+    assert service.stdout.readline() == "ready\n"
+
+    def answered() -> set[tuple[str, int]]:
+        grouped.watch()
+        # The last one's answer says that all were heard.
+        grouped.server(PYTHON, "-c", FORGE, "198.51.100.9", UNDERLAY4, "served", *["123", "124"] * 20)
+        grouped.carries()
+        return {(each.device, each.port) for each in grouped.seen() if each.payload == "secret" and each.target == "198.51.100.9"}
+
+    assert answered() == {("served", 124)}
+    grouped.must("nft", "flush", "chain", "inet", "failshut", "prerouting")
+    assert answered() == {("served", 124), ("cable", 123)}, "the control: without the rule the machine answers in the clear"

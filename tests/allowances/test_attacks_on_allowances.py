@@ -194,15 +194,8 @@ def test_the_tunnel_s_server_can_t_reflect_off_the_machine_what_it_forges(groupe
     assert reflect("open"), "the control: without the rule the machine answers in the clear"
 
 
-PIN = '[[allow.outbound]]\nname = "ntp"\nprotocol = "udp"\nto = ["198.51.100.9"]\nport = 123\n'
-
-
-@pytest.mark.parametrize("more", ["", 'user = "root"\n', "on_demand = true\n"], ids=["anyone's", "root's", "on-demand"])
-def test_the_tunnel_s_server_can_t_have_a_service_answer_a_pinned_address_in_the_clear(grouped, more):
-    """It forges the pin's address and port. Other ports of it are answered into the tunnel; the control: so is the pin, outside."""
-    grouped.arm(PIN + more)
-    if "on_demand" in more:
-        grouped.must(*FAILSHUT, "allow", "ntp", "--for", "10m")
+def forging(grouped):
+    """Start a service, and return what has the tunnel's server call it as 198.51.100.9: where which of its ports was answered."""
     grouped.server("sh", "-c", "wg set served peer $(wg show served peers) allowed-ips 10.99.0.2/32,192.168.50.2/32")
     service = grouped.start(PYTHON, "-c", ANSWER, UNDERLAY4)
     assert service.stdout.readline() == "ready\n"
@@ -214,6 +207,40 @@ def test_the_tunnel_s_server_can_t_have_a_service_answer_a_pinned_address_in_the
         grouped.carries()
         return {(each.device, each.port) for each in grouped.seen() if each.payload == "secret" and each.target == "198.51.100.9"}
 
+    return answered
+
+
+PIN = '[[allow.outbound]]\nname = "ntp"\nprotocol = "udp"\nto = ["198.51.100.9"]\nport = 123\n'
+
+
+@pytest.mark.parametrize("more", ["", 'user = "root"\n', "on_demand = true\n"], ids=["anyone's", "root's", "on-demand"])
+def test_the_tunnel_s_server_can_t_have_a_service_answer_a_pinned_address_in_the_clear(grouped, more):
+    """It forges the pin's address and port. Other ports of it are answered into the tunnel; the control: so is the pin, outside."""
+    grouped.arm(PIN + more)
+    if "on_demand" in more:
+        grouped.must(*FAILSHUT, "allow", "ntp", "--for", "10m")
+    answered = forging(grouped)
+
     assert answered() == {("served", 124)}
     grouped.must("nft", "flush", "chain", "inet", "failshut", "prerouting")
     assert answered() == {("served", 124), ("cable", 123)}, "the control: without the rule the machine answers in the clear"
+
+
+@pytest.mark.parametrize("whose", [(), ("--user", "root")], ids=["anyone's", "root's"])
+def test_the_tunnel_s_server_can_t_have_a_service_answer_what_is_open_for_a_time(grouped, whose):
+    """Its answers go into the tunnel, and the machine's own call still gets there. The control: without the two rules."""
+    grouped.arm()
+    grouped.must(*FAILSHUT, "allow", "to", "198.51.100.9:123/udp", *whose, "--for", "10m")
+    answered = forging(grouped)
+
+    assert answered() == {("served", 123), ("served", 124)}
+    grouped.watch()
+    grouped.must(
+        PYTHON, "-c", "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'call', ('198.51.100.9', 123))"
+    )
+    assert [each.device for each in grouped.seen() if each.payload == "call"] == ["cable"]
+    for chain in ("timed", "timed-underlay"):
+        listed = grouped.must("nft", "-a", "list", "chain", "inet", "failshut", chain)
+        (handle,) = (line.split()[-1] for line in listed.splitlines() if "ct direction reply" in line)
+        grouped.must("nft", "delete", "rule", "inet", "failshut", chain, "handle", handle)
+    assert answered() == {("served", 124), ("cable", 123)}, "the control"

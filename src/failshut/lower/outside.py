@@ -56,6 +56,8 @@ _CT_MARK = Ct("mark")
 _TRANSPORT = AnySet(("tcp", "udp"))
 _PREFIX = "outside-prefix"
 _MARKED = Jump("outside-mark", goto=True)
+# What is open for a time is called by the machine: it answers nobody there, for the tunnel's server can forge that address.
+_NO_ANSWER = rule("timed", is_(Ct("direction"), "reply"), Verdict.RETURN)
 
 
 def outside_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
@@ -151,6 +153,7 @@ def timed_underlay_chain(facts: HostFacts) -> Iterator[Chain]:
 
 
 def _timed_underlay() -> Iterator[Rule]:
+    yield _NO_ANSWER
     for version, (family, _) in FAMILIES.items():
         there = is_(Payload(family, "daddr"), SetRef(f"{TIMED_LAN}{version}"))
         yield rule("dns", there, *to_ports(LOOKUP_PORTS), Verdict.RETURN)
@@ -176,6 +179,7 @@ def _programs(cgroup: str, name: str) -> Match:
 
 def _timed() -> Iterator[Rule]:
     yield rule("loopback", is_(Meta("oif"), "lo"), Verdict.RETURN)
+    yield _NO_ANSWER
     for version, (family, _) in FAMILIES.items():
         there = is_(Payload(family, "daddr"), SetRef(f"{TIMED_LAN}{version}"))
         yield rule("timed:to", is_(site(family), SetRef(f"{TIMED_TO}{version}")), _MARKED)

@@ -115,6 +115,18 @@ def test_what_is_confirmed_stays(quiet_machine):
     assert status(machine)["state"] == "armed"
 
 
+def test_what_undid_an_arming_and_is_still_known_to_systemd_hinders_no_other(quiet_machine):
+    """On a busy machine systemd keeps a unit that has ended until something asks for it; here one that would stay."""
+    ended = ("systemd-run", "--quiet", "--unit=failshut-revert.service", "--property=RemainAfterExit=yes", "true")
+    assert quiet_machine.run(*ended).ok
+    assert quiet_machine.eventually("systemctl", "is-active", "--quiet", "failshut-revert.service")
+
+    armed = quiet_machine.run("failshut", "arm", "--confirm-within", "60")
+
+    assert armed.ok, armed.err
+    assert status(quiet_machine)["reverts_in"] is not None
+
+
 def test_armed_over_ssh_it_must_be_confirmed(quiet_machine):
     """Who arms in an SSH session, with sudo or without, is asked to confirm; a second arming that changes nothing is not."""
     session = ("env", "SSH_CONNECTION=192.168.77.1 50000 192.168.77.2 22")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import warnings
 
@@ -27,6 +28,18 @@ ASKING = (DISARM, "sudo failshut verify")
 SHORTER = f"{DRILL} guide-1 rule-lost works-lan"
 THOROUGHLY = amount(usually=0, thoroughly=1)
 DISARMED = "disarmed"
+# What its sentences name, between the blocks: a command, or `tools/…`.
+NAMED = re.compile(r"`((?:failshut|make|man) [^`]+|tools/[^`]+)`")
+# Rules for iptables-restore that people use, which the README compares with.
+OTHERS = REPOSITORY / "docs/comparison"
+BESIDE = "failshut drill --beside rules.v4 --beside rules.v6"
+# What is done on a machine whose lock is off, by a user where that is enough, with what it exits with.
+ON_THE_MACHINE = {"failshut render nft": ("nobody", 0), "failshut audit rules.v4": ("nobody", 12), BESIDE: ("root", 0)}
+# Where else it is done.
+ELSEWHERE = {
+    "failshut confirm": "tests/boot/test_confirm.py::test_armed_over_ssh_it_must_be_confirmed",
+    "tools/comparison.py": f"`{BESIDE}`, and the table into this page",
+}
 
 
 def lines(block: Block) -> list[str]:
@@ -40,6 +53,35 @@ def test_every_block_of_the_readme_is_done_by_a_test():
         ("sh", "machine"),
         ("toml", "machine"),
     ]
+
+
+def test_every_command_in_the_readmes_sentences_is_done_by_a_test():
+    named = set(NAMED.findall(README.read_text()))
+    assert {each for each in named if not each.startswith(("make ", "man "))} == {*ON_THE_MACHINE, *ELSEWHERE}
+    path, _, name = ELSEWHERE["failshut confirm"].partition("::")
+    assert f"def {name}(" in (REPOSITORY / path).read_text()
+
+
+def test_what_the_readme_has_of_make_is_there():
+    """What of it takes an hour is not run: `make bench` and `make vm-test` are what the numbers in the docs come from."""
+    named = {each for each in NAMED.findall(README.read_text()) if each.startswith("make ")}
+    # Up to date: what runs this is.
+    make = ("make", "--assume-old=.venv/.tests-ready", "--no-print-directory")
+    listed = subprocess.run((*make, "help"), cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+
+    assert named - {f"make {line.split()[0]}" for line in listed.splitlines()} == set()
+    built = subprocess.run((*make, "docs"), cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    assert (REPOSITORY / built.stdout.strip()).exists()
+
+
+def test_the_package_has_the_manual_that_the_readme_names():
+    """Nothing of it is looked at by man: the trees have none."""
+    listed = subprocess.run(("dpkg-deb", "--contents", str(package())), capture_output=True, text=True, check=True).stdout
+    named = [each.removeprefix("man ") for each in NAMED.findall(README.read_text()) if each.startswith("man ")]
+
+    assert named == ["failshut"]
+    assert f"/usr/share/man/man8/{named[0]}.8.gz" in listed
 
 
 def test_what_the_readme_does_in_the_checkout():
@@ -88,6 +130,7 @@ def test_what_the_readme_does_on_a_machine(tree_of):
                 do(machine, each)
             machine.hear_noise()
         the_policy_is_sound(machine, policy)
+        what_its_sentences_name_is_done(machine)
         report = judged(machine)
         assert set(report.by_phase) == {UNARMED, DISARMED, BETWEEN} & set(report.by_phase), report
         assert {"udp", "icmp", "raw", "packet"} <= set(report.by_phase[DISARMED]), report
@@ -121,3 +164,14 @@ def the_policy_is_sound(machine: Machine, block: Block) -> None:
     for words in (("check",), ("render", "nft")):
         done = machine.run("failshut", *words, "--policy", "/etc/failshut/example.toml")
         assert done.ok, done.complaint
+
+
+def what_its_sentences_name_is_done(machine: Machine) -> None:
+    """Beside the rules that the README compares with."""
+    assert machine.run("systemctl", "kill", "--signal=STOP", "noise").ok
+    for family in ("v4", "v6"):
+        machine.write(f"/opt/rules.{family}", (OTHERS / f"tutorial.{family}").read_text())
+    for said, (user, code) in ON_THE_MACHINE.items():
+        command = f"{said} {SHORTER.removeprefix(DRILL)}" if said == BESIDE else said
+        done = machine.run("setpriv", f"--reuid={user}", "--clear-groups", "sh", "-c", f"cd /opt && {command}", timeout=300)
+        assert done.code == code, f"{command}\n{done.out}\n{done.err}"

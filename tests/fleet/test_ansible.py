@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import json
+import hashlib
 import logging
 import os
 import shutil
 import time
 from contextlib import contextmanager
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from boot.living import status
 from boot.packages import package
 from failshut.drill.network.wait import until
 from failshut.host.run import run
+from fleet.archive import Archive
 from fleet.hosts import ANSIBLE, CONTROLLER, Fleet, Play
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
@@ -38,14 +40,18 @@ name = "ssh"
 protocol = "tcp"
 port = 22
 from = ["{CONTROLLER}/32"]
+
+[[allow.outbound]]
+name = "packages"
+protocol = "tcp"
+to = ["{CONTROLLER}"]
+port = 443
 """
 ROLE = """
 - hosts: failshut
   {more}
-  tasks:
-    - ansible.builtin.import_role:
-        name: failshut.failshut.failshut
-      vars: {variables}
+  roles:
+    - failshut.failshut.failshut
 """
 
 
@@ -67,11 +73,21 @@ def step(what: str):
     _log.info("%s: %.1f s", what, time.monotonic() - began)
 
 
-def apply(fleet: Fleet, *words: str, more: str = "gather_facts: false", **variables: object) -> Play:
-    """Run the role on the fleet."""
+def apply(
+    fleet: Fleet, *words: str, more: str = "gather_facts: false", on: dict[str, dict] | None = None, **variables: object
+) -> Play:
+    """Run the role on the fleet; or on some of it, each with variables of its own beside those of all."""
     given = {"failshut_policy": POLICY, "failshut_confirm_within": 120, **variables}
-    with step(f"the role, {' '.join(words)} {list(variables)}"):
-        return fleet.play(ROLE.format(variables=json.dumps(given), more=more), *words)
+    own = on or {each.name: {} for each in fleet.hosts}
+    for name, its in own.items():
+        fleet.describe(name, {**given, **its})
+    with step(f"the role, {' '.join(words)} {list(variables)} {list(own)}"):
+        return fleet.play(ROLE.format(more=more), f"--limit={','.join(own)}", *words)
+
+
+def on_two(fleet: Fleet, at_first: dict[str, object], at_last: dict[str, object], *words: str) -> Play:
+    """Run the role on the first host and on the last, each with variables of its own."""
+    return apply(fleet, *words, on={fleet.hosts[0].name: at_first, fleet.hosts[-1].name: at_last})
 
 
 def difference(before: str, after: str) -> str:
@@ -91,7 +107,7 @@ def test_a_fleet_is_armed_and_no_host_is_lost(fleet):
     bad_input_is_said_and_changes_nothing(fleet)
     a_host_that_is_off_holds_nobody_up(fleet)
     a_host_that_asks_for_signatures_takes_signed_policies_alone(fleet)
-    the_role_takes_the_lock_off_and_leaves_nothing(fleet)
+    the_role_brings_the_package_and_takes_it_away(fleet)
 
 
 def check_mode_changes_nothing(fleet: Fleet) -> None:
@@ -162,11 +178,11 @@ def bad_input_is_said_and_changes_nothing(fleet: Fleet) -> None:
     mistaken = apply(fleet, failshut_policy=POLICY.replace("port = 22", "port = 70000"))
     assert first.run("mount", "--bind", "-o", "ro", "/etc", "/etc").ok
     assert first.run("mount", "-o", "remount,bind,ro", "/etc").ok
-    unwritable = apply(fleet, "--limit=h1", failshut_policy=changed)
+    unwritable = apply(fleet, on={"h1": {}}, failshut_policy=changed)
     assert first.run("umount", "/etc").ok
     nft = first.run("sh", "-c", "readlink -f $(command -v nft)").out.strip()
     assert first.run("mv", nft, f"{nft}.away").ok
-    without = apply(fleet, "--limit=h1", failshut_policy=changed)
+    without = apply(fleet, on={"h1": {}}, failshut_policy=changed)
     assert first.run("mv", f"{nft}.away", nft).ok
 
     assert typed.of("failed") == [1] * SIZE
@@ -204,10 +220,10 @@ def a_host_that_asks_for_signatures_takes_signed_policies_alone(fleet: Fleet) ->
     assert signed.ok, signed.complaint
     given = {"failshut_policy": "", "failshut_policy_signature": f"{policy}.sig", "failshut_allowed_signers": str(signers)}
 
-    taken = apply(fleet, "--limit=h1", failshut_policy_file=str(policy), **given)
+    taken = apply(fleet, on={"h1": {}}, failshut_policy_file=str(policy), **given)
     before = first.fingerprint
     policy.write_text(f"serial = 2\n{POLICY}")
-    refused = apply(fleet, "--limit=h1", failshut_policy_file=str(policy), **given)
+    refused = apply(fleet, on={"h1": {}}, failshut_policy_file=str(policy), **given)
 
     assert taken.of("failed") == [0], taken.said
     assert refused.of("failed") == [1], refused.said
@@ -216,22 +232,74 @@ def a_host_that_asks_for_signatures_takes_signed_policies_alone(fleet: Fleet) ->
     assert status(first)["state"] == "armed"
 
 
-def the_role_takes_the_lock_off_and_leaves_nothing(fleet: Fleet) -> None:
-    first = fleet.hosts[0]
+def the_role_brings_the_package_and_takes_it_away(fleet: Fleet) -> None:
+    """From everywhere it may come from, on two hosts at once."""
+    first, last = fleet.hosts[0], fleet.hosts[-1]
     with step("the package is built"):
         built = package()
-    # It takes unsigned ones again.
+    archive = Archive(fleet, CONTROLLER)
+    from_file = {"failshut_install_from": "deb", "failshut_package": str(built)}
+    from_url = {
+        "failshut_install_from": "deb",
+        "failshut_package": archive.serve(built, "failshut.deb"),
+        "failshut_package_checksum": f"sha256:{hashlib.sha256(built.read_bytes()).hexdigest()}",
+    }
+    absent = {"failshut_install_from": "deb", "failshut_state": "absent"}
+    wrong = from_url | {"failshut_package_checksum": f"sha256:{'0' * 64}"}
+
+    # The first takes unsigned ones again.
     first.remove("/etc/failshut/allowed_signers")
-    first.remove("/usr/local/bin/failshut")
-    installed = apply(fleet, "--limit=h1", failshut_install_from="deb", failshut_package=str(built))
-    assert installed.of("failed") == [0], installed.said
-    assert first.run("failshut", "status").ok
-    again = apply(fleet, "--limit=h1", failshut_install_from="deb", failshut_package=str(built))
-    assert (again.of("failed"), again.of("changed")) == ([0], [0]), again.said
+    for each in (first, last):
+        each.remove("/usr/local/bin/failshut")
+        archive.trusted_by(each)
 
-    gone = apply(fleet, "--limit=h1", failshut_state="absent", failshut_install_from="deb")
+    checked = on_two(fleet, from_file, from_url, "--check")
+    assert checked.of("failed") == [0, 0], checked.said
+    mistaken = on_two(fleet, {**from_url, "failshut_package_checksum": ""}, wrong)
+    assert mistaken.of("failed") == [1, 1], mistaken.said
+    assert "a package by URL comes by https, and needs failshut_package_checksum" in mistaken.said, mistaken.said
+    assert "The checksum for" in mistaken.said, mistaken.said
+    assert not any(each.run("which", "failshut").ok for each in (first, last))
+    installed = on_two(fleet, from_file, from_url)
+    assert installed.of("failed") == [0, 0], installed.said
+    again = on_two(fleet, from_file, from_url)
+    assert (again.of("failed"), again.of("changed")) == ([0, 0], [0, 0]), again.said
+    assert all(status(each)["state"] == "armed" for each in (first, last))
 
-    assert (gone.of("failed"), gone.of("unreachable")) == ([0], [0]), gone.said
-    assert first.run("sh", "-c", "find /etc/failshut -mindepth 1 -ls 2>/dev/null").out == "", gone.said
-    assert first.run("nft", "list", "tables").out == ""
-    assert first.reaches_the_site()
+    gone = on_two(fleet, absent, absent)
+
+    assert (gone.of("failed"), gone.of("unreachable")) == ([0, 0], [0, 0]), gone.said
+    for each in (first, last):
+        assert each.run("sh", "-c", "find /etc/failshut -mindepth 1 -ls 2>/dev/null").out == "", gone.said
+        assert each.run("nft", "list", "tables").out == ""
+        assert each.reaches_the_site()
+    the_package_comes_from_a_repository(fleet, archive, built)
+
+
+def the_package_comes_from_a_repository(fleet: Fleet, archive: Archive, built: Path) -> None:
+    """On one host the role adds it, on the other it is there already; Debian's own is the lab's too."""
+    first, last = fleet.hosts[0], fleet.hosts[-1]
+    key, stranger = archive.key("ours"), archive.key("stranger")
+    debian = archive.publish("debian", archive.take_from(first, "python3-debian"), key="ours")
+    ours = archive.publish("ours", built, key="ours")
+    line = "deb [signed-by=/etc/apt/keyrings/lab.asc] {} ./\n"
+    for each, known in ((first, debian), (last, ours)):
+        each.write("/etc/apt/sources.list", line.format(known))
+        each.write("/etc/apt/keyrings/lab.asc", (archive.directory / "ours.asc").read_text())
+    repository = {"name": "failshut", "uris": [ours], "suites": ["./"], "signed_by": key}
+    adds = {"failshut_install_from": "apt", "failshut_repository": repository}
+    mistrusts = adds | {"failshut_repository": {**repository, "signed_by": stranger}}
+    version = run(("dpkg-deb", "--field", str(built), "Version")).out.strip()
+    finds = {"failshut_install_from": "apt", "failshut_package_name": f"failshut={version}"}
+
+    checked = on_two(fleet, adds, finds, "--check")
+    assert checked.of("failed") == [0, 0], checked.said
+    mistaken = on_two(fleet, mistrusts, {**finds, "failshut_package_name": "failshut=99"})
+    assert mistaken.of("failed") == [1, 1], mistaken.said
+    _log.info("%s", mistaken.said)
+    assert not any(each.run("which", "failshut").ok for each in (first, last))
+    installed = on_two(fleet, adds, finds)
+    assert installed.of("failed") == [0, 0], installed.said
+    assert states(fleet) == ["armed"] * SIZE
+    again = on_two(fleet, adds, finds)
+    assert (again.of("failed"), again.of("changed")) == ([0, 0], [0, 0]), again.said

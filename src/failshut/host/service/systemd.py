@@ -98,5 +98,5 @@ def schedule(name: str, seconds: int, argv: Sequence[str]) -> Result:
 
 
 def cancel(name: str) -> Result:
-    """Take back what `schedule` set; fine when there is nothing."""
-    return stop(f"{name}.timer")
+    """Take back what `schedule` set, also where it has begun; fine when there is nothing."""
+    return stop(f"{name}.timer", f"{name}.service")

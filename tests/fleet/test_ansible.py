@@ -296,7 +296,8 @@ def the_package_comes_from_a_repository(fleet: Fleet, archive: Archive, built: P
     assert checked.of("failed") == [0, 0], checked.said
     mistaken = on_two(fleet, mistrusts, {**finds, "failshut_package_name": "failshut=99"})
     assert mistaken.of("failed") == [1, 1], mistaken.said
-    _log.info("%s", mistaken.said)
+    assert "the public key is not available: NO_PUBKEY" in mistaken.said, mistaken.said
+    assert "no available installation candidate for failshut=99" in mistaken.said, mistaken.said
     assert not any(each.run("which", "failshut").ok for each in (first, last))
     installed = on_two(fleet, adds, finds)
     assert installed.of("failed") == [0, 0], installed.said

@@ -169,6 +169,8 @@ def the_policy_is_sound(machine: Machine, block: Block) -> None:
 def what_its_sentences_name_is_done(machine: Machine) -> None:
     """Beside the rules that the README compares with."""
     assert machine.run("systemctl", "kill", "--signal=STOP", "noise").ok
+    # Root's alone, as wg-quick wants it.
+    assert machine.run("chmod", "--recursive", "a+rX", "/etc/wireguard", "/etc/failshut").ok
     for family in ("v4", "v6"):
         machine.write(f"/opt/rules.{family}", (OTHERS / f"tutorial.{family}").read_text())
     for said, (user, code) in ON_THE_MACHINE.items():

@@ -13,8 +13,11 @@ from ansible.utils.display import Display
 
 display = Display()
 # In seconds: how long after the host has undone an arming it is given to answer again, and between two tries.
-GRACE, BETWEEN = 30, 1
-_IMPATIENT = "-o ServerAliveInterval=3 -o ServerAliveCountMax=3"
+GRACE, BETWEEN = 60, 1
+_SILENCE = "-o ServerAliveInterval=%d -o ServerAliveCountMax=3"
+# In seconds: after how long a silence ssh gives a connection up. One from before the lock may be silent for ever; a new one may be
+# to a host that is busy with its own undoing, and takes its time to open a session.
+_OLD, _NEW = _SILENCE % 3, _SILENCE % 10
 
 
 class ActionModule(ActionBase):
@@ -37,7 +40,7 @@ class ActionModule(ActionBase):
 
     def _done(self, result):
         # A host that does not answer at all is found here, and not waited for.
-        self._open_anew()
+        self._open_anew(_OLD)
         self._low_level_execute_command(":", sudoable=False)
         try:
             result.update(self._module())
@@ -63,7 +66,7 @@ class ActionModule(ActionBase):
         end = time.monotonic() + waits + GRACE
         while True:
             try:
-                self._open_anew()
+                self._open_anew(_NEW)
                 answer = self._module(phase="confirm")
                 if not answer.get("waits") or time.monotonic() > end:
                     return answer
@@ -90,24 +93,26 @@ class ActionModule(ActionBase):
         )
         return result
 
-    def _open_anew(self):
+    def _open_anew(self, silence):
         """Drop the connection that was there before the lock: only a new one proves anything.
 
-        The next one gives up within seconds when nothing answers: the kernel may know a connection from before the lock by the
-        wrong direction, and such a one stays silent.
+        The next one gives up after some silence: the kernel may know a connection from before the lock by the wrong direction, and
+        such a one answers nothing.
         """
         with contextlib.suppress(AttributeError, KeyError):
             self._connection.reset()
-            given = self._connection.get_option("ssh_extra_args") or ""
-            if _IMPATIENT not in given:
-                self._connection.set_option("ssh_extra_args", ("%s %s" % (given, _IMPATIENT)).strip())
+            self._connection.set_option("ssh_extra_args", ("%s %s" % (self._given(), silence)).strip())
 
     def _be_patient(self):
         """Let no later task share a connection that gives up within seconds: a host that is busy is not one that is gone."""
         with contextlib.suppress(AttributeError, KeyError):
-            given = self._connection.get_option("ssh_extra_args") or ""
-            self._connection.set_option("ssh_extra_args", given.replace(_IMPATIENT, "").strip())
+            self._connection.set_option("ssh_extra_args", self._given())
             self._connection.reset()
+
+    def _given(self):
+        """Return the user's own words for ssh."""
+        given = self._connection.get_option("ssh_extra_args") or ""
+        return given.replace(_OLD, "").replace(_NEW, "").strip()
 
     def _module(self, **more):
         args = {**self._task.args, "token": self._token, **more}

@@ -43,7 +43,6 @@ inventory = {directory}/inventory
 local_tmp = {directory}/tmp
 host_key_checking = false
 retry_files_enabled = false
-timeout = 5
 interpreter_python = /usr/bin/python3
 forks = 5
 [ssh_connection]
@@ -96,6 +95,9 @@ route add default via {CONTROLLER}
         self.write("/etc/systemd/network/10-cable.network", f"[Match]\nName={DEVICE}\n[Link]\nUnmanaged=yes\n")
         self.write("/etc/wireguard/wg0.conf", TUNNEL)
         self.write("/root/.ssh/authorized_keys", self._key)
+        # Root's user manager stays: else it is stopped ten seconds after a session, and a session that begins meanwhile waits for
+        # its end, which takes a busy machine longer than ssh is patient.
+        self.write("/var/lib/systemd/linger/root", "")
         self.systemctl_offline("enable", "ssh")
         self.systemctl_offline("mask", "systemd-networkd-wait-online")
 

@@ -45,16 +45,19 @@ def _timed(load: Callable[[], None]) -> float:
 
 
 def _arming(count: int) -> Iterator[Figure]:
-    lines = "".join(f'"{each}",\n' for each in prefixes(count)) if count else ""
+    lines = [f'"{each}",\n' for each in prefixes(count)] if count else []
     row = f"{count:,} prefixes outside"
     with Sandbox() as sandbox:
         sandbox.write("/etc/wireguard/wg0.conf", CONFIG)
         for column, changed, times in (("first", False, 1), ("again, changed", True, ARMS), ("again, unchanged", False, ARMS)):
             taken = []
-            for number in range(times):
+            for _ in range(times):
                 if changed or column == "first":
-                    sandbox.write("/etc/failshut/failshut.toml", POLICY + f"# {number}\n[outside]\nprefixes = [\n{lines}]\n")
+                    # Another each time, by one prefix: what is as it was would not be armed anew.
+                    outside = f"# {column} {len(taken)}\n[outside]\nprefixes = [\n{''.join(lines)}]\n"
+                    sandbox.write("/etc/failshut/failshut.toml", POLICY + outside)
                     sandbox.run(*_AGED)
+                    lines = lines[:-1]
                 taken.append(used([*sandbox._inside((*FAILSHUT, "arm"), None)]))  # noqa: SLF001 - its own run ends after a minute
             yield figure(ARMING, row, f"{column}, CPU", [seconds for seconds, _ in taken], Unit.SECONDS)
             yield figure(ARMING, row, f"{column}, memory", [mebibytes for _, mebibytes in taken], Unit.MEBIBYTES)

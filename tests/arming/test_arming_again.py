@@ -1,4 +1,4 @@
-"""Arming what is armed already: nothing is loaded where nothing has changed, and everything where anything has."""
+"""Arming what is armed already: nothing is loaded where nothing has changed, and what differs where anything has."""
 
 from __future__ import annotations
 
@@ -71,3 +71,36 @@ def test_what_was_open_for_a_time_is_no_reason_to_stay_as_it_is(armed):
 
     assert (done.returncode, UNCHANGED in done.stderr) == (0, False), done.stderr
     assert "timed" not in armed.run("nft", "list", "table", "inet", "failshut").stdout
+
+
+def test_only_what_differs_is_loaded_and_what_is_not_wanted_goes():
+    """A prefix more, then another in its place, then no [outside]: the other chains are the same objects by their handles."""
+    with Sandbox() as sandbox:
+        sandbox.write("/etc/wireguard/wg0.conf", CONFIG)
+        handles = set()
+        for prefixes in (["198.51.100.0/24"], ["198.51.100.0/24", "192.0.2.7/32", "2001:db8:7::/48"], ["192.0.2.7/32"]):
+            sandbox.write("/etc/failshut/failshut.toml", f"{POLICY}\n[outside]\nprefixes = {prefixes}\n")
+            done = sandbox.failshut("arm")
+            assert done.returncode == 0, done.stderr
+            handles.add(sandbox.run("nft", "-a", "list", "chain", "inet", "failshut", "postrouting").stdout)
+            assert _routes(sandbox) == sorted(prefixes)
+        assert len(handles) == 1
+        assert "outside-programs" in sandbox.run("nft", "list", "sets").stdout, "the control"
+
+        sandbox.write("/etc/failshut/failshut.toml", POLICY)
+        done = sandbox.failshut("arm")
+
+        assert done.returncode == 0, done.stderr
+        assert "outside-programs" not in sandbox.run("nft", "list", "sets").stdout
+        assert _routes(sandbox) == []
+        assert sandbox.failshut("status").stdout.split()[:2] == ["lock", "armed"]
+
+
+def _routes(sandbox):
+    """Return what is looked up beside the tunnel, as prefixes."""
+    listed = [
+        (line.split()[1], width)
+        for family, width in (("-4", 32), ("-6", 128))
+        for line in sandbox.run("ip", family, "route", "show", "table", "all", "protocol", "245").stdout.splitlines()
+    ]
+    return sorted(each if "/" in each else f"{each}/{width}" for each, width in listed)

@@ -1,15 +1,15 @@
-"""The kernel's rules beside the wanted ones: a diff that a person reads, and the chains that stand in the way."""
+"""The kernel's rules beside the wanted ones: a diff that a person reads."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 from failshut.emit.iptables import shown_text
 from failshut.emit.nft import UnsupportedError, table_text
 from failshut.lower.egress import chain_name
-from failshut.model.ruleset import Chain, Engine, Family, NamedSet, Ruleset, Table
+from failshut.model.ruleset import Engine, Family, Ruleset, Table
 from failshut.model.units import InterfaceName
 
 # Behind an empty line: a chain without a hook stands before them.
@@ -29,23 +29,6 @@ def difference(actual: str, wanted: str) -> tuple[str, ...]:
     if actual == wanted:
         return ()
     return tuple(difflib.unified_diff(actual.splitlines(), wanted.splitlines(), "kernel", "policy", lineterm="", n=2))
-
-
-def stale_parts(actual: Ruleset, wanted: Ruleset) -> Iterator[tuple[Table, Chain | NamedSet]]:
-    """Yield the kernel's chains and sets that are not wanted, or are wanted with another hook, priority, device, or key."""
-    for table in actual.tables:
-        goal = wanted.table(table.family, table.name)
-        for chain in table.chains:
-            successor = goal.chain(chain.name) if goal else None
-            if successor is None or successor.base != chain.base:
-                yield table, chain
-        kinds = {each.name: _kind(each) for each in goal.sets} if goal else {}
-        yield from ((table, each) for each in table.sets if kinds.get(each.name) != _kind(each))
-
-
-def _kind(named: NamedSet) -> tuple[object, ...]:
-    """Return what the kernel can't change of a set that is there."""
-    return named.key, named.flags, named.timeout, named.size
 
 
 def guarded_devices(ruleset: Ruleset) -> tuple[str, ...]:

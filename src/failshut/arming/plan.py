@@ -63,6 +63,7 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Listing, directory: Path
         wanted=wanted,
         canonical=canonical,
         text=compiled.text,
+        over=compiled.over,
         facts=facts,
         difference=difference(canonical_text(kernel.ruleset()), canonical),
         staged=staged,
@@ -168,8 +169,9 @@ def staged_files(texts: dict[str, str], routing: Routing, policy: Policy, direct
     head = HEADER.format(policy=policy.path) + "\n"
     texts = dict(texts)
     for family in IpVersion:
-        texts[f"{ROUTING_FILE}{family}"] = emit_rules(routing.of(family))
-        texts[f"{OUTSIDE_FILE}{family}"] = emit_routes(routing.of(family))
+        own = routing.of(family)
+        texts[f"{ROUTING_FILE}{family}"] = emit_rules(own)
+        texts[f"{OUTSIDE_FILE}{family}"] = emit_routes(own)
     texts[PROGRAMS_FILE] = "".join(f"{name} {group}\n" for name, group in known_programs(policy))
     texts[METRICS_FILE] = emit_metrics(policy.metrics)
     for name, text in texts.items():

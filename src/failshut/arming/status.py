@@ -87,12 +87,15 @@ class Status:
     listing: Listing = field(default_factory=nft.Listing)
 
 
-def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
-    """Ask the kernel and the record. Never raises: what can't be known is `State.UNKNOWN` with its reason."""
+def read_status(directory: Path = ARMED_DIRECTORY, *, counted: bool = True) -> Status:
+    """Ask the kernel and the record. Never raises: what can't be known is `State.UNKNOWN` with its reason.
+
+    What was refused, and what is open, is asked for only where it is `counted`.
+    """
     pending = load_pending()
     record, which, broken = _recorded(directory, pending.generation if pending else CURRENT)
     try:
-        listing = _listing(record)
+        listing = _listing(record, counted=counted)
     except nft.NftError as error:
         return Status(State.UNKNOWN, reason=_complaint(error))
     except ArmingError as error:
@@ -134,10 +137,10 @@ def read_status(directory: Path = ARMED_DIRECTORY) -> Status:
     )
 
 
-def _listing(record: Record | None) -> Listing:
+def _listing(record: Record | None, *, counted: bool) -> Listing:
     """Return what the kernel holds, by the tool that the lock was armed with. Raises what that tool raises."""
     if record is None or record.backend == BackendName.NFTABLES:
-        return nft.listing()
+        return nft.listing(counted=counted)
     from failshut.arming.backends import backend  # noqa: PLC0415 - as in `_compared`
 
     return backend(record.backend).listing()

@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from failshut import __version__
-from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending
+from failshut.arming.generations import CURRENT
+from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, load_record
 from failshut.arming.status import State, Status, read_status
 from failshut.arming.survey import is_open
 from failshut.boot.artefacts import SYSCTLS
@@ -58,14 +59,17 @@ def still_armed(policy_path: str, directory: Path = ARMED_DIRECTORY) -> Record |
     # A signature expires, and a signer is struck off, without any of these files changing.
     if load_pending() or signature.is_required():
         return None
-    status = read_status(directory)
-    record = status.record
-    if record is None or not record.inputs or not _is_sound(status) or record.policy != str(Path(policy_path).absolute()):
+    record = _recorded(directory)
+    if record is None or not record.inputs or record.policy != str(Path(policy_path).absolute()):
         return None
     known = dict(record.inputs)
-    facts = _facts_sum(replace(probe(_like(record, known)), opened=record.in_initramfs or is_open()))
-    now = {**dict(_summed(each for each in known if each.startswith("/"))), "facts": facts}
-    if {**now, "failshut": _own_sum()} != known or record.with_systemd != systemd.is_running():
+    # The files first: to ask the kernel for a long list takes most of this.
+    now = {**dict(_summed(each for each in known if each.startswith("/"))), "failshut": _own_sum()}
+    if {**now, "facts": known.get("facts", "")} != known or record.with_systemd != systemd.is_running():
+        return None
+    status = read_status(directory, counted=False)
+    facts = replace(probe(_like(record, known)), opened=record.in_initramfs or is_open())
+    if status.record != record or not _is_sound(status) or _facts_sum(facts) != known["facts"]:
         return None
     if any(read_sysctl(path) not in (None, value) for path, value in SYSCTLS):
         return None
@@ -73,6 +77,13 @@ def still_armed(policy_path: str, directory: Path = ARMED_DIRECTORY) -> Record |
     for each in ("routing", "programs"):
         run(["/bin/sh", LOADER, each])
     return record
+
+
+def _recorded(directory: Path) -> Record | None:
+    try:
+        return load_record(directory / CURRENT)
+    except (OSError, ValueError):
+        return None
 
 
 def _is_sound(status: Status) -> bool:

@@ -20,7 +20,22 @@ from failshut.audit.words import (
     UNTRACKED,
     WITH_PORTS,
 )
-from failshut.model.ruleset import Binary, BitOp, Ct, HeaderOption, Jump, Match, Meta, Op, Payload, Range, Ruleset, Scalar, Socket
+from failshut.model.ruleset import (
+    AnySet,
+    Binary,
+    BitOp,
+    Ct,
+    HeaderOption,
+    Jump,
+    Match,
+    Meta,
+    Op,
+    Payload,
+    Range,
+    Ruleset,
+    Scalar,
+    Socket,
+)
 from failshut.model.units import Endpoint, Prefix
 
 LOOPBACK = "lo"
@@ -324,6 +339,9 @@ def _names(node: object, found: set[str]) -> None:
 def _loads_name(node: object) -> bool:
     if isinstance(node, Meta):
         return node.key in _NAME_KEYS
+    if isinstance(node, AnySet):
+        # Constants, and as many as 100,000.
+        return False
     if isinstance(node, tuple):
         return any(_loads_name(each) for each in node)
     return any(_loads_name(getattr(node, each)) for each in getattr(node, "__dataclass_fields__", ()))

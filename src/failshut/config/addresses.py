@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_interface
 
 from failshut.config.mistake import Mistake, shown, string
 from failshut.model.finding import Code
 from failshut.model.policy import Resolver
-from failshut.model.units import Address, Endpoint, InterfaceAddress, NamedEndpoint, Port, Prefix, Protocol
+from failshut.model.units import Address, Endpoint, InterfaceAddress, NamedEndpoint, Port, Prefix, Protocol, prefix_of
 
-_PLAIN_PREFIX = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}/[0-9]{1,2}")
+_PLAIN_PREFIX = re.compile(r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f:]*:[0-9A-Fa-f:]*)/[0-9]{1,3}")
 _HOST_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_HOST_LABEL}(\.{_HOST_LABEL})*\.?")
 
@@ -24,7 +24,7 @@ def prefix(value: object) -> Prefix:
     # Nearly all that is ever written; each would else be made three times, as an interface, its address and its network.
     if isinstance(value, str) and _PLAIN_PREFIX.fullmatch(value):
         with contextlib.suppress(ValueError):
-            return IPv4Network(value)
+            return prefix_of(value)
     text = string(value, "a network prefix")
     interface = _cidr(text)
     if interface is None:

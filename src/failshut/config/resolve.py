@@ -20,7 +20,7 @@ from failshut.config.schema import (
 from failshut.config.tunnels import Built, build
 from failshut.model.pin import Pin
 from failshut.model.policy import Forward, Inbound, Lan, Metrics, Outbound, Outside, Policy, Tailscale
-from failshut.model.units import Prefix
+from failshut.model.units import Prefix, bounds
 
 
 def resolve(declaration: Declaration, sources: Sources) -> Checked:
@@ -65,18 +65,18 @@ def resolve(declaration: Declaration, sources: Sources) -> Checked:
 
 def merged(prefixes: Iterable[Prefix]) -> tuple[Prefix, ...]:
     """Return the same addresses in the fewest prefixes: nft refuses a set whose intervals overlap."""
-    given = [(each.version, int(each.network_address), each.prefixlen, each) for each in prefixes]
+    given = [(each.version, *bounds(each), each) for each in prefixes]
     given.sort(key=itemgetter(0, 1, 2))
     # Runs of prefixes that overlap or touch: what stands alone is its own fewest, and of 100,000 nearly all do.
     runs: list[list[Prefix]] = []
     end = (0, 0)
-    for version, low, length, prefix in given:
+    for version, low, high, prefix in given:
         if runs and (version, low) <= end:
             runs[-1].append(prefix)
         else:
             runs.append([prefix])
             end = (version, 0)
-        end = max(end, (version, low + (1 << (prefix.max_prefixlen - length))))
+        end = max(end, (version, high + 1))
     return tuple(each for run in runs for each in (run if len(run) == 1 else _collapsed(run)))
 
 

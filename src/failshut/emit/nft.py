@@ -2,34 +2,74 @@
 
 The form is what makes a load safe (docs/adr/0001): every table first as a skeleton whose chains exist and drop, then `flush table`,
 then the rules. Replacing a table (`delete table`) leaks while the transaction commits, and a file cut after it would leave the
-machine open; cut anywhere, this text leaves chains that drop everything.
+machine open; cut anywhere, this text leaves chains that drop everything. Over a lock that is known only the chains that change are
+flushed: such a text is no file, and nft gets all of it or nothing (`host.run`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 from failshut.emit.nft_expressions import RESERVED, UnsupportedError, data_text, element_text, name_text, quotable
 from failshut.emit.nft_statements import rule_text, statement_text
 from failshut.model.ruleset import Base, Chain, Flowtable, NamedMap, NamedSet, Object, Ruleset, Table
 
-__all__ = ["RESERVED", "UnsupportedError", "emit", "emit_by_device", "rule_text", "table_text"]
+__all__ = [
+    "RESERVED",
+    "UnsupportedError",
+    "emit",
+    "emit_by_device",
+    "rule_text",
+    "stale_chains",
+    "stale_sets",
+    "table_text",
+    "without_set",
+]
+
+_NOTHING = Ruleset()
 
 
-def emit(ruleset: Ruleset, *, stale: Iterable[tuple[Table, Chain | NamedSet]] = ()) -> str:
+def emit(ruleset: Ruleset, *, over: Ruleset = _NOTHING) -> str:
     """Return the text of one transaction that makes the kernel's tables of these names equal to `ruleset`.
 
-    `stale` are chains and sets that the kernel holds and `ruleset` does not, or not of that kind: they are emptied and deleted in
-    the same transaction. Raises `UnsupportedError` for what nft can't say.
+    `over` is what the kernel holds, where that is known: a chain that is as it shall be is not touched, and one that is not wanted,
+    or with another hook, priority or device, is deleted; so is a set. Raises `UnsupportedError` for what nft can't say.
     """
+    known = over.canonical()
+    same = {(table.family, table.name): set(_same(table, known)) for table in ruleset.canonical().tables}
+    changed = [
+        replace(table, chains=tuple(each for each in table.chains if each.name not in same[table.family, table.name]))
+        for table in ruleset.tables
+    ]
     blocks = [
-        *_drop_stale(tuple(stale)),
-        *(_skeleton(table) for table in ruleset.tables),
-        *(f"flush table {table.family} {table.name}\n" for table in ruleset.tables),
-        *(table_text(table) for table in ruleset.tables),
+        *(line for held in over.tables for line in _emptied(held, ruleset, same.get((held.family, held.name), ()))),
+        *map(_skeleton, changed),
+        *(f"flush table {each.family} {each.name}\n" for each in changed if over.table(each.family, each.name) is None),
+        *map(table_text, changed),
     ]
     return "\n".join(blocks)
+
+
+def stale_chains(held: Table, wanted: Ruleset) -> tuple[Chain, ...]:
+    """Return the chains of a kernel's table that are not wanted, or are wanted with another hook, priority or device."""
+    goal = wanted.table(held.family, held.name)
+    successors = ((each, goal.chain(each.name) if goal else None) for each in held.chains)
+    return tuple(each for each, successor in successors if successor is None or successor.base != each.base)
+
+
+def stale_sets(held: Table, wanted: Ruleset) -> tuple[NamedSet, ...]:
+    """Return the sets of a kernel's table that are not wanted, or are wanted of another kind: `flush table` leaves them there."""
+    goal = wanted.table(held.family, held.name)
+    kept = {_kind(each) for each in goal.sets} if goal else set()
+    return tuple(each for each in held.sets if _kind(each) not in kept)
+
+
+def without_set(table: Table, named: NamedSet) -> str:
+    """Return what takes a set away that may be there: declared first, so that it can be deleted either way."""
+    declared = replace(table, chains=(), counters=(), sets=(replace(named, elements=()),), maps=(), flowtables=(), objects=())
+    return f"{table_text(declared)}delete set {table.family} {table.name} {name_text(named.name)}"
 
 
 def emit_by_device(ruleset: Ruleset) -> str:
@@ -67,12 +107,34 @@ def _skeleton(table: Table) -> str:
     return _block(table, [_chain_text(each, with_rules=False) for each in table.chains if each.base])
 
 
-def _drop_stale(stale: tuple[tuple[Table, Chain | NamedSet], ...]) -> Iterator[str]:
-    for table in dict.fromkeys(table for table, _ in stale):
-        yield f"flush table {table.family} {table.name}\n"
-    for table, part in stale:
-        kind = "chain" if isinstance(part, Chain) else "set"
-        yield f"delete {kind} {table.family} {table.name} {name_text(part.name)}\n"
+def _same(table: Table, over: Ruleset) -> Iterator[str]:
+    """Yield the names of the chains that the kernel holds as they shall be."""
+    held = over.table(table.family, table.name)
+    names = {each.name for each in table.sets}
+    if held and any(each.name in names for each in stale_sets(held, Ruleset((table,)))):
+        # Made anew, of another kind: nothing may refer to it meanwhile.
+        return
+    for each in table.chains:
+        known = held.chain(each.name) if held else None
+        # What was read and not understood has no text, and is never the same.
+        with suppress(UnsupportedError):
+            if known and _chain_text(known, with_rules=True) == _chain_text(each, with_rules=True):
+                yield each.name
+
+
+def _emptied(held: Table, wanted: Ruleset, same: Collection[str]) -> Iterator[str]:
+    """Yield what empties the kernel's chains that change, then takes out what goes: nothing refers to it by then."""
+    where = f"{held.family} {held.name}"
+    if not same:
+        yield f"flush table {where}\n"
+    else:
+        yield from (f"flush chain {where} {name_text(each.name)}\n" for each in held.chains if each.name not in same)
+    yield from (f"delete chain {where} {name_text(each.name)}\n" for each in stale_chains(held, wanted))
+    yield from (f"delete set {where} {name_text(each.name)}\n" for each in stale_sets(held, wanted))
+
+
+def _kind(named: NamedSet) -> str:
+    return _set_text(replace(named, elements=()))
 
 
 def _block(table: Table, parts: list[str]) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 TIMED_OUT = 124
+# linux/memfd.h
+_MFD_NOEXEC_SEAL = 8
+
 # Set by the CLI's -v; every command is then printed as it can be replayed.
 _verbose = False
 
@@ -65,7 +69,8 @@ def run(
 
     Raises `NoAnswerError` where the machine has no room for one more, or killed it.
 
-    Text goes in and comes out as UTF-8, whatever the locale is. What is `secret` on its standard input is not printed by -v. With
+    Text goes in and comes out as UTF-8, whatever the locale is. All of it is there before the program begins: it never takes a part
+    for the whole, should this one be killed. What is `secret` on its standard input is not printed by -v. With
     `own_group`, Ctrl-C on the terminal reaches neither the program nor what it leaves behind. `pass_fds` are open in it too.
     `timeout` is in seconds. /usr/sbin and /sbin are searched too: a plain user's PATH on Debian lacks them, and nft is there.
     """
@@ -75,18 +80,18 @@ def run(
         sys.stderr.write(f"+ {shlex.join(argv)}{given}\n")
     environment = {**os.environ, "LC_ALL": "C", "PATH": os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"}
     try:
-        done = subprocess.run(
-            list(argv),
-            input=stdin.encode() if isinstance(stdin, str) else stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
-            env=environment,
-            process_group=0 if own_group else None,
-            cwd=directory,
-            pass_fds=pass_fds,
-        )
+        with _whole(stdin.encode() if isinstance(stdin, str) else stdin) as given_input:
+            done = subprocess.run(
+                list(argv),
+                stdin=given_input,
+                capture_output=True,
+                timeout=timeout,
+                check=False,
+                env=environment,
+                process_group=0 if own_group else None,
+                cwd=directory,
+                pass_fds=pass_fds,
+            )
     except FileNotFoundError:
         return Result(tuple(argv), NOT_FOUND, "", f"{argv[0]} is not installed")
     except PermissionError as error:
@@ -98,6 +103,26 @@ def run(
     if done.returncode == -signal.SIGKILL:
         raise NoAnswerError(f"{argv[0]} was killed before it answered: out of memory?")
     return Result(tuple(argv), done.returncode, _text(done.stdout), _text(done.stderr))
+
+
+@contextlib.contextmanager
+def _whole(content: bytes | None) -> Iterator[int]:
+    """Open what a program reads on its standard input, in memory; nothing for None."""
+    if content is None:
+        yield subprocess.DEVNULL
+        return
+    with os.fdopen(_memory(), "wb+") as file:
+        file.write(content)
+        file.seek(0)
+        yield file.fileno()
+
+
+def _memory() -> int:
+    try:
+        return os.memfd_create("failshut")
+    except PermissionError:
+        # vm.memfd_noexec=2 takes none that does not say so; older kernels don't know the word.
+        return os.memfd_create("failshut", os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
 
 
 def _text(given: str | bytes) -> str:

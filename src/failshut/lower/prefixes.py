@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from failshut.lower.rules import address_matches, rule
 from failshut.model.ruleset import AnyMap, Chain, Jump, Payload, Rule, VerdictMap, masked
-from failshut.model.units import Address, Prefix
+from failshut.model.units import Address, Prefix, bounds
 
 # From so many on, in one family.
 _MANY = 64
@@ -37,7 +37,7 @@ class _Family:
     name: str
 
     def beginning(self, prefix: Prefix) -> int:
-        return int(prefix.network_address) >> (self.width - self.bits)
+        return bounds(prefix)[0] >> (self.width - self.bits)
 
     def from_bits(self, first: int) -> Address:
         return self.address(first << (self.width - self.bits))

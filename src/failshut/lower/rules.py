@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from typing import NamedTuple
 
 from failshut.model.ruleset import AnySet, Ct, Jump, Left, Match, Meta, Op, Payload, Range, Right, Rule, Scalar, Statement, Tuple
-from failshut.model.units import Address, Prefix
+from failshut.model.units import Address, Prefix, bounds
 
 # What every chain calls the decision "this may use the underlay".
 ALLOWED = Jump("allowed", goto=True)
@@ -65,7 +65,8 @@ def any_of(elements: Iterable[Scalar | Tuple]) -> Right:
 
 def simplest(prefix: Prefix) -> Address | Prefix:
     """Return a host prefix as its address: nft lists it so, and read-back compares by value."""
-    return prefix.network_address if prefix.prefixlen == prefix.max_prefixlen else prefix
+    low, high = bounds(prefix)
+    return prefix.network_address if low == high else prefix
 
 
 def address_matches(field: str, prefixes: Iterable[Prefix]) -> Iterator[Match]:
@@ -92,7 +93,7 @@ def between(sources: Iterable[Prefix], targets: Iterable[Prefix]) -> Iterator[tu
 
 
 class _Span(NamedTuple):
-    """A prefix with its bounds as numbers: of 100,000 prefixes, `ipaddress` works them out anew for each comparison."""
+    """A prefix with its bounds as numbers: `ipaddress` works them out anew for each comparison."""
 
     low: int
     high: int
@@ -100,8 +101,7 @@ class _Span(NamedTuple):
 
 
 def _span(prefix: Prefix) -> _Span:
-    low = int(prefix.network_address)
-    return _Span(low, low | ((1 << (prefix.max_prefixlen - prefix.prefixlen)) - 1), prefix)
+    return _Span(*bounds(prefix), prefix)
 
 
 def _as_listed(apart: list[_Span]) -> list[Scalar]:

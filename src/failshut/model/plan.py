@@ -50,8 +50,8 @@ class Plan:
     """From the kernel's state to the wanted one.
 
     `canonical` is the wanted rules' one text, whatever tool lists them; `text` the transaction, byte for byte what is loaded, made
-    for the machine of `facts`; `difference` a unified diff of the
-    rules, empty when the kernel holds them already. `routing` is one of the routing rules, and `routes` what they shall be; None
+    for the machine of `facts` and a kernel that holds the tables of `over`; `difference` a unified diff of the rules, empty when
+    the kernel holds them already. `routing` is one of the routing rules, and `routes` what they shall be; None
     where `ip` can't set them. `staged` are the sealed files that a boot loads, `boot` the loader and the units that load them.
     `under_ip` says whether this kernel takes the layer under IP, `with_systemd` whether systemd is there to load the lock at boot;
     `initramfs` whether the initramfs shall load it too, `rebuilds_initramfs` whether it must be written anew for that, or for the
@@ -78,6 +78,7 @@ class Plan:
     backend: BackendName = BackendName.NFTABLES
     # The user's own files that get rules of ours among theirs.
     shared: tuple[FileChange, ...] = ()
+    over: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[FileChange, ...]:

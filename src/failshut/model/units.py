@@ -9,12 +9,73 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_network
 from typing import Self
 
 Address = IPv4Address | IPv6Address
 Prefix = IPv4Network | IPv6Network
 InterfaceAddress = IPv4Interface | IPv6Interface
+
+# As many as a long list has. They are kept as long as the program runs.
+_KNOWN = 1 << 17
+# As `ipaddress` takes them: no leading zeros.
+_OCTETS = {str(number): number for number in range(256)}
+_LENGTHS = {str(number): number for number in range(33)}
+
+
+class _Known4(IPv4Network):
+    """A prefix that has at hand what a long list asks of each a dozen times; else it is what it is derived from."""
+
+    __slots__ = ("bounds", "text")
+    version = 4
+    max_prefixlen = 32
+
+    def __init__(self, address: object, strict: bool = True) -> None:
+        self.text = ""
+        super().__init__(address, strict)
+        low = int(self.network_address)
+        self.bounds = (low, low | (1 << 32 - self.prefixlen) - 1)
+
+    def __str__(self) -> str:
+        self.text = self.text or super().__str__()
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"IPv4Network('{self}')"
+
+    def __hash__(self) -> int:
+        # Of equal prefixes the same: `ipaddress` makes it of the address and the mask, and bits that are in both are in neither.
+        return hash(self.bounds[1] ^ 0xFFFFFFFF)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return prefix_of, (str(self),)
+
+
+@lru_cache(_KNOWN)
+def prefix_of(text: str) -> Prefix:
+    """Return the prefix of a text, for one text always the same: the policy and all that is made of it and read back have it.
+
+    Raises ValueError as `ipaddress` does.
+    """
+    address, _, length = text.partition("/")
+    try:
+        one, two, three, four = address.split(".")
+        low = _OCTETS[one] << 24 | _OCTETS[two] << 16 | _OCTETS[three] << 8 | _OCTETS[four]
+        found = _Known4((low, _LENGTHS[length]))
+    except (KeyError, ValueError):
+        return ip_network(text)
+    found.text = text
+    return found
+
+
+def bounds(prefix: Prefix) -> tuple[int, int]:
+    """Return the first and the last address of a prefix as numbers."""
+    if type(prefix) is _Known4:
+        return prefix.bounds
+    low = int(prefix.network_address)
+    return low, low | ((1 << (prefix.max_prefixlen - prefix.prefixlen)) - 1)
+
 
 # The IANA names of the protocols that rules name. nft takes them from /etc/protocols, and lists numbers on a machine without that
 # file (Debian without netbase).

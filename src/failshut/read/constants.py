@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -9,14 +10,12 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 
 from failshut.model.ruleset import AnySet, Element, Range, Scalar
 from failshut.model.symbols import FLAG_TYPES, INTEGER, WIDTHS, WORDS, word_of
-from failshut.model.units import Address, Prefix
+from failshut.model.units import Address, Prefix, bounds, prefix_of
 from failshut.read.names import PROTOCOLS, SERVICES
 
 # An address, a prefix or a range, in one word.
 _PLAIN = re.compile(r"[0-9a-fA-F.:/-]+")
 _MAC = re.compile(r"[0-9A-Fa-f]{1,2}(?::[0-9A-Fa-f]{1,2}){5}")
-# As many addresses as a long list has; they are kept as long as the program runs.
-_REMEMBERED = 1 << 17
 _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]+|[0-9]+")
 _TIME = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?")
 _SECONDS = (604800, 86400, 3600, 60, 1)
@@ -43,8 +42,8 @@ def constant(text: str, type_: str) -> Scalar:
 
 @lru_cache(512)
 def addresses(listed: str, type_: str) -> tuple[Scalar, ...] | None:
-    """Return the addresses of a list, without repeats, each behind ` , `; None where not all of it is plain addresses."""
-    words = listed.split(" , ")
+    """Return the addresses of a list, without repeats, each behind `, `; None where not all of it is plain addresses."""
+    words = listed.split(", ")
     if type_ not in _ADDRESSES or not all(map(_PLAIN.fullmatch, words)):
         return None
     try:
@@ -138,12 +137,10 @@ def span(low: int, high: int, type_: str = INTEGER) -> Scalar:
 
 
 def _address_reader(address: type[Address], network: type[Prefix], type_: str) -> Callable[[str], Scalar]:
-    # An arming reads the same addresses five times: in the transaction, in the files for the boot, in what the kernel holds.
-    @lru_cache(_REMEMBERED)
     def read(text: str) -> Scalar:
         try:
             if "/" in text:
-                return _simplest(network(text, strict=False))
+                return _simplest(_network(text, network))
             if "-" in text:
                 low, _, high = text.partition("-")
                 return address_span(address(low), address(high))
@@ -156,8 +153,17 @@ def _address_reader(address: type[Address], network: type[Prefix], type_: str) -
     return read
 
 
+def _network(text: str, network: type[Prefix]) -> Prefix:
+    # Nearly all that is ever read, and the one in the policy's own words.
+    if (":" in text) is (network is IPv6Network):
+        with contextlib.suppress(ValueError):
+            return prefix_of(text)
+    return network(text, strict=False)
+
+
 def _simplest(prefix: Prefix) -> Address | Prefix:
-    return prefix.network_address if prefix.prefixlen == prefix.max_prefixlen else prefix
+    low, high = bounds(prefix)
+    return prefix.network_address if low == high else prefix
 
 
 def address_span(low: Address, high: Address) -> Scalar:

@@ -50,7 +50,7 @@ class Feed:
         self._counted: dict[tuple[str, str, int, int], int] = {}
         self._asked = 0.0
         self._open = contextlib.ExitStack()
-        listing = nft.listing()
+        listing = nft.listing(counted=True)
         self.is_armed = bool(listing.tables)
         # Why the counters are shown although the lock logs.
         self.unheard = ""
@@ -133,7 +133,7 @@ class Feed:
         if time.monotonic() < self._asked + _ASKED_EVERY:
             return []
         with contextlib.suppress(nft.NftError):
-            return self._compare(nft.listing(), time.time())
+            return self._compare(nft.listing(counted=True), time.time())
         return []
 
     def _compare(self, listing: nft.Listing, now: float) -> list[Row]:

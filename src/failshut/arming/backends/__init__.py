@@ -40,10 +40,14 @@ class Listing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """The rules that this kernel takes, the text that was checked, and what the user must know of what is not in them."""
+    """The rules that this kernel takes, the text that was checked, and what the user must know of what is not in them.
+
+    `over` is what the kernel held when the text was made: the text makes the rules of that, and of nothing else.
+    """
 
     wanted: Ruleset
     text: str
+    over: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     under_ip: bool = True
 

@@ -56,7 +56,7 @@ class Iptables:
         return Compiled(
             wanted,
             text,
-            tuple(f"iptables has no word for {each}" for each in left_out(tailscale=policy.tailscale is not None)),
+            notes=tuple(f"iptables has no word for {each}" for each in left_out(tailscale=policy.tailscale is not None)),
             under_ip=False,
         )
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from failshut.arming.backends import Compiled, Listing, WayBack
-from failshut.arming.compare import stale_parts
 from failshut.arming.errors import ArmingError, from_nft
 from failshut.arming.generations import EGRESS_FILE, GUARD_FILE, LOCK_FILE
-from failshut.emit.nft import emit, emit_by_device, table_text
+from failshut.emit.nft import emit, emit_by_device, stale_chains, stale_sets, without_set
 from failshut.host.filter import nft
 from failshut.lower import lower
 from failshut.lower.egress import with_later
@@ -19,7 +16,7 @@ from failshut.model.backend import BackendName
 from failshut.model.host import HostFacts
 from failshut.model.plan import FileChange, Plan
 from failshut.model.policy import Policy
-from failshut.model.ruleset import Chain, Family, NamedSet, Ruleset, Table
+from failshut.model.ruleset import Family, Ruleset, Table
 from failshut.read.nft_text import read_text
 
 _REMEDY = "nothing was changed; please report this with the policy"
@@ -40,19 +37,19 @@ class Nftables:
     def compiled(self, policy: Policy, facts: HostFacts, kernel: Listing) -> Compiled:
         """Compile the lock; where the kernel refuses the layer under IP, without it."""
         wanted, actual = lower(policy, facts), kernel.ruleset()
-        text = emit(wanted, stale=stale_parts(actual, wanted))
+        text = emit(wanted, over=actual)
         refused = nft.check(text)
         if refused.ok:
-            return Compiled(wanted, text, under_ip=facts.egress)
+            return Compiled(wanted, text, kernel.texts, under_ip=facts.egress)
         error = nft.NftError(refused)
         base, egress = base_and_egress(wanted)
         # The layer under IP is the only part that a kernel or a vanished device can refuse; without it the choke point still holds.
-        fallback = emit(base, stale=stale_parts(actual, base))
+        fallback = emit(base, over=actual)
         is_answer = not (error.missing or error.permission or error.exhausted)
         if egress.tables and is_answer and nft.check(fallback).ok:
             reason = refused.err.strip().splitlines()[0] if refused.err.strip() else "no reason given"
             note = f"the layer under IP can't be loaded here, packets below IP are not held: {reason}"
-            return Compiled(base, fallback, (note,), under_ip=False)
+            return Compiled(base, fallback, kernel.texts, (note,), under_ip=False)
         raise from_nft(error, "the lock does not load")
 
     def staged(self, policy: Policy, facts: HostFacts, wanted: Ruleset) -> dict[str, str]:
@@ -70,11 +67,10 @@ class Nftables:
         return ()
 
     def read(self, plan: Plan) -> tuple[Ruleset, Ruleset]:
-        """Return the transaction and the boot's files as they are read."""
+        """Return what the kernel holds with the transaction done to it, and the boot's files, as they are read."""
         texts = {Path(each.path).name: each.after for each in plan.staged}
-        return _read({"the transaction": plan.text}), _read(
-            {name: texts[name] for name in (LOCK_FILE, EGRESS_FILE) if name in texts}
-        )
+        done = "\n".join((*plan.over, plan.text))
+        return _read({"the transaction": done}), _read({name: texts[name] for name in (LOCK_FILE, EGRESS_FILE) if name in texts})
 
     def load(self, plan: Plan) -> None:
         """Load the transaction."""
@@ -116,21 +112,25 @@ def way_back(now: Ruleset, before: Listing) -> str:
     lines = [
         *(f"flush table {table.family} {table.name}" for table in known),
         # Declared first, so that it can be deleted whether it is there or not.
-        *(line for table, part in stale_parts(Ruleset(tuple(known)), earlier) for line in _gone(table, part)),
+        *(
+            f"add chain {table.family} {table.name} {chain.name}\ndelete chain {table.family} {table.name} {chain.name}"
+            for table in known
+            for chain in stale_chains(table, earlier)
+        ),
+        *(
+            without_set(table, each)
+            for table in known
+            for each in stale_sets(table, earlier)
+            if each.name not in _sets_of(table, earlier)
+        ),
         *(f"add table {table.family} {table.name}\ndelete table {table.family} {table.name}" for table in new),
     ]
     return "\n".join([*lines, *before.texts]) + "\n"
 
 
-def _gone(table: Table, part: Chain | NamedSet) -> Iterator[str]:
-    """Yield the commands that leave a table without a part of it."""
-    if isinstance(part, Chain):
-        yield f"add chain {table.family} {table.name} {part.name}"
-        yield f"delete chain {table.family} {table.name} {part.name}"
-    else:
-        # With its key: a set can't be declared without.
-        yield table_text(replace(table, chains=(), sets=(part,), counters=()))
-        yield f"delete set {table.family} {table.name} {part.name}"
+def _sets_of(table: Table, ruleset: Ruleset) -> frozenset[str]:
+    found = ruleset.table(table.family, table.name)
+    return frozenset(each.name for each in found.sets) if found else frozenset()
 
 
 def _read(texts: dict[str, str]) -> Ruleset:

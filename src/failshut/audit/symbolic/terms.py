@@ -155,7 +155,7 @@ def holds(scope: Scope, left: Term, element: object) -> Bool:
 
 def member(scope: Scope, left: Term, elements: tuple[object, ...]) -> Bool:
     """Return when one of these constants stands for a value. Raises NotUnderstoodError."""
-    if any(isinstance(each, CatchAll) for each in elements):
+    if CatchAll in map(type, elements):
         return True
     if isinstance(left.value, tuple):
         return disj([_tuple(scope, left.value, each) for each in elements])

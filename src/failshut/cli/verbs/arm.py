@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,8 @@ def command(context: click.Context, /, confirm_within: int | None, i_know: bool,
     from failshut.arming.unchanged import inputs_of
 
     session, began = begin(context, options), time.time()
+    # Before what it arms with comes in: nothing of it is thrown away before the end.
+    gc.disable()
     if not confirm_within and (armed := _still_armed(session)):
         _say("nothing has changed: the kernel holds it word for word, and the next boot loads it", session)
         _conclude(armed, 0, session)

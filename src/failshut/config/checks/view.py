@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import ip_network
 
 from failshut.config.addresses import is_wider
@@ -11,26 +12,36 @@ from failshut.config.declaration import Declaration, Sources
 from failshut.config.locate import Path
 from failshut.config.tunnels import Built
 from failshut.model.finding import Code, Finding
-from failshut.model.units import Prefix
+from failshut.model.units import Prefix, bounds
 
 # The prefixes that nobody routes on the Internet: RFC 1918, link-local, RFC 6598, ULA.
 _LOCAL = tuple(
     ip_network(each)
     for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10")
 )
-# Multicast and loopback by IP version: the first bits, and how many.
-_NOT_ROUTED = {4: ((0b1110, 4), (127, 8)), 6: ((0xFF, 8), (1, 128))}
+# Multicast and loopback by IP version.
+_NOT_ROUTED = {
+    4: (bounds(ip_network("224.0.0.0/4")), bounds(ip_network("127.0.0.0/8"))),
+    6: (bounds(ip_network("ff00::/8")), bounds(ip_network("::1/128"))),
+}
 # Wider than any network that one cable or one radio reaches, or that anyone can call an exception.
 WIDEST = (8, 16)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class View:
     """Everything a check may look at."""
 
     declaration: Declaration
     sources: Sources
     tunnels: list[Built]
+
+    @cached_property
+    def sites(self) -> frozenset[tuple[int, int]]:
+        """Every endpoint and every address of a tunnel, as its version and its number: each of 100,000 prefixes is told by them."""
+        endpoints = (each.value.address for built in self.tunnels for each in built.endpoints)
+        own = (each.value.ip for built in self.tunnels for each in built.addresses)
+        return frozenset((each.version, int(each)) for each in (*endpoints, *own))
 
     def lan(self) -> Iterator[tuple[Path, Prefix]]:
         """Yield the LAN's prefixes with their paths, those on the link first."""
@@ -50,17 +61,14 @@ def overlap(one: Prefix, other: Prefix) -> bool:
     if one.version != other.version:
         return False
     # As numbers: `overlaps` makes three addresses of each, which 100,000 prefixes wait for.
-    apart = int(one.network_address) ^ int(other.network_address)
-    return apart >> (one.max_prefixlen - min(one.prefixlen, other.prefixlen)) == 0
+    (low, high), (lowest, highest) = bounds(one), bounds(other)
+    return low <= highest and lowest <= high
 
 
 def not_routed(prefix: Prefix) -> bool:
     """Return whether all of `prefix` is multicast or loopback."""
-    address = int(prefix.network_address)
-    return any(
-        address >> (prefix.max_prefixlen - length) == bits and prefix.prefixlen >= length
-        for bits, length in _NOT_ROUTED[prefix.version]
-    )
+    low, high = bounds(prefix)
+    return any(first <= low and high <= last for first, last in _NOT_ROUTED[prefix.version])
 
 
 def beside_the_tunnels(view: View, at: Path, prefix: Prefix, what: str) -> Iterator[Finding]:
@@ -69,6 +77,9 @@ def beside_the_tunnels(view: View, at: Path, prefix: Prefix, what: str) -> Itera
     `what` names it in the message: "the LAN prefix". One that is too wide has been refused already.
     """
     if is_wider(prefix, *WIDEST):
+        return
+    version, (low, high) = prefix.version, bounds(prefix)
+    if not any(each == version and low <= number <= high for each, number in view.sites):
         return
     for built in view.tunnels:
         for endpoint in built.endpoints:

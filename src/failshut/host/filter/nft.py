@@ -38,7 +38,7 @@ class Listing:
     """What the kernel holds under the lock's name, in nft's words.
 
     `texts` are the tables without counters' values and sets' elements: they compare by value and load again. `json_texts` have
-    both, and nothing else.
+    both, and nothing else; they are there for who asked for what was counted.
     """
 
     tables: tuple[tuple[str, str], ...] = ()
@@ -67,13 +67,14 @@ def load(text: str) -> Result:
     return run(["nft", "-f", "-"], stdin=text)
 
 
-def listing() -> Listing:
-    """Read the lock's tables back from the kernel. Raises `NftError`."""
+def listing(*, counted: bool = False) -> Listing:
+    """Read the lock's tables back from the kernel; with what was `counted`, and what is in the sets. Raises `NftError`."""
     known = _tables()
     tables = tuple(each for each in known if each[1] == LOCK_NAME)
     # One table a call: nft 1.0.6 fails to find the first of several when they are of different families.
     rules = [("nft", "--stateless", "--terse", "list", "table", *table) for table in tables]
-    kinds = [(kind, family) for family, kind in _COUNTED if (family, LOCK_NAME) in tables]
+    # Each call has nft read the whole kernel's rules: with long lists, a third of a second.
+    kinds = [(kind, family) for family, kind in _COUNTED if counted and (family, LOCK_NAME) in tables]
     contents = [("nft", "--json", "list", kind, "table", family, LOCK_NAME) for kind, family in kinds]
     answers = tuple(map(_said, run_all([*rules, *contents])))
     return Listing(
@@ -85,8 +86,9 @@ def listing() -> Listing:
 
 
 def _tables() -> tuple[tuple[str, str], ...]:
-    # Not as JSON: nft 1.0.6 reads beyond its names of flags, and falls, when any program owns a table (`flags owner`).
-    lines = (line.split() for line in _answer("nft", "list", "tables").splitlines())
+    # Not as JSON: nft 1.0.6 reads beyond its names of flags, and falls, when any program owns a table (`flags owner`). Not `list
+    # tables`, which reads every rule and every element first.
+    lines = (line.split() for line in _answer("nft", "list", "chains").splitlines())
     return tuple((words[1], words[2]) for words in lines if words[:1] == ["table"])
 
 

@@ -11,6 +11,7 @@ from failshut.model.ruleset.statements import Jump, Limit, Quota, Statement
 from failshut.model.ruleset.values import AnyMap, AnySet, Element, Scalar, Tuple
 from failshut.model.ruleset.words import ChainType, Engine, Family, Hook, Verdict
 from failshut.model.same import once
+from failshut.model.units import bounds
 
 _T = TypeVar("_T")
 
@@ -196,17 +197,18 @@ def _in_one_order(elements: tuple[_T, ...]) -> tuple[_T, ...]:
 
 
 def _place(element: object) -> tuple[int, int, int, str]:
-    """Return where an element stands among others. A number is a number, whether it was read or is a mark or a port.
+    """Return where an element stands among others, the wider before the narrower. A number is a number, read, a mark or a port.
 
     Addresses are compared as numbers: to write down each of 100,000 takes longer than the kernel needs to load them.
     """
     match element:
+        case IPv4Network() | IPv6Network():
+            low, high = bounds(element)
+            return element.version, low, -high, ""
         case int():
             return 0, element, 0, ""
-        case IPv4Network() | IPv6Network():
-            return element.version, int(element.network_address), element.prefixlen, ""
         case IPv4Address() | IPv6Address():
-            return element.version, int(element), element.max_prefixlen, ""
+            return element.version, int(element), -int(element), ""
         case (key, _):
             return _place(key)
     return 7, 0, 0, repr(element)

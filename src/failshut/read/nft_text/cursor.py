@@ -57,7 +57,7 @@ class Cursor:
     def word(self) -> str:
         """Take a word or a quoted text, without its quotes."""
         text = self.take()
-        if text in _OPENING or text in _CLOSING or text in (",", "="):
+        if text[0] in _OPENING or text in _CLOSING or text in (",", "="):
             raise NotUnderstoodError(f"{text!r} where a word is due")
         return text[1:-1] if text.startswith('"') else text
 

@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from failshut.model.finding import Code
 from failshut.read.source import Source
 
-# What is skipped first, then: a raw payload load, a name with a sign, text, a comment that stands for a match of iptables that old
-# releases of nft can't say (it is no comment: it decides), runs of word characters, operators, line ends.
+# What is skipped first, then: a long list of addresses as nft writes it, which is one token, a raw payload load, a name with a
+# sign, text, a comment that stands for a match of iptables that old releases of nft can't say (it is no comment: it decides), runs
+# of word characters, operators, line ends.
 _TOKEN = re.compile(
     r"""(?P<skip>[ \t\r\f\v]+|\\\r?\n|\#(?![ ]xt_)[^\n]*)
-    |(?P<token>@(?:ll|nh|th|ih),\d+,\d+|[@$][A-Za-z_][A-Za-z0-9_.\\/-]*|"[^"]*"|\#[ ]xt_\w+
+    |(?P<token>(?<=addr\ )\{\ [0-9A-Fa-f.:/-]+(?:,\ [0-9A-Fa-f.:/-]+){63,}\ \}
+    |@(?:ll|nh|th|ih),\d+,\d+|[@$][A-Za-z_][A-Za-z0-9_.\\/-]*|"[^"]*"|\#[ ]xt_\w+
     |(?:[A-Za-z0-9_.:/%*-]|\\[^\n])+|<<|>>|[=!<>]=|[\n;{}()\[\],=!<>&|^+@$])[ \t]*""",
     re.VERBOSE,
 )
+_PARTS = re.compile(r"[^\s,{}]+|[,{}]")
 NEW_LINE, SEMICOLON, OPEN, CLOSE, END = "\n", ";", "{", "}", ""
 # A text whose variables multiply beyond this is not read further.
 MOST_TOKENS = 4_000_000
@@ -32,6 +35,14 @@ class Tokens:
         """Append one token."""
         self.texts.append(text)
         self.offsets.append(offset)
+
+
+def parts(text: str, offset: int) -> Tokens:
+    """Return the tokens that a long list stands for."""
+    found = Tokens()
+    for each in _PARTS.finditer(text):
+        found.add(each[0], offset + each.start())
+    return found
 
 
 def tokenize(source: Source) -> Tokens:

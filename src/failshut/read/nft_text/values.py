@@ -27,7 +27,7 @@ from failshut.model.ruleset import (
 from failshut.model.symbols import word_of
 from failshut.read.constants import addresses, any_of, bits_of, constant, seconds, tests_bits
 from failshut.read.nft_text.cursor import RULE_END, Cursor, NotUnderstoodError
-from failshut.read.nft_text.tokens import NEW_LINE
+from failshut.read.nft_text.tokens import NEW_LINE, parts
 from failshut.read.values import ANY_TYPE, between, plain, types_of, value_of
 
 _OPERATORS = {
@@ -38,8 +38,6 @@ _VERDICTS = {each.value: each for each in Verdict}
 # What may stand behind an element and says nothing about what it matches.
 _TRAITS = {"timeout": 1, "expires": 1, "comment": 1, "counter": 0, "packets": 1, "bytes": 1}
 _Item = TypeVar("_Item")
-# In tokens.
-LONG = 128
 
 
 def comparison(cursor: Cursor, left: Left) -> Match:
@@ -48,7 +46,7 @@ def comparison(cursor: Cursor, left: Left) -> Match:
     if operator:
         cursor.at += 1
     types = types_of(left)
-    if cursor.here == "{":
+    if cursor.here.startswith("{"):
         listed = _addresses(cursor, types)
         right: Right = plain(AnySet(listed) if listed else any_of(elements(cursor, types)), left)
         return Match(left, right, operator or Op.EQ)
@@ -185,17 +183,17 @@ def elements(cursor: Cursor, types: tuple[str, ...], ends: list[Ending] | None =
 
 
 def _addresses(cursor: Cursor, types: tuple[str, ...]) -> tuple[Element, ...]:
-    """Take a list of addresses and nothing else, or nothing of it: long lists, told by their text, are read once."""
-    try:
-        end = cursor.texts.index("}", cursor.at)
-    except ValueError:
+    """Take a long list of addresses and nothing else, or nothing of it: it is one token, and such lists are read once."""
+    text, at = cursor.here, cursor.at
+    if text == "{":
         return ()
-    if end - cursor.at < LONG or len(types) != 1:
-        return ()
-    found = addresses(" ".join(cursor.texts[cursor.at + 1 : end]).replace(" \n", "").strip(), types[0])
+    found = addresses(text[2:-2], types[0]) if len(types) == 1 else None
     if found is None or len(found) == 1:
+        # It stands for its parts.
+        each = parts(text, cursor.offset)
+        cursor.texts[at : at + 1], cursor.offsets[at : at + 1] = each.texts, each.offsets
         return ()
-    cursor.at = end + 1
+    cursor.at += 1
     return found
 
 

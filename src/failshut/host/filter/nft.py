@@ -14,8 +14,8 @@ LOCK_NAME = "failshut"
 GUARD_NAME = "failshut-guard"
 # Where something is counted, or open for a time. Without the rules: a long list of prefixes in them is none of these.
 _COUNTED = (("inet", "counters"), ("inet", "sets"), ("netdev", "counters"))
-
-
+# In seconds, for a text of 100,000 prefixes on a machine that is emulated, or has no processor left.
+_PATIENCE = 180.0
 # nft's own words, and the kernel's, for a machine that has no more to give.
 _EXHAUSTED = ("Memory allocation failure", "Cannot allocate memory", "Too many open files")
 
@@ -59,12 +59,12 @@ class Listing:
 
 def check(text: str) -> Result:
     """Ask nft and the kernel whether `text` would load; changes nothing."""
-    return run(["nft", "-c", "-f", "-"], stdin=text)
+    return run(["nft", "-c", "-f", "-"], stdin=text, timeout=_PATIENCE)
 
 
 def load(text: str) -> Result:
     """Load `text` in one transaction: all of it or nothing."""
-    return run(["nft", "-f", "-"], stdin=text)
+    return run(["nft", "-f", "-"], stdin=text, timeout=_PATIENCE)
 
 
 def listing(*, counted: bool = False) -> Listing:

@@ -229,7 +229,8 @@ def test_a_family_that_is_not_said_is_ip():
 )
 def test_what_can_not_be_followed_is_an_error_with_its_line(command, code):
     """Whoever judges such a ruleset judges another one than the kernel's."""
-    reading = read_text(f"table inet t {{\nchain c {{ jump d\n}}\nchain d {{ }}\n}}\n{command}\n", "t")
+    chains = "chain c { type filter hook output priority 0; jump d\n}\nchain d { }\n"
+    reading = read_text(f"table inet t {{\n{chains}}}\n{command}\n", "t")
 
     assert [(each.code, each.place.line) for each in reading.findings if each.code is code]
     assert all(each.place.line in (2, 6) and each.is_error for each in reading.findings)

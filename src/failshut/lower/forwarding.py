@@ -79,11 +79,6 @@ def borrowed_source_rules(policy: Policy) -> Iterator[Rule]:
     if policy.outside and policy.outside.prefixes:
         # Whatever is not routed by the tunnel: a second set of as many as 100,000 prefixes would double the time of a load.
         yield from _foreign_sources("borrowed-source", is_(IIFNAME, _tunnels(policy)))
-    for pin in policy.outbound:
-        # Known by its port as well, which a question for the way back can't name.
-        for source in address_matches("saddr", pin.to):
-            port = is_(Payload(pin.protocol, "sport"), int(pin.port))
-            yield rule("borrowed-source", is_(IIFNAME, devices), port, source, Verdict.DROP)
 
 
 def _foreign_sources(comment: str, *side: Match) -> Iterator[Rule]:

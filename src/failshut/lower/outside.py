@@ -163,10 +163,13 @@ def _timed_underlay() -> Iterator[Rule]:
 
 
 def pin_matches(pin: Outbound) -> Iterator[tuple[Match, ...]]:
-    """Yield the matches of a pinned exception, a tuple for each family that occurs."""
+    """Yield the matches of a pinned exception, a tuple for each family that occurs.
+
+    It is called by the machine, and answered nothing: the tunnel's server can forge its address and port.
+    """
     owner = (is_(SKUID, pin.uid),) if pin.uid is not None else ()
     for address in address_matches("daddr", pin.to):
-        yield (is_(Payload(pin.protocol, "dport"), int(pin.port)), *owner, address)
+        yield (is_(Payload(pin.protocol, "dport"), int(pin.port)), *owner, address, is_(Ct("direction"), "original"))
 
 
 def _of_programs(pin: Outbound) -> tuple[Match, ...]:

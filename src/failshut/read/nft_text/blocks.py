@@ -32,6 +32,8 @@ _TWO_WORDS = {"helper": "ct helper", "timeout": "ct timeout", "expectation": "ct
 def table_block(cursor: Cursor, table: TableDraft, opened: int) -> None:
     """Read what stands between a table's braces; the first of them is taken."""
     cursor.family, cursor.anonymous = table.family, table.anonymous
+    # A block says all of the table's flags: without this one it wakes a table that slept.
+    table.flags.discard("dormant")
     while True:
         cursor.skip_separators()
         if cursor.accept("}"):

@@ -81,7 +81,8 @@ def matches(left, values, ops=(Op.EQ, Op.NE)):
 
 
 marks = st.integers(1, 0xFFFFFFFF)
-masks = st.integers(0, 31).map(lambda bit: 0xFFFFFFFF ^ (1 << bit))
+# Not without the last bit alone: a mask of leading ones is listed as a range (`0x2/31`).
+masks = st.integers(1, 31).map(lambda bit: 0xFFFFFFFF ^ (1 << bit))
 over = st.booleans()
 states = st.lists(st.sampled_from(["new", "established", "related", "invalid", "untracked"]), min_size=2, max_size=3, unique=True)
 

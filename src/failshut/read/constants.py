@@ -87,7 +87,10 @@ def _numeric(text: str, type_: str) -> Scalar:
         return word_of(_fitting(value, type_), type_)
     base, slash, bits = text.partition("/")
     if slash and type_ == "mark" and bits.isdecimal() and int(bits) <= 32:
-        return _block(number(base), 1 << 32 - int(bits))
+        first, size = number(base), 1 << 32 - int(bits)
+        if first & (size - 1):
+            raise BadValueError(f"no mark is {text}: it has bits beyond its first {bits}")
+        return _block(first, size)
     for cut in (each.start() for each in re.finditer("-", text)):
         low, high = _single(text[:cut], type_), _single(text[cut + 1 :], type_)
         if low is not None and high is not None:

@@ -14,7 +14,7 @@ from failshut.arming.compare import canonical_text, difference
 from failshut.arming.errors import ArmingError
 from failshut.arming.generations import CURRENT, METRICS_FILE, OUTSIDE_FILE, PROGRAMS_FILE, ROUTING_FILE
 from failshut.arming.routing import kernel_rules, lines_of, routing_difference
-from failshut.arming.state import ARMED_DIRECTORY, load_record
+from failshut.arming.state import ARMED_DIRECTORY, readable_record
 from failshut.arming.undo import read_text
 from failshut.boot.artefacts import SYSCTLS
 from failshut.boot.places import LOADER
@@ -101,10 +101,7 @@ def _must_be_tunnels(policy: Policy, links: list[dict[str, Any]]) -> None:
 
 def _left_out(facts: HostFacts, directory: Path) -> Iterator[str]:
     """Say which device the armed lock guards and the new one can't, because it is unplugged."""
-    try:
-        record = load_record(directory / CURRENT)
-    except (OSError, ValueError):
-        record = None
+    record = readable_record(directory / CURRENT)
     away = [each for each in (record.guarded if record else ()) if each not in facts.underlay and each not in facts.tunnels]
     if away:
         yield f"{', '.join(away)} is not there now, and not in this lock: arm again when it is back, for the layer under IP"
@@ -156,10 +153,7 @@ def _unrouted(rules: Collection[KernelRule] | None) -> Iterator[str]:
 
 def _must_be_free(policy: Policy, directory: Path) -> None:
     """Raise `ArmingError` where the lock that is armed is the other tool's."""
-    try:
-        record = load_record(directory / CURRENT)
-    except (OSError, ValueError):
-        return
+    record = readable_record(directory / CURRENT)
     if record:
         must_be_the_same(policy.backend, record.backend)
 

@@ -146,6 +146,14 @@ def load_record(generation: Path) -> Record | None:
     return parse_record(text)
 
 
+def readable_record(generation: Path) -> Record | None:
+    """Return a generation's record; None when there is none, or none that can be read."""
+    try:
+        return load_record(generation)
+    except (OSError, ValueError):
+        return None
+
+
 def load_pending() -> Pending | None:
     """Return the arming that waits to be confirmed; None when none does. What can't be read is none: the timer ends it."""
     try:

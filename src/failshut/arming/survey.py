@@ -12,11 +12,8 @@ from failshut.model.timed import TIMED
 
 
 def surveyed(policy: Policy) -> HostFacts:
-    """Return the facts for an arming: with these rules while anything is open.
-
-    And where the initramfs loads the lock: else it would have to be written anew for the first `allow`, which takes a minute.
-    """
-    return replace(probe(policy), opened=policy.initramfs or is_open())
+    """Return the facts for an arming."""
+    return replace(probe(policy), opened=has_room(initramfs=policy.initramfs))
 
 
 def surveyed_as_armed(policy: Policy) -> HostFacts:
@@ -24,6 +21,9 @@ def surveyed_as_armed(policy: Policy) -> HostFacts:
     return replace(probe(policy), opened=programs.listed(TIMED) is not None)
 
 
-def is_open() -> bool:
-    """Whether a network or an address is open for a time."""
-    return bool(programs.listed(TIMED))
+def has_room(*, initramfs: bool) -> bool:
+    """Whether an arming gives the lock these rules: while a network or an address is open.
+
+    And where the initramfs loads the lock: else it would have to be written anew for the first `allow`, which takes a minute.
+    """
+    return initramfs or bool(programs.listed(TIMED))

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from failshut import __version__
 from failshut.arming.generations import CURRENT
-from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, load_record
+from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, readable_record
 from failshut.arming.status import State, Status, read_status
-from failshut.arming.survey import is_open
+from failshut.arming.survey import has_room
 from failshut.boot.artefacts import SYSCTLS
 from failshut.boot.places import LOADER
 from failshut.host import signature
@@ -59,7 +59,7 @@ def still_armed(policy_path: str, directory: Path = ARMED_DIRECTORY) -> Record |
     # A signature expires, and a signer is struck off, without any of these files changing.
     if load_pending() or signature.is_required():
         return None
-    record = _recorded(directory)
+    record = readable_record(directory / CURRENT)
     if record is None or not record.inputs or record.policy != str(Path(policy_path).absolute()):
         return None
     known = dict(record.inputs)
@@ -68,7 +68,7 @@ def still_armed(policy_path: str, directory: Path = ARMED_DIRECTORY) -> Record |
     if {**now, "facts": known.get("facts", "")} != known or record.with_systemd != systemd.is_running():
         return None
     status = read_status(directory, counted=False)
-    facts = replace(probe(_like(record, known)), opened=record.in_initramfs or is_open())
+    facts = replace(probe(_like(record, known)), opened=has_room(initramfs=record.in_initramfs))
     if status.record != record or not _is_sound(status) or _facts_sum(facts) != known["facts"]:
         return None
     if any(read_sysctl(path) not in (None, value) for path, value in SYSCTLS):
@@ -77,13 +77,6 @@ def still_armed(policy_path: str, directory: Path = ARMED_DIRECTORY) -> Record |
     for each in ("routing", "programs"):
         run(["/bin/sh", LOADER, each])
     return record
-
-
-def _recorded(directory: Path) -> Record | None:
-    try:
-        return load_record(directory / CURRENT)
-    except (OSError, ValueError):
-        return None
 
 
 def _is_sound(status: Status) -> bool:

@@ -12,7 +12,12 @@ from failshut.model.policy import Outbound, Policy
 
 def marks_outside(policy: Policy, facts: HostFacts) -> bool:
     """Whether anything may be marked at output, to be routed anew and masqueraded: programs, a sign-in, what is open for a time."""
-    return bool(facts.opened or policy.outside or policy.portal or any(map(is_marked, policy.outbound)))
+    return facts.opened or marks_always(policy)
+
+
+def marks_always(policy: Policy) -> bool:
+    """Whether the policy itself has something that is marked, whatever is open."""
+    return bool(policy.outside or policy.portal or any(map(is_marked, policy.outbound)))
 
 
 def is_marked(pin: Outbound) -> bool:

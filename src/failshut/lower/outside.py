@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from failshut.lower.needs import asks_names, is_marked, marks_outside
+from failshut.lower.needs import asks_names, is_marked, marks_always, marks_outside
 from failshut.lower.prefixes import Found, bound_for
 from failshut.lower.rules import (
     ALLOWED,
@@ -67,7 +67,7 @@ def outside_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield rule("outside:forged", is_(META_MARK, facts.outside), Assign(META_MARK, 0))
     if facts.opened:
         yield rule("timed", is_(Meta("nfproto"), SetRef(TIMED)), Jump("timed"))
-    if not (policy.outside or policy.portal or any(map(is_marked, policy.outbound))):
+    if not marks_always(policy):
         return
     yield rule("loopback", is_(Meta("oif"), "lo"), Verdict.ACCEPT)
     for comment, match, chain in _slices(policy):

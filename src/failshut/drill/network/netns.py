@@ -70,12 +70,12 @@ class Namespace:
             os.close(there)
             os.close(home)
 
-    def run(self, *argv: str, stdin: str | None = None, timeout: float = 15.0) -> Result:
+    def run(self, *argv: str, stdin: str | None = None, timeout: float = 60.0) -> Result:
         """Run a program in the namespace and return what it said, whatever its exit code."""
         with self.inside():
             return run(argv, stdin=stdin, timeout=timeout)
 
-    def do(self, *argv: str, stdin: str | None = None, timeout: float = 15.0) -> str:
+    def do(self, *argv: str, stdin: str | None = None, timeout: float = 60.0) -> str:
         """Run a program that must succeed; return its output."""
         return must(self.run(*argv, stdin=stdin, timeout=timeout))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -21,8 +22,6 @@ pytestmark = [
 
 CUTS = 10
 POLICY = "/etc/failshut/failshut.toml"
-# After a cut that came too late the next is sooner, and the other way round: the machine's load changes.
-EARLIER, LATER = 0.8, 1.25
 
 
 def arming_takes(machine: Machine) -> float:
@@ -32,17 +31,28 @@ def arming_takes(machine: Machine) -> float:
     return time.monotonic() - began
 
 
-def cut_while_arming(machine: Machine, after: float) -> None:
-    """Cut the power so many seconds into an arming."""
-    machine.run("sh", "-c", "setsid failshut arm >/dev/null 2>&1 &")
-    time.sleep(after)
+def moments(seconds: float, seed: int) -> Iterator[float | None]:
+    """Yield when to cut, in seconds after arming began: at once, ten times at random, and never (None: when it is done)."""
+    dice = random.Random(seed)  # noqa: S311 - the moments only have to be spread, and the same every time
+    yield 0.0
+    for _ in range(CUTS):
+        yield dice.uniform(0.2, 1.1) * seconds
+    yield None
+
+
+def cut_while_arming(machine: Machine, after: float | None) -> None:
+    """Cut the power so many seconds into an arming; None: when it is done."""
+    if after is None:
+        assert machine.run("failshut", "arm").ok
+    else:
+        machine.run("sh", "-c", "setsid failshut arm >/dev/null 2>&1 &")
+        time.sleep(after)
     machine.power_cut()
 
 
 def test_a_power_cut_while_arming_anew_leaves_the_old_lock_or_the_new_one(machine):
     """At ten random moments of a re-arming: nothing leaks in the boot after it, and `status` knows which lock it is."""
     phase = machine.router.wire.phase
-    dice = random.Random(20261122)  # noqa: S311 - the moments only have to be spread, and the same every time
     policies = [
         machine.read(POLICY),
         machine.read(POLICY).replace("ndp = true", "ndp = true\n[allow.lan]\nprefixes = ['10.9.0.0/16']"),
@@ -51,17 +61,16 @@ def test_a_power_cut_while_arming_anew_leaves_the_old_lock_or_the_new_one(machin
     seen = set()
     machine.write(POLICY, policies[1])
     seconds = arming_takes(machine)
-    for number in range(CUTS):
+    for number, after in enumerate(moments(seconds, seed=20261122)):
         machine.write(POLICY, policies[number % 2])
         with phase(f"cut {number}"):
-            cut_while_arming(machine, dice.uniform(0.2, 1.1) * seconds)
+            cut_while_arming(machine, after)
             machine.boot()
             now = status(machine)
             machine.hear_noise(20)
         assert (now["state"], now["held"]) in {("armed", "current"), ("drift", "last-good")}, now
         is_new = ("10.9.0.0" in machine.run("nft", "list", "ruleset").out) == (number % 2 == 1)
         seen.add(is_new)
-        seconds *= EARLIER if is_new else LATER
         with phase(f"armed again {number}"):
             assert machine.run("failshut", "arm").ok
 
@@ -71,21 +80,19 @@ def test_a_power_cut_while_arming_anew_leaves_the_old_lock_or_the_new_one(machin
 
 def test_a_power_cut_while_arming_first_leaves_no_lock_or_a_whole_one(machine):
     """At ten random moments of a first arming: the machine is as it never was armed, or locked and nothing leaks."""
-    dice = random.Random(11)  # noqa: S311 - as above
     arm(machine)
     assert machine.run("failshut", "disarm", "--yes").ok
     seconds = arming_takes(machine)
     assert machine.run("failshut", "disarm", "--yes").ok
     phases: dict[str, bool] = {}
-    for number in range(CUTS):
-        cut_while_arming(machine, dice.uniform(0.2, 1.1) * seconds)
+    for number, after in enumerate(moments(seconds, seed=11)):
+        cut_while_arming(machine, after)
         name = f"cut {number}"
         with machine.router.wire.phase(name):
             machine.boot()
             now = status(machine)
             machine.hear_noise(20)
         phases[name] = now["held"] != "none"
-        seconds *= EARLIER if phases[name] else LATER
         if now["held"] == "none":
             assert "failshut" not in machine.run("nft", "list", "tables").out
             assert machine.run("systemctl", "is-enabled", "failshut").out.strip() != "enabled", now

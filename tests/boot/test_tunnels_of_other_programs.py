@@ -50,7 +50,7 @@ print(down.ok, is_there("tun7"), bring_back(tunnel, crashed=False), is_there("tu
 def vpn_machine(tree_of):
     """A machine whose tunnel is OpenVPN's, by Debian's unit; off."""
     tree = tree_of(roots.WORKSHOP)
-    with Room() as room, VpnRouter(room) as router, Machine(room, router, tree, Address.STATIC) as machine:
+    with Room() as room, VpnRouter(room) as router, Machine(room, router, tree, Address.DHCP) as machine:
         machine.write("/etc/failshut/failshut.toml", VPN_POLICY)
         machine.write(CONFIG, router.vpn_config)
         machine.systemctl_offline("disable", "wg-quick@wg0")
@@ -134,12 +134,12 @@ def test_networkd_s_tunnel_gets_a_drop_in_and_networkd_reads_it(managed):
     assert json.loads(_must(managed, "failshut", "init", "wg1", "--force", "--json"))["tunnel"] == "wg1"
     _must(managed, "failshut", "arm")
     during = managed.read("/etc/systemd/network/40-wg1.netdev.d/failshut.conf")
-    marks = _must(managed, "nft", "list", "chain", "inet", "failshut", "transport")
+    lock = _must(managed, "nft", "list", "table", "inet", "failshut")
     _must(managed, "failshut", "disarm", "--yes")
 
     assert "[WireGuard]\nFirewallMark=0x0000ca6c\n" in during
-    assert "0x0000ca6c" in marks
-    assert 'iifname "wg1"' in marks
+    assert "meta mark 0x0000ca6c ip daddr 203.0.113.10 udp dport 51820" in lock
+    assert 'oifname "wg1" accept' in lock
     assert managed.read("/etc/systemd/network/40-wg1.netdev") == NETDEV
     assert not managed.run("ls", "/etc/systemd/network/40-wg1.netdev.d").ok
     assert managed.eventually("ip", "link", "show", "tun7", within=20)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from amount import thorough
 from boot import roots
 from boot.machine import Address, Machine
 from boot.room import Room
@@ -46,7 +47,7 @@ def tree_of(request):
     return tree
 
 
-@pytest.fixture(params=[roots.BOOKWORM, roots.TRIXIE], ids=lambda each: each.name)
+@pytest.fixture(params=[pytest.param(roots.BOOKWORM, marks=thorough), roots.TRIXIE], ids=lambda each: each.name)
 def tree(request, tree_of):
     """Each Debian release in turn."""
     return tree_of(request.param)

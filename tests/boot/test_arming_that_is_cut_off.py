@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from amount import amount
 from boot.living import arm, assert_that_nothing_leaked_once_armed, judged, status
 from boot.machine import Address, Machine
 from boot.roots import BOOKWORM
@@ -20,7 +21,7 @@ pytestmark = [
     pytest.mark.parametrize("machine", [Address.STATIC], indirect=True, ids=["static"]),
 ]
 
-CUTS = 10
+CUTS = amount(usually=1, thoroughly=10)
 POLICY = "/etc/failshut/failshut.toml"
 
 
@@ -32,7 +33,7 @@ def arming_takes(machine: Machine) -> float:
 
 
 def moments(seconds: float, seed: int) -> Iterator[float | None]:
-    """Yield when to cut, in seconds after arming began: at once, ten times at random, and never (None: when it is done)."""
+    """Yield when to cut, in seconds after arming began: at once, at random, and never (None: when it is done)."""
     dice = random.Random(seed)  # noqa: S311 - the moments only have to be spread, and the same every time
     yield 0.0
     for _ in range(CUTS):
@@ -51,7 +52,7 @@ def cut_while_arming(machine: Machine, after: float | None) -> None:
 
 
 def test_a_power_cut_while_arming_anew_leaves_the_old_lock_or_the_new_one(machine):
-    """At ten random moments of a re-arming: nothing leaks in the boot after it, and `status` knows which lock it is."""
+    """At random moments of a re-arming: nothing leaks in the boot after it, and `status` knows which lock it is."""
     phase = machine.router.wire.phase
     policies = [
         machine.read(POLICY),
@@ -79,7 +80,7 @@ def test_a_power_cut_while_arming_anew_leaves_the_old_lock_or_the_new_one(machin
 
 
 def test_a_power_cut_while_arming_first_leaves_no_lock_or_a_whole_one(machine):
-    """At ten random moments of a first arming: the machine is as it never was armed, or locked and nothing leaks."""
+    """At random moments of a first arming: the machine is as it never was armed, or locked and nothing leaks."""
     arm(machine)
     assert machine.run("failshut", "disarm", "--yes").ok
     seconds = arming_takes(machine)

@@ -6,10 +6,10 @@ The control is in test_controls: with the guide's own rules, in the same life, p
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 
+from amount import thorough
 from boot import roots
 from boot.living import UNARMED, arm, judged, status, use
 from boot.machine import Address, Machine
@@ -21,9 +21,6 @@ from failshut.drill.network.wait import until
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 _BACKEND = '\n[backend]\nuse = "iptables"\n'
-_THOROUGH = pytest.mark.skipif(
-    not os.environ.get("FAILSHUT_THOROUGH"), reason="the other engine's whole day: FAILSHUT_THOROUGH=1 runs it"
-)
 _USERS = (
     "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -d 198.51.100.99/32 -j DROP\nCOMMIT\n"
 )
@@ -48,7 +45,7 @@ def house(tree_of):
         yield it
 
 
-@pytest.mark.parametrize("engine", ["nft", pytest.param("legacy", marks=_THOROUGH)])
+@pytest.mark.parametrize("engine", ["nft", pytest.param("legacy", marks=thorough)])
 def test_nothing_of_ip_leaks_in_a_day_of_a_machine_armed_by_iptables(house, engine):
     """Boot, crash of the tunnel, reload of netfilter-persistent, reboot, power cut: 0 of IP; frames of packet sockets are seen."""
     phase = house.router.wire.phase

@@ -57,13 +57,13 @@ def test_an_arming_that_nobody_confirms_is_undone(quiet_machine, armed_before):
         )
     before = fingerprint(machine)
 
-    armed = machine.run("failshut", "arm", "--confirm-within", "3")
+    armed = machine.run("failshut", "arm", "--confirm-within", "15")
 
     assert armed.ok, armed.err
-    assert "Undone in 3 s" in armed.out
+    assert "Undone in 15 s" in armed.out
     assert status(machine)["reverts_in"] is not None
     assert fingerprint(machine) != before
-    assert reverted(machine)
+    assert reverted(machine, within=90)
     assert until(lambda: fingerprint(machine).splitlines() == before.splitlines(), within=60, step=0.2), _difference(
         before, fingerprint(machine)
     )

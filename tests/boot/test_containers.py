@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from amount import thorough
 from boot import noise, roots
 from boot.living import UNARMED, status
 from boot.machine import Address, Machine
@@ -174,7 +175,7 @@ def fall(machine: Machine) -> None:
 
 
 @pytest.mark.scenario(95, 107, 112, 113)
-@pytest.mark.parametrize("mode", ["block", "tunnel"])
+@pytest.mark.parametrize("mode", [pytest.param("block", marks=thorough), "tunnel"])
 def test_containers_leave_by_the_tunnel_or_not_at_all(machine, mode):
     """On each network of each tool, with the tunnel up and down, after dockerd's restart and on a network that came later."""
     phase = machine.router.wire.phase

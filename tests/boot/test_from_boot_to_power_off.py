@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import pytest
 
+from amount import thorough
 from boot.living import arm, assert_that_nothing_leaked_once_armed, use
+from boot.machine import Address
+from boot.roots import BOOKWORM, TRIXIE
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 
+# Each kind of address once, each Debian once; thoroughly, each kind on each.
+@pytest.mark.parametrize(
+    ("tree", "machine"),
+    [
+        (BOOKWORM, Address.STATIC),
+        (TRIXIE, Address.DHCP),
+        (BOOKWORM, Address.IFUPDOWN),
+        pytest.param(TRIXIE, Address.STATIC, marks=thorough),
+        pytest.param(BOOKWORM, Address.DHCP, marks=thorough),
+        pytest.param(TRIXIE, Address.IFUPDOWN, marks=thorough),
+    ],
+    indirect=True,
+    ids=str,
+)
 @pytest.mark.scenario(64, 66)
 def test_nothing_leaks_in_a_day_of_an_armed_machine(machine):
     phase = machine.router.wire.phase

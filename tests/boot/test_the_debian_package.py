@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 
 import pytest
 
+from amount import thorough
 from boot.living import UNARMED, judged, status, use
 from boot.machine import Address
 from boot.packages import bring, dpkg, newer, package, snapshot, wheel_house
@@ -28,10 +28,7 @@ _OTHER_SCHEMA = POLICY.replace("[allow]\n", "[allow]\nkey_of_another_version = t
     [
         BOOKWORM,
         TRIXIE,
-        pytest.param(
-            NOBLE,
-            marks=pytest.mark.skipif("FAILSHUT_TEST_UBUNTU" not in os.environ, reason="set FAILSHUT_TEST_UBUNTU=1: a minute more"),
-        ),
+        pytest.param(NOBLE, marks=thorough),
     ],
     indirect=True,
     ids=lambda each: each.name,
@@ -95,7 +92,7 @@ _GLOBALLY = {
 
 
 @by_dhcp
-@pytest.mark.skipif("FAILSHUT_TEST_PIPX" not in os.environ, reason="set FAILSHUT_TEST_PIPX=1: takes two minutes")
+@thorough
 @pytest.mark.parametrize("tree", _GLOBALLY, indirect=True, ids=lambda each: each.suite)
 def test_what_pipx_installed_arms_and_leaves_nothing_behind(machine, tmp_path, request):
     """By pipx itself; pip takes its wheels from a directory, for the machine has no way to PyPI."""

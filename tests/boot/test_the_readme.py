@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from amount import amount
+from amount import THOROUGHLY, thorough
 from boot.living import UNARMED, judged, status, use
 from boot.machine import Address, Machine
 from boot.packages import bring, package
@@ -26,7 +26,6 @@ BUILD, ARM, DISARM, DRILL = "make deb && ", "sudo failshut arm", "sudo failshut 
 ASKING = (DISARM, "sudo failshut verify")
 # The whole drill takes two minutes.
 SHORTER = f"{DRILL} guide-1 rule-lost works-lan"
-THOROUGHLY = amount(usually=0, thoroughly=1)
 DISARMED = "disarmed"
 # What its sentences name, between the blocks: a command, or `tools/…`.
 NAMED = re.compile(r"`((?:failshut|make|man) [^`]+|tools/[^`]+)`")
@@ -84,12 +83,11 @@ def test_the_package_has_the_manual_that_the_readme_names():
     assert f"/usr/share/man/man8/{named[0]}.8.gz" in listed
 
 
+@thorough
 def test_what_the_readme_does_in_the_checkout():
     (block,) = (each for each in blocks(README) if each.where == "checkout")
     # The second is what runs this.
     assert lines(block) == ["make drill", "make test"]
-    if not THOROUGHLY:
-        pytest.skip("NOT RUN: `make drill` takes two minutes; FAILSHUT_THOROUGH=1 runs it")
     drilled = subprocess.run(("make", "drill"), cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert drilled.returncode == 0, drilled.stdout + drilled.stderr
     assert "were sent against the lock: 0 leaked" in drilled.stdout

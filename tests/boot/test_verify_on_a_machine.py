@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from amount import thorough
 from boot import roots
 from boot.machine import Address, Machine
 from boot.room import Room
@@ -14,7 +15,7 @@ from boot.router import Router
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 
-@pytest.fixture(params=[roots.BOOKWORM, roots.TRIXIE], ids=lambda each: each.suite)
+@pytest.fixture(params=[pytest.param(roots.BOOKWORM, marks=thorough), roots.TRIXIE], ids=lambda each: each.suite)
 def armed(request, tree_of):
     """A machine with a DHCP client, booted and armed."""
     with Room() as room, Router(room) as router, Machine(room, router, tree_of(request.param), Address.DHCP) as machine:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from amount import THOROUGHLY
 from boot import roots
 from boot.conftest import skip_where_nothing_boots
 from container.lab import BUILD
@@ -18,8 +18,8 @@ from needed import needs
 @pytest.fixture(scope="session")
 def image() -> Path:
     """The image's file, built when neither it nor what it is made of is in the cache."""
-    if os.environ.get("FAILSHUT_TEST_CONTAINER") != "1":
-        pytest.skip("builds a Debian tree and runs podman: FAILSHUT_TEST_CONTAINER=1")
+    if not THOROUGHLY:
+        pytest.skip("builds a Debian tree and runs podman: FAILSHUT_THOROUGH=1, as of `make test-thorough`, does")
     skip_where_nothing_boots()
     needs("podman", "crun")
     # The source comes by a mount, so that a change of it needs no new image.

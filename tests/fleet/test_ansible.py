@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
-import os
 import shutil
 import time
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from amount import thorough
 from boot import roots
 from boot.living import status
 from boot.packages import package
@@ -25,8 +25,7 @@ from fleet.hosts import ANSIBLE, CONTROLLER, Fleet, Play
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 _log = logging.getLogger(__name__)
-# FAILSHUT_TEST_FLEET=1 boots five.
-SIZE = 5 if os.environ.get("FAILSHUT_TEST_FLEET") else 2
+SIZE = 5
 # Another policy: its services have one caller more.
 WIDER = str(ip_network(f"{CONTROLLER}/31", strict=False))
 CUTS_SSH = """\
@@ -98,6 +97,7 @@ def states(fleet: Fleet) -> list[str]:
     return [status(each)["state"] for each in fleet.hosts]
 
 
+@thorough
 def test_a_fleet_is_armed_and_no_host_is_lost(fleet):
     """In order, on the same hosts: each step's end is the next one's beginning."""
     check_mode_changes_nothing(fleet)

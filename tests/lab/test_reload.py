@@ -1,5 +1,6 @@
 """Loading the rules again, well and badly."""
 
+from amount import thorough
 from lab.drilling import drills
 
 
@@ -9,6 +10,7 @@ def test_a_hundred_rearms_under_a_flood_leak_nothing(held):
     held("rearm-flood")
 
 
+@thorough
 @drills("rearm-flood-at-length")
 def test_a_thousand_rearms_under_a_flood_leak_nothing(held):
     """At least a million packets are sent meanwhile."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from amount import THOROUGHLY
 from failshut.drill.network.wait import until
 from failshut.drill.pool import drill, preflight, rehearse
 from failshut.drill.process import CannotDrillError
@@ -30,7 +30,6 @@ OFFICE, EXIT4, EXIT6, OTHER4 = "192.168.9.9", "192.0.2.20", "2001:db8:20::20", "
 DESK = "192.168.20.7"
 # An attack by a lost tunnel, and one by names; both are seen to leak without the lock. FAILSHUT_THOROUGH=1 runs the whole drill.
 SAMPLE = ("guide-1", "dns-public")
-THOROUGH = bool(os.environ.get("FAILSHUT_THOROUGH"))
 _ASK = """
 import socket, sys
 asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -214,7 +213,7 @@ def test_the_policy_holds_in_the_drill(name, tmp_path):
         pytest.skip(str(reason))
     made = made_of(name, tmp_path, peers="laptop")
     policy = load_policy(str(next(made.rglob("failshut.toml")))).policy
-    chosen = [each for each in SCENARIOS.values() if THOROUGH or each.name in SAMPLE]
+    chosen = [each for each in SCENARIOS.values() if THOROUGHLY or each.name in SAMPLE]
 
     outcomes = drill(
         rehearse(policy, probe(policy)), chosen, lambda outcome: _log.info("%s: %s", outcome.scenario.name, outcome.word)

@@ -13,6 +13,7 @@ from typing import NoReturn, Self
 
 from failshut.drill.attacker import craft
 from failshut.drill.lab import Lab
+from failshut.drill.network.wait import pace
 from failshut.model.packet import TCP
 from failshut.model.units import Address
 
@@ -60,7 +61,7 @@ class Flood:
                     struct.pack_into("Q", self._shared, slot * 8, count)
                     # It rests as long as it worked: on a busy machine too, what loads the lock must get its turn.
                     done = time.process_time()
-                    time.sleep(done - worked)
+                    pace(done - worked)
                     worked = done
         finally:
             os._exit(1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from failshut.arming.compare import canonical_text
+from failshut.arming.kernel.compare import canonical_text
 from failshut.emit.nft import emit
 from failshut.host.filter.nft import Listing
 from failshut.lower import lower

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from failshut.arming.compare import canonical_text
+from failshut.arming.kernel.compare import canonical_text
 from failshut.emit.nft import emit, table_text
 from failshut.lower import lower
 from failshut.model.host import HostFacts

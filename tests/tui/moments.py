@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_network
 
 from failshut.allowances.openings import Open, To
-from failshut.arming.status import State, Status
+from failshut.arming.armed.status import State, Status
 from failshut.host.tunnels.wireguard import RunningPeer, RunningTunnel
 from failshut.model.units import Port, Protocol
 from failshut.read.counts import Blocked, Counts

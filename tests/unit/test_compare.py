@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from failshut.arming.compare import canonical_text, guarded_devices, without_devices
+from failshut.arming.kernel.compare import canonical_text, guarded_devices, without_devices
 from failshut.host.sources import load_policy
 from failshut.lower import lower
 from failshut.model.host import HostFacts

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from failshut.arming.routing import lines_of, routing_difference
+from failshut.arming.kernel.routing import lines_of, routing_difference
 from failshut.emit.routing import emit_routes, emit_rules, rule_text
 from failshut.lower.routing import lower_routing
 from failshut.model.host import HostFacts

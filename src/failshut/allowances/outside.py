@@ -9,8 +9,8 @@ from typing import NoReturn
 
 from failshut.allowances.errors import RefusedError
 from failshut.allowances.launch import Start, command_line, ready_slice
+from failshut.arming.armed.status import State, read_status
 from failshut.arming.errors import NOT_BY_IPTABLES, USE_NFTABLES
-from failshut.arming.status import State, read_status
 from failshut.host.filter import programs
 from failshut.model.backend import BackendName
 from failshut.model.exits import Exit

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from failshut.arming.arm import arm, digest_of
+from failshut.arming.armed.record import Record, load_pending, load_record
+from failshut.arming.boot.generations import CURRENT
 from failshut.arming.errors import NOT_BY_IPTABLES, USE_NFTABLES, ArmingError
-from failshut.arming.generations import CURRENT
-from failshut.arming.kernel import kernel_listing
+from failshut.arming.kernel.load import kernel_listing
 from failshut.arming.plan import make_plan
-from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, load_record
+from failshut.boot.places import ARMED_DIRECTORY
 from failshut.host.sources import load_policy
 from failshut.model.backend import BackendName
 from failshut.model.host import HostFacts

@@ -13,26 +13,17 @@ from pathlib import Path
 
 from failshut import __version__
 from failshut.arming import pending
+from failshut.arming.armed.record import ChangedSysctl, EditedConfig, MarkedTunnel, Record, load_pending, load_record
 from failshut.arming.backends import Listing
-from failshut.arming.boot import Boots, install, missing_directories, seals, tidy
-from failshut.arming.compare import guarded_devices
+from failshut.arming.boot.generations import CURRENT, LAST_GOOD, is_sealed, pointed, publish, stage
+from failshut.arming.boot.install import Boots, install, missing_directories, seals, tidy
 from failshut.arming.errors import ArmingError, NotPutBackError
-from failshut.arming.generations import CURRENT, LAST_GOOD, is_sealed, pointed, publish, stage
-from failshut.arming.kernel import kernel_listing, load, text_beside
+from failshut.arming.kernel.compare import guarded_devices
+from failshut.arming.kernel.load import kernel_listing, load, text_beside
+from failshut.arming.kernel.routing import lines_of, put_back, route
 from failshut.arming.proof import must_be_proved
-from failshut.arming.routing import lines_of, put_back, route
-from failshut.arming.state import (
-    ARMED_DIRECTORY,
-    RECORD_FILE,
-    ChangedSysctl,
-    EditedConfig,
-    MarkedTunnel,
-    Record,
-    load_pending,
-    load_record,
-)
 from failshut.arming.undo import make_directory, unwritable, write
-from failshut.boot.places import LOADER
+from failshut.boot.places import ARMED_DIRECTORY, LOADER, RECORD_FILE
 from failshut.emit.tunnel_marks import mark_of_ours, place_of
 from failshut.emit.wgquick import TAG
 from failshut.host.files import remove_tree, write_atomically

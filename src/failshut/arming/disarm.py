@@ -7,14 +7,14 @@ from pathlib import Path
 
 from failshut.arming import pending
 from failshut.arming.arm import Report
+from failshut.arming.armed.record import MarkedTunnel, Record, load_pending, load_record
 from failshut.arming.backends import backend
-from failshut.arming.boot import leave_alone, start_guard, uninstall
+from failshut.arming.boot.generations import CURRENT, LAST_GOOD, numbered
+from failshut.arming.boot.install import leave_alone, start_guard, uninstall
 from failshut.arming.errors import ArmingError
-from failshut.arming.generations import CURRENT, LAST_GOOD, numbered
-from failshut.arming.routing import unroute
-from failshut.arming.state import ARMED_DIRECTORY, MarkedTunnel, Record, load_pending, load_record
+from failshut.arming.kernel.routing import unroute
 from failshut.arming.undo import read_text, unwritable
-from failshut.boot.places import LOADER, PERSISTENT_RULES
+from failshut.boot.places import ARMED_DIRECTORY, LOADER, PERSISTENT_RULES
 from failshut.emit.iptables import merged_text
 from failshut.emit.tunnel_marks import without_mark
 from failshut.emit.wgquick import TAG

@@ -9,17 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from failshut.arming.arm import record_of
+from failshut.arming.armed.record import EditedConfig, Record
 from failshut.arming.backends import backend
-from failshut.arming.boot import tidy
-from failshut.arming.compare import canonical_text
+from failshut.arming.boot.generations import CURRENT, LAST_GOOD, point, publish, stage
+from failshut.arming.boot.install import tidy
 from failshut.arming.errors import ArmingError
-from failshut.arming.generations import CURRENT, LAST_GOOD, point, publish, stage
+from failshut.arming.kernel.compare import canonical_text
 from failshut.arming.plan import config_changes, staged_files
 from failshut.arming.proof import must_be_proved
-from failshut.arming.state import ARMED_DIRECTORY, RECORD_FILE, EditedConfig, Record
 from failshut.arming.undo import unwritable, write
 from failshut.boot.artefacts import BootFile, initramfs_files, loader, router, systemd_files, wanted_by
-from failshut.boot.places import UNIT_DIRECTORY, UNITS, WATCHING_UNITS
+from failshut.boot.places import ARMED_DIRECTORY, RECORD_FILE, UNIT_DIRECTORY, UNITS, WATCHING_UNITS
 from failshut.emit.nft import emit
 from failshut.emit.tunnel_marks import place_of
 from failshut.host.files import write_atomically

@@ -12,13 +12,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from failshut.arming.armed.record import PENDING_FILE, Pending, load_pending
 from failshut.arming.backends import Listing, backend
-from failshut.arming.boot import tell_guard
+from failshut.arming.boot.generations import CURRENT, pointed
+from failshut.arming.boot.install import tell_guard
 from failshut.arming.errors import ArmingError
-from failshut.arming.generations import CURRENT, pointed
-from failshut.arming.state import PENDING_FILE, PENDING_LINK, Pending, load_pending
 from failshut.boot.artefacts import router
-from failshut.boot.places import LOADER
+from failshut.boot.places import LOADER, PENDING_LINK
 from failshut.host.files import remove_tree, write_atomically
 from failshut.host.service import systemd
 from failshut.model.plan import Plan

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from failshut import __version__
-from failshut.arming import initramfs
+from failshut.arming.armed.record import readable_record
 from failshut.arming.backends import Listing, backend, must_be_the_same
-from failshut.arming.boot import Boots, boot_changes
-from failshut.arming.compare import canonical_text, difference
+from failshut.arming.boot import initramfs
+from failshut.arming.boot.generations import CURRENT, METRICS_FILE, OUTSIDE_FILE, PROGRAMS_FILE, ROUTING_FILE
+from failshut.arming.boot.install import Boots, boot_changes
 from failshut.arming.errors import ArmingError
-from failshut.arming.generations import CURRENT, METRICS_FILE, OUTSIDE_FILE, PROGRAMS_FILE, ROUTING_FILE
-from failshut.arming.routing import kernel_rules, lines_of, routing_difference
-from failshut.arming.state import ARMED_DIRECTORY, readable_record
+from failshut.arming.kernel.compare import canonical_text, difference
+from failshut.arming.kernel.routing import kernel_rules, lines_of, routing_difference
 from failshut.arming.undo import read_text
 from failshut.boot.artefacts import SYSCTLS
-from failshut.boot.places import LOADER
+from failshut.boot.places import ARMED_DIRECTORY, LOADER
 from failshut.emit.metrics import emit_metrics
 from failshut.emit.routing import emit_routes, emit_rules
 from failshut.emit.tunnel_marks import line_of, place_of, with_mark

@@ -83,7 +83,7 @@ def _outlooks(paths: Iterable[str], against: Path) -> Iterator[Outlook]:
 
 
 def _difference(before: Policy | None, after: Policy) -> tuple[str, ...]:
-    from failshut.arming.compare import canonical_text, difference
+    from failshut.arming.kernel.compare import canonical_text, difference
     from failshut.model.ruleset import Ruleset
 
     old, new = (_lock(before) if before else Ruleset(())), _lock(after)

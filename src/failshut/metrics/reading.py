@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from failshut.arming.status import read_status
+from failshut.arming.armed.status import read_status
 from failshut.host.runs import last_runs
 from failshut.host.tunnels.wireguard import running_tunnels
 from failshut.metrics.samples import Beside, Sample, samples

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from failshut.allowances.openings import opened
-from failshut.arming.status import State, Status
+from failshut.arming.armed.status import State, Status
 from failshut.host.runs import Run
 from failshut.host.tunnels.wireguard import SESSION_LASTS, RunningTunnel
 from failshut.metrics import catalogue

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from failshut.arming.generations import CURRENT, EGRESS_FILE, LAST_GOOD, LOCK_FILE, METRICS_FILE, is_sealed
-from failshut.arming.state import ARMED_DIRECTORY, PENDING_LINK, Record, load_record
+from failshut.arming.armed.record import Record, load_record
+from failshut.arming.boot.generations import CURRENT, EGRESS_FILE, LAST_GOOD, LOCK_FILE, METRICS_FILE, is_sealed
+from failshut.boot.places import ARMED_DIRECTORY, PENDING_LINK
 from failshut.config.listening import parse_metrics
 from failshut.model.policy import Metrics
 from failshut.monitor.listings import Table, table_of

@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from failshut.arming.arm import LOCK_PATH
-from failshut.arming.state import ARMED_DIRECTORY
-from failshut.arming.status import State as Word
-from failshut.arming.status import read_status
-from failshut.boot.places import LOADER
+from failshut.arming.armed.status import State as Word
+from failshut.arming.armed.status import read_status
+from failshut.boot.places import ARMED_DIRECTORY, LOADER
 from failshut.host import locks
 from failshut.host.filter import nft
 from failshut.host.network import doorbells

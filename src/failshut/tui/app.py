@@ -18,8 +18,8 @@ from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, Label, OptionList, RichLog, Sparkline, Static
 from textual.widgets.option_list import Option
 
-from failshut.arming.status import State
-from failshut.arming.words import guard_words, headline, tunnel_words
+from failshut.arming.armed.status import State
+from failshut.arming.armed.words import guard_words, headline, tunnel_words
 from failshut.host.account import user_name
 from failshut.tui.snapshot import Snapshot, changes
 

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from typing import Self
 
-from failshut.arming.status import read_status
+from failshut.arming.armed.status import read_status
 from failshut.host.filter.nft import NftError
 from failshut.tui.snapshot import Snapshot, snapshot
 from failshut.watch.feed import Feed, Source

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from failshut.allowances.openings import Open, opened
-from failshut.arming.status import Status
-from failshut.arming.words import headline
+from failshut.arming.armed.status import Status
+from failshut.arming.armed.words import headline
 from failshut.watch.tally import Row
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from failshut.arming.status import read_status
+from failshut.arming.armed.status import read_status
 from failshut.boot.places import BOOT_UNIT
 from failshut.host.run import run
 from failshut.verify.boot import MANAGERS, Evidence, Unit, parse_journal, parse_units

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
-from failshut.arming.status import State, read_status
+from failshut.arming.armed.status import State, read_status
 from failshut.host.network.links import received
 from failshut.host.run import NOT_FOUND, run
 from failshut.model.policy import Policy

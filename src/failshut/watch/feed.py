@@ -12,8 +12,9 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Self
 
-from failshut.arming.generations import CURRENT
-from failshut.arming.state import ARMED_DIRECTORY, load_record
+from failshut.arming.armed.record import load_record
+from failshut.arming.boot.generations import CURRENT
+from failshut.boot.places import ARMED_DIRECTORY
 from failshut.host.filter import nft
 from failshut.host.senders.answers import Answers
 from failshut.host.senders.nflog import Listener, Logged

@@ -26,7 +26,7 @@ from failshut.allowances.portal.browser import Browser, private
 from failshut.allowances.portal.ending import Ending
 from failshut.allowances.portal.verdict import Seen, Verdict, judge, seen, sign_in_page
 from failshut.allowances.portal.waking import newest_handshake, wake
-from failshut.arming.status import read_status
+from failshut.arming.armed.status import read_status
 from failshut.drill.network.wait import pace, until
 from failshut.host.account import Account, named
 from failshut.host.filter import programs

@@ -7,8 +7,8 @@ from pathlib import Path
 from shlex import quote
 
 from failshut.arming.backends import Compiled, Listing, WayBack
+from failshut.arming.boot.generations import IPTABLES_FILE
 from failshut.arming.errors import ArmingError
-from failshut.arming.generations import IPTABLES_FILE
 from failshut.arming.undo import read_text
 from failshut.boot.places import PERSISTENT_RULES, PERSISTENT_UNIT
 from failshut.emit.iptables import CantSayError, body_text, complete_text, live_text, merged_text

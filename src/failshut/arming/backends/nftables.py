@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from failshut.arming.backends import Compiled, Listing, WayBack
+from failshut.arming.boot.generations import EGRESS_FILE, GUARD_FILE, LOCK_FILE
 from failshut.arming.errors import ArmingError, from_nft
-from failshut.arming.generations import EGRESS_FILE, GUARD_FILE, LOCK_FILE
 from failshut.emit.nft import emit, emit_by_device, stale_chains, stale_sets, without_set
 from failshut.host.filter import nft
 from failshut.lower import lower

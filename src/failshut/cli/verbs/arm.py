@@ -15,7 +15,7 @@ from failshut.cli.session import Session, begin, session_options
 from failshut.host.service import systemd
 
 if TYPE_CHECKING:
-    from failshut.arming.state import Record
+    from failshut.arming.armed.record import Record
     from failshut.model.plan import Plan
 
 # In seconds; for whoever may have locked themselves out.
@@ -47,10 +47,10 @@ def command(context: click.Context, /, confirm_within: int | None, i_know: bool,
     say `failshut confirm` in time. Open a new session before you do: that is the proof that you can still get in.
     """
     from failshut.arming.arm import arm, one_at_a_time
-    from failshut.arming.kernel import kernel_listing
+    from failshut.arming.armed.unchanged import inputs_of
+    from failshut.arming.kernel.load import kernel_listing
     from failshut.arming.plan import make_plan
     from failshut.arming.survey import surveyed
-    from failshut.arming.unchanged import inputs_of
 
     session, began = begin(context, options), time.time()
     # Before what it arms with comes in: nothing of it is thrown away before the end.
@@ -81,7 +81,7 @@ def command(context: click.Context, /, confirm_within: int | None, i_know: bool,
 
 def _still_armed(session: Session) -> Record | None:
     from failshut.arming.arm import one_at_a_time
-    from failshut.arming.unchanged import still_armed
+    from failshut.arming.armed.unchanged import still_armed
 
     try:
         with one_at_a_time():

@@ -26,7 +26,7 @@ def command(context: click.Context, /, every: float, **options: Any) -> None:
     """
     import asyncio
 
-    from failshut.arming.status import read_status
+    from failshut.arming.armed.status import read_status
     from failshut.monitor.service import AlreadyRunsError, Monitor
 
     begin(context, options)

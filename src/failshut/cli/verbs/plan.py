@@ -40,7 +40,7 @@ def command(context: click.Context, /, policies: tuple[str, ...], against: Path 
     Where a fleet's policies are kept in one place: `plan POLICY... --against DIRECTORY` shows how the rules of each differ from
     those of the file of the same name in DIRECTORY, on any machine, and asks no host.
     """
-    from failshut.arming.kernel import kernel_listing
+    from failshut.arming.kernel.load import kernel_listing
     from failshut.arming.plan import make_plan
     from failshut.arming.survey import surveyed
 
@@ -80,7 +80,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 
 def plan_lines(plan: Plan, session: Session) -> Iterator[str]:
     """Yield the plan as a person reads it."""
-    from failshut.arming.initramfs import COMMAND
+    from failshut.arming.boot.initramfs import COMMAND
     from failshut.boot.places import UNITS
 
     for note in plan.notes:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from failshut.arming.state import Record
-from failshut.arming.status import Boot, State, Status, read_status
-from failshut.arming.words import boot_words, guard_words, tunnel_words
+from failshut.arming.armed.record import Record
+from failshut.arming.armed.status import Boot, State, Status, read_status
+from failshut.arming.armed.words import boot_words, guard_words, tunnel_words
 from failshut.boot.places import LOADER
 from failshut.cli.session import Session, begin, session_options
 from failshut.host.pins import pins_json

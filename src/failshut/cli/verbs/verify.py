@@ -23,7 +23,7 @@ from failshut.verify.interrupt import deferred
 from failshut.verify.report import Outcome, Report, Verdict
 
 if TYPE_CHECKING:
-    from failshut.arming.status import Status
+    from failshut.arming.armed.status import Status
     from failshut.model.policy import Policy
     from failshut.verify.boot import Check
     from failshut.verify.run import Plan
@@ -106,7 +106,7 @@ def _upload(text: str) -> tuple[Address, int]:
 
 def _must_be_armed(session: Session) -> Status:
     """Return the status; leave where the kernel holds no lock: taking the tunnel down would then leak for sure."""
-    from failshut.arming.status import State, read_status
+    from failshut.arming.armed.status import State, read_status
 
     status = read_status()
     match status.state:
@@ -129,8 +129,8 @@ def _must_be_armed(session: Session) -> Status:
 
 
 def _say_what_is_not_armed(policy: Policy, status: Status, session: Session) -> None:
+    from failshut.arming.armed.status import State
     from failshut.arming.plan import make_plan
-    from failshut.arming.status import State
     from failshut.arming.survey import surveyed_as_armed
 
     if status.state is State.ARMED and make_plan(policy, surveyed_as_armed(policy), status.listing).difference:

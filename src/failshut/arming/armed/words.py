@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from failshut.arming.status import Boot, State, Status
+from failshut.arming.armed.status import Boot, State, Status
 from failshut.host.tunnels.wireguard import SESSION_LASTS, RunningTunnel
 
 

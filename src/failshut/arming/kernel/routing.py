@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from failshut.arming.generations import CURRENT, ROUTING_FILE, is_sealed
+from failshut.arming.boot.generations import CURRENT, ROUTING_FILE, is_sealed
 from failshut.emit.routing import rule_text
 from failshut.host.network.routes import routing_rules, run_router
 from failshut.host.run import Result

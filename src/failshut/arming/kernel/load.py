@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 
+from failshut.arming.armed.record import Record
 from failshut.arming.backends import Backend, Listing, backend
-from failshut.arming.compare import (
+from failshut.arming.errors import ArmingError, NotPutBackError
+from failshut.arming.kernel.compare import (
     canonical_text,
     difference,
     guarded_devices,
     without_devices,
     without_later,
 )
-from failshut.arming.errors import ArmingError, NotPutBackError
-from failshut.arming.state import Record
 from failshut.host.network.links import all_links
 from failshut.host.run import NoAnswerError
 from failshut.model.backend import BackendName

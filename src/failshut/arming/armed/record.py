@@ -9,12 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from failshut.boot.places import ARMED_DIRECTORY, PENDING_LINK, RECORD_FILE
+from failshut.boot.places import RECORD_FILE
 from failshut.host.pins import parse_pins, pins_json
 from failshut.model.backend import BackendName
 from failshut.model.pin import Pin
-
-__all__ = ("ARMED_DIRECTORY", "PENDING_LINK", "RECORD_FILE")
 
 # Gone with a reboot, as an arming that nobody confirmed shall be.
 PENDING_FILE = Path("/run/failshut/pending.json")

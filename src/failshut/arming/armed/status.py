@@ -7,10 +7,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
+from failshut.arming.armed.record import Record, load_pending, load_record
+from failshut.arming.boot.generations import CURRENT, LAST_GOOD, checksum, is_sealed
 from failshut.arming.errors import ArmingError
-from failshut.arming.generations import CURRENT, LAST_GOOD, checksum, is_sealed
-from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, load_record
-from failshut.boot.places import BOOT_UNIT_PATH, ENABLED_PATH, GENERATOR, LOADER, MONITOR_LOCK
+from failshut.boot.places import ARMED_DIRECTORY, BOOT_UNIT_PATH, ENABLED_PATH, GENERATOR, LOADER, MONITOR_LOCK
 from failshut.host import locks
 from failshut.host.filter import nft
 from failshut.host.network.links import all_links, impostors, is_up, traffic, underlay_devices
@@ -184,8 +184,8 @@ def _held(listing: Listing, drift: tuple[str, ...], which: Held, directory: Path
     if not drift:
         return which
     # Imported here, as in `_compared`: only a lock that is not the current one pays for it.
-    from failshut.arming.compare import canonical_text  # noqa: PLC0415
-    from failshut.arming.kernel import text_beside  # noqa: PLC0415
+    from failshut.arming.kernel.compare import canonical_text  # noqa: PLC0415
+    from failshut.arming.kernel.load import text_beside  # noqa: PLC0415
     from failshut.lower.iptables.shut import everything as everything_by_iptables  # noqa: PLC0415
     from failshut.lower.shut import everything  # noqa: PLC0415
     from failshut.model.ruleset import Family, Ruleset  # noqa: PLC0415
@@ -232,8 +232,8 @@ def _compared(listing: Listing, record: Record | None) -> tuple[tuple[str, ...],
     if record and listing.texts == record.listing:
         return (), record.guarded
     # Imported here: the model and the emitter are a third of this verb's time, and needed only when something changed.
-    from failshut.arming.compare import difference, guarded_devices  # noqa: PLC0415
-    from failshut.arming.kernel import text_beside  # noqa: PLC0415 - as above
+    from failshut.arming.kernel.compare import difference, guarded_devices  # noqa: PLC0415
+    from failshut.arming.kernel.load import text_beside  # noqa: PLC0415 - as above
 
     rules = listing.ruleset()
     actual = text_beside(rules, record)
@@ -244,7 +244,7 @@ def _routing(record: Record | None) -> tuple[str, ...]:
     if record is None or not record.routing:
         return ()
     # Imported here: a lock that is off does not pay for it.
-    from failshut.arming.routing import kernel_rules, routing_difference  # noqa: PLC0415
+    from failshut.arming.kernel.routing import kernel_rules, routing_difference  # noqa: PLC0415
 
     rules = kernel_rules()
     return () if rules is None else routing_difference(rules, record.routing)
@@ -252,7 +252,7 @@ def _routing(record: Record | None) -> tuple[str, ...]:
 
 def _expected(record: Record, actual: str) -> str:
     """Return what the kernel should hold of a record: the chain of a device that is away may be away with it."""
-    from failshut.arming.compare import without_devices  # noqa: PLC0415 - as above
+    from failshut.arming.kernel.compare import without_devices  # noqa: PLC0415 - as above
 
     there = {each["ifname"] for each in all_links()}
     away = [each for each in record.guarded if there and each not in there and f'device "{each}"' not in actual]

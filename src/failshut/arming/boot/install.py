@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from failshut.arming import initramfs
+from failshut.arming.boot import initramfs
+from failshut.arming.boot.generations import CURRENT, LAST_GOOD, collect, is_sealed, numbered, point, pointed
 from failshut.arming.errors import ArmingError
-from failshut.arming.generations import CURRENT, LAST_GOOD, collect, is_sealed, numbered, point, pointed
 from failshut.arming.undo import read_text, write
 from failshut.boot.artefacts import BootFile, every_file, initramfs_files, iptables_files, loader, router, systemd_files
 from failshut.boot.places import (

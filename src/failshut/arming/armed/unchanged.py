@@ -12,12 +12,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from failshut import __version__
-from failshut.arming.generations import CURRENT
-from failshut.arming.state import ARMED_DIRECTORY, Record, load_pending, readable_record
-from failshut.arming.status import State, Status, read_status
+from failshut.arming.armed.record import Record, load_pending, readable_record
+from failshut.arming.armed.status import State, Status, read_status
+from failshut.arming.boot.generations import CURRENT
 from failshut.arming.survey import has_room
 from failshut.boot.artefacts import SYSCTLS
-from failshut.boot.places import LOADER
+from failshut.boot.places import ARMED_DIRECTORY, LOADER
 from failshut.host import signature
 from failshut.host.network.probe import probe
 from failshut.host.network.sysctl import read_sysctl

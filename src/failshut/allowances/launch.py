@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from failshut.allowances.errors import RefusedError
+from failshut.boot.places import RUN_DIRECTORY
 from failshut.host.account import Account
 from failshut.host.files import write_atomically
 from failshut.host.service import cgroups, systemd
@@ -20,7 +21,7 @@ from failshut.model.units import Address
 
 # Not the caller's PATH: these run as root.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_OWN_DIRECTORY = Path("/run/failshut/programs")
+_OWN_DIRECTORY = RUN_DIRECTORY / "programs"
 
 # "0" is the process that writes it (cgroups(7)).
 _JOIN = 'echo 0 >"$0/cgroup.procs" && exec "$@"'

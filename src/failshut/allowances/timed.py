@@ -7,22 +7,21 @@ has the lock armed once more, with the rules for them, for which no packet pays 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 
 from failshut.allowances.errors import RefusedError
 from failshut.allowances.openings import Named, Open, Opening, element, opened
 from failshut.allowances.outside import why_not
 from failshut.arming.again import NotArmedError, arm_again, armed_policy
-from failshut.arming.arm import one_at_a_time
 from failshut.arming.errors import ArmingError
+from failshut.arming.exclusive import one_at_a_time
 from failshut.host.filter import programs
 from failshut.host.network.probe import probe
 from failshut.host.run import run
 from failshut.model.exits import Exit
+from failshut.model.progress import Report
 from failshut.model.timed import LOGGING, TIMED, gate_name
 
-Report = Callable[[str], None]
 _FAMILIES = ("ipv4", "ipv6")
 
 

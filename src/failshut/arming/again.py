@@ -5,22 +5,22 @@ What the user has written since and not armed is not armed by the way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from failshut.arming.arm import arm, digest_of
+from failshut.arming.arm import arm
 from failshut.arming.armed.record import Record, load_pending, load_record
 from failshut.arming.boot.generations import CURRENT
 from failshut.arming.errors import NOT_BY_IPTABLES, USE_NFTABLES, ArmingError
 from failshut.arming.kernel.load import kernel_listing
 from failshut.arming.plan import make_plan
+from failshut.arming.recording import digest_of
 from failshut.boot.places import ARMED_DIRECTORY
 from failshut.host.sources import load_policy
 from failshut.model.backend import BackendName
 from failshut.model.host import HostFacts
 from failshut.model.pin import Pin
 from failshut.model.policy import Policy
-
-Report = Callable[[str], None]
+from failshut.model.progress import Report
 
 
 class NotArmedError(Exception):

@@ -6,7 +6,6 @@ import contextlib
 from pathlib import Path
 
 from failshut.arming import pending
-from failshut.arming.arm import Report
 from failshut.arming.armed.record import MarkedTunnel, Record, load_pending, load_record
 from failshut.arming.backends import backend
 from failshut.arming.boot.generations import CURRENT, LAST_GOOD, numbered
@@ -23,6 +22,7 @@ from failshut.host.network.sysctl import set_sysctl
 from failshut.host.tunnels.managers import read_again
 from failshut.host.tunnels.wireguard import set_fwmark
 from failshut.model.backend import BackendName
+from failshut.model.progress import Report
 from failshut.model.ruleset import Family, Ruleset
 from failshut.model.units import Mark
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from failshut.arming.arm import record_of
 from failshut.arming.armed.record import EditedConfig, Record
 from failshut.arming.backends import backend
 from failshut.arming.boot.generations import CURRENT, LAST_GOOD, point, publish, stage
@@ -17,11 +16,11 @@ from failshut.arming.errors import ArmingError
 from failshut.arming.kernel.compare import canonical_text
 from failshut.arming.plan import config_changes, staged_files
 from failshut.arming.proof import must_be_proved
+from failshut.arming.recording import marked_file, record_of
 from failshut.arming.undo import unwritable, write
 from failshut.boot.artefacts import BootFile, initramfs_files, loader, router, systemd_files, wanted_by
 from failshut.boot.places import ARMED_DIRECTORY, RECORD_FILE, UNIT_DIRECTORY, UNITS, WATCHING_UNITS
 from failshut.emit.nft import emit
-from failshut.emit.tunnel_marks import place_of
 from failshut.host.files import write_atomically
 from failshut.host.filter import nft
 from failshut.host.network.probe import probe
@@ -32,9 +31,9 @@ from failshut.model.host import HostFacts, WireGuardKind
 from failshut.model.marks import STAMP
 from failshut.model.plan import FileChange, Plan
 from failshut.model.policy import Policy, TunnelKind
+from failshut.model.progress import Report
 from failshut.model.units import InterfaceName
 
-Report = Callable[[str], None]
 _PRIVATE_FILE = 0o600
 # Where a package and an administrator put the program.
 _PROGRAMS = ("usr/bin/failshut", "usr/local/bin/failshut")
@@ -112,7 +111,7 @@ def _plan(policy: Policy, facts: HostFacts, *, watched: bool) -> Plan:
 def _edited(policy: Policy, plan: Plan) -> Iterator[EditedConfig]:
     changed = {each.path for each in plan.configs}
     for tunnel in policy.tunnels:
-        path = str(Path(place_of(tunnel.kind, tunnel.config)).absolute()) if tunnel.config else ""
+        path = marked_file(tunnel)
         if path in changed:
             yield EditedConfig(str(tunnel.interface), path)
 

@@ -12,19 +12,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from failshut.arming.armed.record import PENDING_FILE, Pending, load_pending
+from failshut.arming.armed.record import Pending, load_pending
 from failshut.arming.backends import Listing, backend
 from failshut.arming.boot.generations import CURRENT, pointed
 from failshut.arming.boot.install import tell_guard
 from failshut.arming.errors import ArmingError
 from failshut.boot.artefacts import router
-from failshut.boot.places import LOADER, PENDING_LINK
+from failshut.boot.places import ARMING_LOCK, GUARD_HOLD, LOADER, PENDING_FILE, PENDING_LINK, REVERT_DIRECTORY, RUN_DIRECTORY
 from failshut.host.files import remove_tree, write_atomically
 from failshut.host.service import systemd
 from failshut.model.plan import Plan
 
 REVERT_UNIT = "failshut-revert"
-_DIRECTORY = PENDING_FILE.parent / "revert"
 _PRIVATE = 0o600
 
 
@@ -33,19 +32,19 @@ def schedule(plan: Plan, before: Listing, generation: Path, seconds: int, undo: 
     pending = Pending(generation.name, int(time.time()) + seconds)
     undo.callback(forget)
     try:
-        _DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
-        back = backend(plan.backend).way_back(plan.wanted, before, _DIRECTORY)
+        REVERT_DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
+        back = backend(plan.backend).way_back(plan.wanted, before, REVERT_DIRECTORY)
         for name, text in back.files.items():
-            write_atomically(_DIRECTORY / name, text, mode=_PRIVATE)
+            write_atomically(REVERT_DIRECTORY / name, text, mode=_PRIVATE)
         for number, change in enumerate((*plan.configs, *plan.shared)):
-            write_atomically(_DIRECTORY / f"config-{number}", change.before or "", mode=_PRIVATE)
-        write_atomically(_DIRECTORY / "route", router().text, mode=_PRIVATE)
-        write_atomically(_DIRECTORY / "run", "\n".join(_script(plan, generation, back.commands)) + "\n", mode=_PRIVATE)
+            write_atomically(REVERT_DIRECTORY / f"config-{number}", change.before or "", mode=_PRIVATE)
+        write_atomically(REVERT_DIRECTORY / "route", router().text, mode=_PRIVATE)
+        write_atomically(REVERT_DIRECTORY / "run", "\n".join(_script(plan, generation, back.commands)) + "\n", mode=_PRIVATE)
         write_atomically(PENDING_FILE, pending.to_json(), mode=_PRIVATE)
     except OSError as error:
-        raise ArmingError(f"{_DIRECTORY} can't be written: {error.strerror}") from error
+        raise ArmingError(f"{REVERT_DIRECTORY} can't be written: {error.strerror}") from error
     systemd.cancel(REVERT_UNIT)
-    result = systemd.schedule(REVERT_UNIT, seconds, ["/bin/sh", str(_DIRECTORY / "run")])
+    result = systemd.schedule(REVERT_UNIT, seconds, ["/bin/sh", str(REVERT_DIRECTORY / "run")])
     if not result.ok:
         raise ArmingError(f"systemd sets no timer to undo it: {result.complaint}", help="--confirm-within 0 arms without one")
 
@@ -64,10 +63,10 @@ def forget() -> None:
     systemd.cancel(REVERT_UNIT)
     PENDING_FILE.unlink(missing_ok=True)
     PENDING_LINK.unlink(missing_ok=True)
-    remove_tree(_DIRECTORY)
+    remove_tree(REVERT_DIRECTORY)
     with contextlib.suppress(OSError):
         # The guard's directory may be in it.
-        PENDING_FILE.parent.rmdir()
+        RUN_DIRECTORY.rmdir()
 
 
 def waiting() -> Pending:
@@ -85,21 +84,21 @@ def _script(plan: Plan, generation: Path, back: tuple[str, ...]) -> Iterator[str
     yield "# Written by `failshut arm --confirm-within`: puts everything back as it was. Run by failshut-revert.timer."
     yield "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
     # An arming, a confirmation or a disarming that is at work right now comes first.
-    yield "exec 9>/run/failshut.lock && flock 9"
+    yield f"exec 9>{ARMING_LOCK} && flock 9"
     yield f"[ -e {PENDING_FILE} ] || exit 0"
     yield "echo '<4>failshut: nobody confirmed; everything is put back as it was' >&2"
     yield f"rm -f {PENDING_LINK}"
     yield from back
-    yield f"[ ! -p /run/failshut/guard/hold ] || /bin/sh {LOADER} reguard"
+    yield f"[ ! -p {GUARD_HOLD} ] || /bin/sh {LOADER} reguard"
     if plan.routes is not None:
         armed = f"apply {generation.parent / CURRENT}" if was_armed else "clear"
-        yield f"sh {_DIRECTORY}/route {armed}"
+        yield f"sh {REVERT_DIRECTORY}/route {armed}"
     for number, change in enumerate((*plan.configs, *plan.shared)):
         if change.before is None:
             yield f"rm -f {shlex.quote(change.path)}"
             continue
         path, beside = shlex.quote(change.path), shlex.quote(f"{change.path}.failshut-revert")
-        yield f"cp -p {path} {beside} && cat {_DIRECTORY}/config-{number} >{beside} && mv {beside} {path}"
+        yield f"cp -p {path} {beside} && cat {REVERT_DIRECTORY}/config-{number} >{beside} && mv {beside} {path}"
     for mark in plan.marks:
         yield f"wg set {shlex.quote(mark.interface)} fwmark {mark.before or 'off'}"
     for setting in plan.sysctls:
@@ -107,4 +106,4 @@ def _script(plan: Plan, generation: Path, back: tuple[str, ...]) -> Iterator[str
     # Without a lock before, nothing of this one stays; else only what the next boot loads.
     gone = generation if was_armed else generation.parent
     yield f'[ "$(readlink {generation.parent / CURRENT})" = {generation.name} ] || rm -rf {shlex.quote(str(gone))}'
-    yield f"rm -rf {PENDING_FILE} {_DIRECTORY} && rmdir {PENDING_FILE.parent} 2>/dev/null || :"
+    yield f"rm -rf {PENDING_FILE} {REVERT_DIRECTORY} && rmdir {RUN_DIRECTORY} 2>/dev/null || :"

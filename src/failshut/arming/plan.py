@@ -15,12 +15,13 @@ from failshut.arming.boot.install import Boots, boot_changes
 from failshut.arming.errors import ArmingError
 from failshut.arming.kernel.compare import canonical_text, difference
 from failshut.arming.kernel.routing import kernel_rules, lines_of, routing_difference
+from failshut.arming.recording import marked_file
 from failshut.arming.undo import read_text
 from failshut.boot.artefacts import SYSCTLS
 from failshut.boot.places import ARMED_DIRECTORY, LOADER
 from failshut.emit.metrics import emit_metrics
 from failshut.emit.routing import emit_routes, emit_rules
-from failshut.emit.tunnel_marks import line_of, place_of, with_mark
+from failshut.emit.tunnel_marks import line_of, with_mark
 from failshut.host.network.links import all_links, impostors, underlay_devices
 from failshut.host.network.sysctl import read_sysctl
 from failshut.host.service import systemd
@@ -185,8 +186,7 @@ def config_changes(policy: Policy, facts: HostFacts) -> Iterator[FileChange]:
     for tunnel in policy.tunnels:
         if tunnel.config is None or tunnel.fwmark_in_config:
             continue
-        path = Path(place_of(tunnel.kind, tunnel.config)).absolute()
-        change = _marked(tunnel, path, mark_of(tunnel, facts))
+        change = _marked(tunnel, Path(marked_file(tunnel)), mark_of(tunnel, facts))
         if change.is_change:
             yield change
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 from failshut.arming.backends import backend
@@ -12,9 +11,9 @@ from failshut.audit.prover import why_not
 from failshut.lower.egress import LATER
 from failshut.model.plan import Plan
 from failshut.model.policy import Policy
+from failshut.model.progress import Report
 from failshut.model.ruleset import Ruleset
 
-Report = Callable[[str], None]
 # In seconds; who waits longer is told how far it is.
 _PATIENCE = 2.0
 _REMEDY = "nothing was changed; please report this with the policy"

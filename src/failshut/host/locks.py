@@ -1,11 +1,28 @@
-"""Who holds a lock file: asked of the kernel, so that the question itself holds nothing."""
+"""Lock files (flock(2)): held by one process at a time, or asked of the kernel, so that the question itself holds nothing."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 _LOCKS = Path("/proc/locks")
+
+
+@contextlib.contextmanager
+def holding(path: Path) -> Iterator[None]:
+    """Hold a lock file until the block ends. Raises BlockingIOError while another process does, OSError where it can't be opened.
+
+    One that is not there is made, for its owner alone: who may read a file may lock it.
+    """
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def is_held(path: Path) -> bool:

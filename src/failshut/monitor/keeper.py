@@ -16,10 +16,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from failshut.arming.arm import LOCK_PATH
 from failshut.arming.armed.status import State as Word
 from failshut.arming.armed.status import read_status
-from failshut.boot.places import ARMED_DIRECTORY, LOADER
+from failshut.arming.boot.generations import EGRESS_FILE, LOCK_FILE
+from failshut.boot.places import ARMED_DIRECTORY, ARMING_LOCK, LOADER
 from failshut.host import locks
 from failshut.host.filter import nft
 from failshut.host.network import doorbells
@@ -47,7 +47,6 @@ _T = TypeVar("_T")
 Tell = Callable[[Kind, str, dict[str, str]], None]
 # In seconds: how long the kernel may take for a transaction; how often to look whether an arming has ended.
 _PATIENCE, _LOOK = 2.0, 0.05
-_LOCK_TEXT, _EGRESS_TEXT = "lock.nft", "egress.nft"
 _UNDER_IP: Table = ("netdev", nft.LOCK_NAME)
 # By the warm nft, then by the loader with its other locks, then only said.
 _WARM_TRIES, _TRIES = 2, 4
@@ -117,7 +116,7 @@ class Keeper:
 
     def is_busy(self) -> bool:
         """Whether `arm`, `disarm` or the timer that undoes an arming is at work."""
-        return locks.is_held(LOCK_PATH)
+        return locks.is_held(ARMING_LOCK)
 
     def _listen_to_links(self) -> None:
         self._close_links()
@@ -206,7 +205,7 @@ class Keeper:
     def _hold_news(self) -> None:
         if not self.is_busy():
             self._settled.clear()
-            self._shelf.load(_EGRESS_TEXT)
+            self._shelf.load(EGRESS_FILE)
         self._to_check.add(_UNDER_IP)
         self._wake.set()
 
@@ -223,7 +222,7 @@ class Keeper:
             put(self.places.later, "".join(f"{each}\n" for each in kept), 0o600)
         except OSError as error:
             self.tell(Kind.TROUBLE, f"{self.places.later} can't be written: {error.strerror}", {})
-        if (self.places.run / "guard/hold").exists():
+        if self.places.guard.exists():
             self._in_background("/bin/sh", LOADER, "reguard")
 
     async def _work(self) -> None:
@@ -367,7 +366,7 @@ class Keeper:
 
     def _put_back(self, tables: set[Table]) -> None:
         self._settled.clear()
-        self._shelf.load(*((_LOCK_TEXT,) if tables - {_UNDER_IP} else ()), *((_EGRESS_TEXT,) if _UNDER_IP in tables else ()))
+        self._shelf.load(*((LOCK_FILE,) if tables - {_UNDER_IP} else ()), *((EGRESS_FILE,) if _UNDER_IP in tables else ()))
         # By themselves: what another program's rules refer to can't be taken out, and must not keep the rest from coming back.
         if self._strangers:
             self.errands.submit(nft.load, self._strangers)
@@ -377,7 +376,7 @@ class Keeper:
         if self.armed is None:
             return
         there = {each["ifname"] for each in self.links.listed()}
-        texts = {_LOCK_TEXT: self.armed.lock, _EGRESS_TEXT: for_devices(self.armed.egress, there, self.later)}
+        texts = {LOCK_FILE: self.armed.lock, EGRESS_FILE: for_devices(self.armed.egress, there, self.later)}
         if complaint := self._shelf.lay_out(texts):
             self.tell(Kind.TROUBLE, complaint, {})
 

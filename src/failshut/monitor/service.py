@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+from failshut.host import locks
 from failshut.host.run import NoAnswerError
 from failshut.host.service.notify import notify, watchdog_seconds
 from failshut.model.policy import Metrics
@@ -124,21 +123,14 @@ class Monitor:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Hold the lock file that says a monitor runs. Where /run can't be written there is none to hold, and that is no matter."""
-        try:
-            descriptor = os.open(self.places.alive, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            self._in_trouble("run", f"{self.places.alive} can't be written: {error.strerror}")
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locks.holding(self.places.alive))
+            except BlockingIOError as error:
+                raise AlreadyRunsError from error
+            except OSError as error:
+                self._in_trouble("run", f"{self.places.alive} can't be written: {error.strerror}")
             yield
-            return
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise AlreadyRunsError from error
-        try:
-            yield
-        finally:
-            os.close(descriptor)
 
     def _end_on_signal(self, work: Sequence[asyncio.Future[None]]) -> None:
         def end() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from failshut.arming import undo as files_undo
-from failshut.arming.arm import one_at_a_time
 from failshut.arming.errors import ArmingError
+from failshut.arming.exclusive import one_at_a_time
 from failshut.host.files import sync_directory
 from failshut.host.filter import nft
 from failshut.host.network.sysctl import set_sysctl
@@ -18,13 +18,13 @@ from failshut.host.run import Result, run
 from failshut.host.service import systemd
 from failshut.host.tunnels.wireguard import running_tunnels
 from failshut.model.exits import Exit
+from failshut.model.progress import Report
 from failshut.server.errors import ServerError
 from failshut.server.firewall import NAME, firewall
 from failshut.server.model import Server
 from failshut.server.places import CONFIG, DIRECTORY, INTERFACE, LOCK, RECORD, RULES, SYSCTLS, TUNNEL_UNIT, UNIT, UNIT_PATH
 from failshut.server.plan import Plan
 
-Report = Callable[[str], None]
 _TABLE = ("table", "inet", NAME)
 
 

@@ -7,9 +7,10 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from failshut.allowances.endpoints.ask import Answers
+from failshut.boot.places import RUN_DIRECTORY
 from failshut.host.files import write_atomically
 
-FILE = Path("/run/failshut/heard.json")
+FILE = RUN_DIRECTORY / "heard.json"
 
 
 def load(file: Path = FILE) -> Answers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from failshut.arming.errors import ArmingError
+from failshut.boot.places import RUN_DIRECTORY
 from failshut.host.files import write_atomically
 from failshut.host.network.links import is_up
 from failshut.host.run import run
@@ -12,7 +13,7 @@ from failshut.host.tunnels.wireguard import running_tunnels
 from failshut.model.pin import Pin
 from failshut.model.policy import Policy, Tunnel, TunnelKind
 
-HOSTS, OWN_HOSTS = Path("/etc/hosts"), Path("/run/failshut/hosts")
+HOSTS, OWN_HOSTS = Path("/etc/hosts"), RUN_DIRECTORY / "hosts"
 # The C library reads the hosts file before it asks anyone (nsswitch.conf: `files` comes first).
 _PRIVATELY = 'mount --bind "$0" /etc/hosts && exec wg-quick up "$1"'
 

@@ -5,7 +5,7 @@ Whatever ends it, and at whatever line, the lock holds: what it opens are elemen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,18 +25,18 @@ from failshut.allowances.endpoints.handshake import answers
 from failshut.allowances.endpoints.raising import raise_tunnel
 from failshut.allowances.endpoints.state import State
 from failshut.arming.again import arm_again, armed_policy, with_pins
-from failshut.arming.arm import one_at_a_time
 from failshut.arming.errors import ArmingError
+from failshut.arming.exclusive import one_at_a_time
 from failshut.arming.survey import surveyed_as_armed
 from failshut.host.filter.elements import NotTakenError, candidate
 from failshut.host.network.probe import probe
 from failshut.host.tunnels.wireguard import RunningPeer, RunningTunnel, running_tunnels, set_endpoint
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy, Tunnel
+from failshut.model.progress import Report
 from failshut.model.timed import ON_PROBATION
 from failshut.model.units import Endpoint
 
-Report = Callable[[str], None]
 LOCK = Path("/run/failshut-refresh.lock")
 
 

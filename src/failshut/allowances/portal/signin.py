@@ -7,7 +7,6 @@ leaves open ends when it would have.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
@@ -15,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,12 +27,14 @@ from failshut.allowances.portal.verdict import Seen, Verdict, judge, seen, sign_
 from failshut.allowances.portal.waking import newest_handshake, wake
 from failshut.arming.armed.status import read_status
 from failshut.drill.network.wait import pace, until
+from failshut.host import locks
 from failshut.host.account import Account, named
 from failshut.host.filter import programs
 from failshut.host.network.links import underlay_now
 from failshut.host.network.resolvers import FoundResolver, network_resolvers
 from failshut.host.service import cgroups
 from failshut.model.policy import PORTAL_SLICE, slice_path
+from failshut.model.progress import Report
 from failshut.model.timed import LONGEST_SIGN_IN, PORTAL_PROGRAMS
 
 _GROUP = slice_path(PORTAL_SLICE)
@@ -44,8 +45,6 @@ _STEP, _BETWEEN_WAKINGS = 0.2, 2.0
 # In seconds: who closes the browser on "you are connected" need not wait for the tunnel.
 _AFTERWARDS = 15.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,16 +220,12 @@ def _profile(account: Account, browser: Browser) -> Iterator[Path]:
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """See to it that one sign-in goes on at a time."""
-    # Root's alone: who may read a file may lock it.
-    lock = os.open(Path(_RUN, "failshut-portal.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise RefusedError("another `failshut portal` is at work") from None
-    else:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locks.holding(Path(_RUN, "failshut-portal.lock")))
+        except BlockingIOError:
+            raise RefusedError("another `failshut portal` is at work") from None
         yield
-    finally:
-        os.close(lock)
 
 
 @contextlib.contextmanager

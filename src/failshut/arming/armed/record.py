@@ -9,13 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from failshut.boot.places import RECORD_FILE
+from failshut.boot.places import PENDING_FILE, RECORD_FILE
 from failshut.host.pins import parse_pins, pins_json
 from failshut.model.backend import BackendName
 from failshut.model.pin import Pin
 
-# Gone with a reboot, as an arming that nobody confirmed shall be.
-PENDING_FILE = Path("/run/failshut/pending.json")
 FORMAT = 3
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +21,15 @@ from failshut.boot.places import (
     INITRAMFS_HOOK,
     LOADER,
     MONITOR_DIRECTORY,
-    MONITOR_FILES,
+    MONITOR_EVENTS,
+    MONITOR_LATER,
     MONITOR_LOCK,
+    MONITOR_REFRESH,
+    MONITOR_STATUS,
     PERSISTENT_UNIT,
     REFRESH_UNIT,
     ROUTER,
+    RUN_DIRECTORY,
     UNIT_DIRECTORY,
     UNITS,
     WATCHING_UNITS,
@@ -36,8 +40,7 @@ from failshut.host.self import own_command, why_no_unit
 from failshut.host.service import systemd
 from failshut.model.backend import BackendName
 from failshut.model.plan import FileChange
-
-Report = Callable[[str], None]
+from failshut.model.progress import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +208,11 @@ def uninstall(report: Report, directories: Iterable[str]) -> None:
 
 def _forget_monitor() -> None:
     """Remove what the monitor left in /run: a device that it told the loader of is none of the next lock's."""
-    for path in (*MONITOR_FILES, MONITOR_LOCK):
+    for path in (MONITOR_LATER, MONITOR_STATUS, MONITOR_EVENTS, MONITOR_REFRESH, MONITOR_LOCK):
         path.unlink(missing_ok=True)
     remove_tree(MONITOR_DIRECTORY)
     with contextlib.suppress(OSError):
-        MONITOR_LOCK.parent.rmdir()
+        RUN_DIRECTORY.rmdir()
 
 
 def _must_be_writable(paths: Iterable[Path]) -> None:

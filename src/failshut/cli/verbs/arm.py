@@ -46,8 +46,9 @@ def command(context: click.Context, /, confirm_within: int | None, i_know: bool,
     With --confirm-within the lock is on at once, but a timer of systemd's undoes it, whatever becomes of this session, unless you
     say `failshut confirm` in time. Open a new session before you do: that is the proof that you can still get in.
     """
-    from failshut.arming.arm import arm, one_at_a_time
+    from failshut.arming.arm import arm
     from failshut.arming.armed.unchanged import inputs_of
+    from failshut.arming.exclusive import one_at_a_time
     from failshut.arming.kernel.load import kernel_listing
     from failshut.arming.plan import make_plan
     from failshut.arming.survey import surveyed
@@ -80,8 +81,8 @@ def command(context: click.Context, /, confirm_within: int | None, i_know: bool,
 
 
 def _still_armed(session: Session) -> Record | None:
-    from failshut.arming.arm import one_at_a_time
     from failshut.arming.armed.unchanged import still_armed
+    from failshut.arming.exclusive import one_at_a_time
 
     try:
         with one_at_a_time():

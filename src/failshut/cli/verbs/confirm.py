@@ -19,7 +19,8 @@ def command(context: click.Context, /, **options: Any) -> None:
 
     Run it from a new session: that you could open one is what is confirmed.
     """
-    from failshut.arming.arm import confirm, one_at_a_time
+    from failshut.arming.arm import confirm
+    from failshut.arming.exclusive import one_at_a_time
 
     session = begin(context, options)
     try:

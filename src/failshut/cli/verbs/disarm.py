@@ -19,8 +19,8 @@ from failshut.model.exits import Exit
 @click.pass_context
 def command(context: click.Context, /, yes: bool, **options: Any) -> None:
     """Take the lock off, and put back what arming changed: kernel, staged files, the tunnels' marks."""
-    from failshut.arming.arm import one_at_a_time
     from failshut.arming.disarm import disarm
+    from failshut.arming.exclusive import one_at_a_time
 
     session = begin(context, options)
     if not yes:

@@ -80,7 +80,7 @@ def command(context: click.Context, /, *, after_boot: bool, yes: bool, **options
 
 def _run(plan: Plan, session: Session) -> Report:
     # With a level set, wireguard-go would keep our pipe open for as long as it lives.
-    from failshut.arming.arm import one_at_a_time
+    from failshut.arming.exclusive import one_at_a_time
     from failshut.verify.run import verify
 
     os.environ.pop("LOG_LEVEL", None)

@@ -43,7 +43,6 @@ def arm(
     confirm_within: int = 0,
     undecided_is_fine: bool = False,
     inputs: tuple[tuple[str, str], ...] = (),
-    directory: Path = ARMED_DIRECTORY,
 ) -> Record:
     """Carry out `plan`, made from the kernel's state `before`. Returns the record of what is armed now. Raises `ArmingError`.
 
@@ -62,7 +61,7 @@ def arm(
             # Its timer has gone with a soft reboot; this arming takes its place.
             pending.forget()
         report(f"staging {len(plan.staged)} file(s)")
-        *copies, staged = _stage(plan, directory, undo)
+        *copies, staged = _stage(plan, undo)
         if confirm_within:
             pending.schedule(plan, before, staged.with_name(staged.name.lstrip(".")), confirm_within, undo)
         _set_marks(plan.marks, undo)
@@ -74,24 +73,24 @@ def arm(
         read_again(edited)
         report("loading the lock, and reading it back")
         record = replace(
-            record_of(policy, plan, load(plan, before, undo), directory),
+            record_of(policy, plan, load(plan, before, undo), ARMED_DIRECTORY),
             audit="proved" if proved else "undecided",
             inputs=inputs if proved else (),
         )
         _let_programs_out(policy, report)
         if plan.routes is not None:
             report("putting the routing on")
-            undo.callback(put_back, directory)
+            undo.callback(put_back)
             route(staged)
         generation = _keep(staged, copies, record, undo)
         if not confirm_within:
             boots = Boots(plan.with_systemd, plan.initramfs, plan.backend)
-            install(directory, generation.name, report, undo, boots)
+            install(ARMED_DIRECTORY, generation.name, report, undo, boots)
         else:
             pending.take_over(generation, undo)
         undo.pop_all()
     if not confirm_within:
-        tidy(directory)
+        tidy(ARMED_DIRECTORY)
     return record
 
 
@@ -103,20 +102,20 @@ def _says_undone(report: Report) -> Callable[[object, BaseException | None, obje
     return say
 
 
-def confirm(report: Report, directory: Path = ARMED_DIRECTORY) -> Record:
+def confirm(report: Report) -> Record:
     """Keep the arming that waits: take its timer back, and have the next boot load it. Raises `ArmingError`."""
     waiting = pending.waiting()
-    generation = directory / waiting.generation
+    generation = ARMED_DIRECTORY / waiting.generation
     record = load_record(generation)
     if record is None or not is_sealed(generation):
         raise ArmingError(f"{generation} is damaged", help="wait until it is undone, then arm again")
     with contextlib.ExitStack() as undo:
         boots = Boots(record.with_systemd, record.in_initramfs, BackendName(record.backend))
-        install(directory, generation.name, report, undo, boots)
+        install(ARMED_DIRECTORY, generation.name, report, undo, boots)
         _must_hold(record)
         undo.pop_all()
     pending.forget()
-    tidy(directory)
+    tidy(ARMED_DIRECTORY)
     return record
 
 
@@ -130,24 +129,24 @@ def _must_hold(record: Record) -> None:
     raise ArmingError("the kernel does not hold what was armed", help="wait until it is undone, then arm again")
 
 
-def _stage(plan: Plan, directory: Path, undo: contextlib.ExitStack) -> tuple[Path, ...]:
+def _stage(plan: Plan, undo: contextlib.ExitStack) -> tuple[Path, ...]:
     """Return the directory with the files of a boot: the current one when it is whole and the same, else a new one.
 
     The first lock is its own last good one: a second copy, which stands before it, for the day on which the first is damaged.
     """
-    current = pointed(directory, CURRENT)
-    if current and not any(each.is_change for each in plan.staged) and is_sealed(directory / current):
-        return (directory / current,)
-    make_directory(directory, undo, mode=_PRIVATE_DIRECTORY)
+    current = pointed(ARMED_DIRECTORY, CURRENT)
+    if current and not any(each.is_change for each in plan.staged) and is_sealed(ARMED_DIRECTORY / current):
+        return (ARMED_DIRECTORY / current,)
+    make_directory(ARMED_DIRECTORY, undo, mode=_PRIVATE_DIRECTORY)
     files = {Path(each.path).name: each.after for each in plan.staged}
     copies: tuple[Path, ...] = ()
     try:
-        if not is_sealed(directory / LAST_GOOD) and not is_sealed(directory / CURRENT):
-            copies = (publish(stage(directory, files)),)
+        if not is_sealed(ARMED_DIRECTORY / LAST_GOOD) and not is_sealed(ARMED_DIRECTORY / CURRENT):
+            copies = (publish(stage(ARMED_DIRECTORY, files)),)
             undo.callback(remove_tree, *copies)
-        staged = stage(directory, files)
+        staged = stage(ARMED_DIRECTORY, files)
     except OSError as error:
-        raise unwritable(directory, error) from error
+        raise unwritable(ARMED_DIRECTORY, error) from error
     undo.callback(remove_tree, staged)
     return (*copies, staged)
 

@@ -35,15 +35,15 @@ _CONFIGS = (
 )
 
 
-def disarm(report: Report, directory: Path = ARMED_DIRECTORY) -> bool:
+def disarm(report: Report) -> bool:
     """Take the lock off; returns False when there was none. Raises `ArmingError`, and then the lock is still on.
 
     First the boot forgets it, then the kernel: cut off in between, the machine is locked until its next boot.
     """
-    record = _record(report, directory)
+    record = _record(report)
     tool = backend(record.backend if record else BackendName.NFTABLES)
     listing = tool.listing()
-    if not listing.tables and not directory.exists() and not Path(LOADER).exists():
+    if not listing.tables and not ARMED_DIRECTORY.exists() and not Path(LOADER).exists():
         return False
     # What may fail comes first: a config that can't be written leaves the lock on.
     for path in sorted({each.path for each in record.configs} if record else _tagged_configs()):
@@ -66,7 +66,7 @@ def disarm(report: Report, directory: Path = ARMED_DIRECTORY) -> bool:
             _restore_mark(mark, report)
         for changed in record.sysctls:
             set_sysctl(changed.path, changed.before)
-    remove_tree(directory)
+    remove_tree(ARMED_DIRECTORY)
     return True
 
 
@@ -76,16 +76,16 @@ def _tagged_configs() -> set[str]:
     return {str(path) for path in found if TAG in path.read_text(encoding="utf-8", errors="replace")}
 
 
-def _record(report: Report, directory: Path) -> Record | None:
+def _record(report: Report) -> Record | None:
     """Return what was armed, or was being armed when the power went: the first record that can be read."""
     waiting = load_pending()
-    known = reversed(numbered(directory)) if directory.is_dir() else ()
+    known = reversed(numbered(ARMED_DIRECTORY)) if ARMED_DIRECTORY.is_dir() else ()
     for generation in (waiting.generation if waiting else CURRENT, LAST_GOOD, *known):
         try:
-            if record := load_record(directory / generation):
+            if record := load_record(ARMED_DIRECTORY / generation):
                 return record
         except ValueError as error:
-            report(f"the record in {directory / generation} is broken: {error}")
+            report(f"the record in {ARMED_DIRECTORY / generation} is broken: {error}")
     return None
 
 

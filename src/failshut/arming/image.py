@@ -87,7 +87,7 @@ def _plan(policy: Policy, facts: HostFacts, *, watched: bool) -> Plan:
     wanted, routing = lower(policy, facts), lower_routing(policy, facts)
     texts = backend(policy.backend).staged(policy, facts, wanted)
     # Of a machine that has none of the files: what the builder's own has is not the image's.
-    staged = (replace(each, before=None) for each in staged_files(texts, routing, policy, ARMED_DIRECTORY))
+    staged = (replace(each, before=None) for each in staged_files(texts, routing, policy))
     units = (each for each in systemd_files() if watched or not _watches(each))
     boot = (loader(), router(), *units, *(initramfs_files() if policy.initramfs else ()))
     return Plan(

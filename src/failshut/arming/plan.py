@@ -41,9 +41,9 @@ from failshut.read.routing import KernelRule
 HEADER = f"# Written by failshut {__version__} from {{policy}}. Do not edit: `failshut arm` writes it anew.\n"
 
 
-def make_plan(policy: Policy, facts: HostFacts, kernel: Listing, directory: Path = ARMED_DIRECTORY) -> Plan:
+def make_plan(policy: Policy, facts: HostFacts, kernel: Listing) -> Plan:
     """Return what arming would do. Asks the tool and the kernel whether it would load. Raises `ArmingError` if it would not."""
-    _must_be_free(policy, directory)
+    _must_be_free(policy)
     links = all_links()
     _must_be_surveyed(policy, facts, links)
     _must_be_tunnels(policy, links)
@@ -57,7 +57,7 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Listing, directory: Path
     early = boots.in_initramfs
     if early:
         initramfs.must_be_possible()
-    staged = tuple(staged_files(tool.staged(policy, facts, wanted), routing, policy, directory))
+    staged = tuple(staged_files(tool.staged(policy, facts, wanted), routing, policy))
     boot = boot_changes(boots)
     canonical = canonical_text(wanted)
     return Plan(
@@ -80,7 +80,7 @@ def make_plan(policy: Policy, facts: HostFacts, kernel: Listing, directory: Path
         shared=tool.shared(policy, wanted),
         initramfs=early,
         rebuilds_initramfs=initramfs.is_outdated(early, (*staged, *boot)),
-        notes=(*compiled.notes, *_notes(policy, facts), *_unrouted(rules), *_left_out(facts, directory), *initramfs.notes(policy)),
+        notes=(*compiled.notes, *_notes(policy, facts), *_unrouted(rules), *_left_out(facts), *initramfs.notes(policy)),
     )
 
 
@@ -100,9 +100,9 @@ def _must_be_tunnels(policy: Policy, links: list[dict[str, Any]]) -> None:
         raise ArmingError(message, help=f"give it another name: ip link set {name} down; ip link set {name} name eth9")
 
 
-def _left_out(facts: HostFacts, directory: Path) -> Iterator[str]:
+def _left_out(facts: HostFacts) -> Iterator[str]:
     """Say which device the armed lock guards and the new one can't, because it is unplugged."""
-    record = readable_record(directory / CURRENT)
+    record = readable_record(ARMED_DIRECTORY / CURRENT)
     away = [each for each in (record.guarded if record else ()) if each not in facts.underlay and each not in facts.tunnels]
     if away:
         yield f"{', '.join(away)} is not there now, and not in this lock: arm again when it is back, for the layer under IP"
@@ -152,14 +152,14 @@ def _unrouted(rules: Collection[KernelRule] | None) -> Iterator[str]:
         yield "ip does not list the routing rules: they stay as they are, and an injected route can starve the tunnel"
 
 
-def _must_be_free(policy: Policy, directory: Path) -> None:
+def _must_be_free(policy: Policy) -> None:
     """Raise `ArmingError` where the lock that is armed is the other tool's."""
-    record = readable_record(directory / CURRENT)
+    record = readable_record(ARMED_DIRECTORY / CURRENT)
     if record:
         must_be_the_same(policy.backend, record.backend)
 
 
-def staged_files(texts: dict[str, str], routing: Routing, policy: Policy, directory: Path) -> Iterator[FileChange]:
+def staged_files(texts: dict[str, str], routing: Routing, policy: Policy) -> Iterator[FileChange]:
     """Yield the sealed files of a boot: the texts of the tool, and what every lock has besides."""
     head = HEADER.format(policy=policy.path) + "\n"
     texts = dict(texts)
@@ -170,7 +170,7 @@ def staged_files(texts: dict[str, str], routing: Routing, policy: Policy, direct
     texts[PROGRAMS_FILE] = "".join(f"{name} {group}\n" for name, group in known_programs(policy))
     texts[METRICS_FILE] = emit_metrics(policy.metrics)
     for name, text in texts.items():
-        path = directory / CURRENT / name
+        path = ARMED_DIRECTORY / CURRENT / name
         yield FileChange(str(path), read_text(path), head + text)
 
 

@@ -32,15 +32,14 @@ class Armed:
         return (*self.record.tunnels, *self.record.beside)
 
 
-def current_generation(directory: Path = ARMED_DIRECTORY, pending: Path = PENDING_LINK) -> Path | None:
+def current_generation() -> Path | None:
     """Return the directory that the loader would begin with; None when nothing is armed."""
-    links = (pending, directory / CURRENT, directory / LAST_GOOD)
-    return next((each.resolve() for each in links if each.is_symlink()), None)
+    return next(_generations(), None)
 
 
-def load_armed(directory: Path = ARMED_DIRECTORY, pending: Path = PENDING_LINK) -> Armed | None:
+def load_armed() -> Armed | None:
     """Return the first whole generation, in the loader's order; None when there is none whose record can be read too."""
-    for each in _candidates(directory, pending):
+    for each in _generations():
         try:
             record = load_record(each) if is_sealed(each) else None
             if record:
@@ -60,5 +59,7 @@ def _metrics(generation: Path) -> Metrics | None:
         return None
 
 
-def _candidates(directory: Path, pending: Path) -> Iterator[Path]:
-    yield from (each.resolve() for each in (pending, directory / CURRENT, directory / LAST_GOOD) if each.is_symlink())
+def _generations() -> Iterator[Path]:
+    """Yield the directories of the generations, in the loader's order."""
+    links = (PENDING_LINK, ARMED_DIRECTORY / CURRENT, ARMED_DIRECTORY / LAST_GOOD)
+    yield from (each.resolve() for each in links if each.is_symlink())

@@ -19,7 +19,7 @@ from typing import TypeVar
 from failshut.arming.armed.status import State as Word
 from failshut.arming.armed.status import read_status
 from failshut.arming.boot.generations import EGRESS_FILE, LOCK_FILE
-from failshut.boot.places import ARMED_DIRECTORY, ARMING_LOCK, LOADER
+from failshut.boot.places import ARMING_LOCK, LOADER
 from failshut.host import locks
 from failshut.host.filter import nft
 from failshut.host.network import doorbells
@@ -245,7 +245,7 @@ class Keeper:
         """Take over another generation when a boot would load another."""
         if self.armed and current_generation() == self.armed.generation:
             return
-        self.armed = await self._away(load_armed, ARMED_DIRECTORY)
+        self.armed = await self._away(load_armed)
         self._baseline = dict(self.armed.listed) if self.armed else {}
         self._to_check |= set(self._baseline)
         self.later, self._news, self._hooked = (), {}, set()

@@ -87,27 +87,27 @@ class Status:
     listing: Listing = field(default_factory=nft.Listing)
 
 
-def read_status(directory: Path = ARMED_DIRECTORY, *, counted: bool = True) -> Status:
+def read_status(*, counted: bool = True) -> Status:
     """Ask the kernel and the record. Never raises: what can't be known is `State.UNKNOWN` with its reason.
 
     What was refused, and what is open, is asked for only where it is `counted`.
     """
     pending = load_pending()
-    record, which, broken = _recorded(directory, pending.generation if pending else CURRENT)
+    record, which, broken = _recorded(pending.generation if pending else CURRENT)
     try:
         listing = _listing(record, counted=counted)
     except nft.NftError as error:
         return Status(State.UNKNOWN, reason=_complaint(error))
     except ArmingError as error:
         return Status(State.UNKNOWN, reason=str(error))
-    if not listing.tables and record is None and not broken and not _is_pointed(directory):
+    if not listing.tables and record is None and not broken and not _is_pointed():
         return Status(State.DISARMED)
     drift, guarded = _compared(listing, record)
-    held = _held(listing, drift, which, directory)
+    held = _held(listing, drift, which)
     running = running_tunnels()
     links = all_links() if record else []
     unguarded = _unguarded(record, guarded, links)
-    boot = None if pending else _boot(directory, record)
+    boot = None if pending else _boot(record)
     overdue = _OVERDUE if pending and pending.seconds_left() < -_PATIENCE else ""
     routing = _routing(record)
     problems = [
@@ -159,26 +159,26 @@ def _others(name: str) -> RunningTunnel | None:
     return RunningTunnel(name, 0, None, (), traffic(name)) if is_up(name) else None
 
 
-def _is_pointed(directory: Path) -> bool:
+def _is_pointed() -> bool:
     """Whether any boot would load something: an arming that was cut off leaves files that nothing points at."""
-    return any((directory / link).is_symlink() for link in (CURRENT, LAST_GOOD))
+    return any((ARMED_DIRECTORY / link).is_symlink() for link in (CURRENT, LAST_GOOD))
 
 
-def _recorded(directory: Path, wanted: str) -> tuple[Record | None, Held, str]:
+def _recorded(wanted: str) -> tuple[Record | None, Held, str]:
     """Return the record of what is armed, else the last good one's; which it is; and what is wrong with the wanted one."""
     try:
-        if record := load_record(directory / wanted):
+        if record := load_record(ARMED_DIRECTORY / wanted):
             return record, Held.CURRENT, ""
         broken = ""
     except (ValueError, OSError) as error:
-        broken = f"the record in {directory / wanted} can't be read: {error}"
+        broken = f"the record in {ARMED_DIRECTORY / wanted} can't be read: {error}"
     try:
-        return load_record(directory / LAST_GOOD), Held.LAST_GOOD, broken
+        return load_record(ARMED_DIRECTORY / LAST_GOOD), Held.LAST_GOOD, broken
     except (ValueError, OSError):
         return None, Held.OTHER, broken
 
 
-def _held(listing: Listing, drift: tuple[str, ...], which: Held, directory: Path) -> Held:
+def _held(listing: Listing, drift: tuple[str, ...], which: Held) -> Held:
     if not listing.tables:
         return Held.NONE
     if not drift:
@@ -195,16 +195,16 @@ def _held(listing: Listing, drift: tuple[str, ...], which: Held, directory: Path
     if canonical_text(base) in (canonical_text(everything()), canonical_text(everything_by_iptables())):
         return Held.EVERYTHING
     try:
-        earlier = load_record(directory / LAST_GOOD)
+        earlier = load_record(ARMED_DIRECTORY / LAST_GOOD)
     except (ValueError, OSError):
         earlier = None
     actual = text_beside(rules, earlier)
     return Held.LAST_GOOD if earlier and actual == _expected(earlier, actual) else Held.OTHER
 
 
-def _boot(directory: Path, record: Record | None) -> Boot:
+def _boot(record: Record | None) -> Boot:
     """Look at the files that the next boot needs, as its loader will."""
-    damaged = tuple(link for link in (CURRENT, LAST_GOOD) if not is_sealed(directory / link))
+    damaged = tuple(link for link in (CURRENT, LAST_GOOD) if not is_sealed(ARMED_DIRECTORY / link))
     changed = tuple(path for path, digest in (record.boot if record else ()) if _checksum(Path(path)) != digest)
     if record and not record.with_systemd:
         return Boot("nothing", damaged, changed)

@@ -51,7 +51,7 @@ def inputs_of(policy: Policy, plan: Plan, began: float) -> tuple[tuple[str, str]
     return (*summed, ("facts", _facts_sum(plan.facts)), ("failshut", _own_sum()))
 
 
-def still_armed(policy_path: str, directory: Path = ARMED_DIRECTORY) -> Record | None:
+def still_armed(policy_path: str) -> Record | None:
     """Return the record of what is armed if arming the policy again would change nothing; None when it might, or nobody knows.
 
     The kernel holds the lock word for word, the next boot loads it, and nothing that it was made of is another.
@@ -59,7 +59,7 @@ def still_armed(policy_path: str, directory: Path = ARMED_DIRECTORY) -> Record |
     # A signature expires, and a signer is struck off, without any of these files changing.
     if load_pending() or signature.is_required():
         return None
-    record = readable_record(directory / CURRENT)
+    record = readable_record(ARMED_DIRECTORY / CURRENT)
     if record is None or not record.inputs or record.policy != str(Path(policy_path).absolute()):
         return None
     known = dict(record.inputs)
@@ -67,7 +67,7 @@ def still_armed(policy_path: str, directory: Path = ARMED_DIRECTORY) -> Record |
     now = {**dict(_summed(each for each in known if each.startswith("/"))), "failshut": _own_sum()}
     if {**now, "facts": known.get("facts", "")} != known or record.with_systemd != systemd.is_running():
         return None
-    status = read_status(directory, counted=False)
+    status = read_status(counted=False)
     facts = replace(probe(_like(record, known)), opened=has_room(initramfs=record.in_initramfs))
     if status.record != record or not _is_sound(status) or _facts_sum(facts) != known["facts"]:
         return None

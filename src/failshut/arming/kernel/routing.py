@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from failshut.arming.boot.generations import CURRENT, ROUTING_FILE, is_sealed
+from failshut.boot.places import ARMED_DIRECTORY
 from failshut.emit.routing import rule_text
 from failshut.host.network.routes import routing_rules, run_router
 from failshut.host.run import Result
@@ -78,7 +79,7 @@ def _router() -> str:
     return router().text
 
 
-def put_back(directory: Path) -> Result:
+def put_back() -> Result:
     """Put the routing of the armed generation back, after an arming that failed; none when nothing was armed."""
-    current = directory / CURRENT
+    current = ARMED_DIRECTORY / CURRENT
     return route(current) if is_sealed(current) and (current / f"{ROUTING_FILE}4").exists() else unroute()

@@ -14,8 +14,6 @@ from benchmarks.ground import must
 from failshut.emit.nft import emit
 from failshut.lower import lower
 from failshut.lower.shut import guard
-from failshut.model.host import HostFacts
-from failshut.model.policy import Policy
 from failshut.model.ruleset import Family, Ruleset
 from golden_cases import load_case
 
@@ -135,11 +133,6 @@ TRACKED = """table inet tracked {
 	}
 }
 """
-
-
-def the_guides_lock() -> tuple[Policy, HostFacts]:
-    """Return the policy that says what the guide's rules say, and a machine for it."""
-    return load_case(GOLDEN / "guide")
 
 
 def lock(case: str = "guide", *, under_ip: bool = True, guarded: bool = False) -> str:

@@ -155,7 +155,7 @@ def test_no_key_of_the_tunnel_s_config_is_printed(policy, tmp_path):
 
 def test_a_name_is_given_up_after_the_deadline(policy, monkeypatch):
     """With the lock armed and the tunnel down, every lookup hangs; `check` must not."""
-    monkeypatch.setattr(sources.fetch, "__kwdefaults__", {"deadline": 0.05})
+    monkeypatch.setattr(sources.lookup, "__kwdefaults__", {"deadline": 0.05})
     gate = threading.Event()
     monkeypatch.setattr(sources, "_addresses", lambda _host: gate.wait(20))
     result = check(policy('[tunnel.wg0]\nendpoints = ["vpn.example.com:51820"]\n'))

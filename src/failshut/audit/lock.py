@@ -13,6 +13,8 @@ from failshut.model.ruleset import Engine, Ruleset
 
 # Every other leak is a part of these.
 _ASKED = ("policy", "forwarded", "transit", "below-ip")
+# Of the packets that are found for one question.
+_MOST_SHOWN = 3
 
 
 def objections(ruleset: Ruleset, policy: Policy, host: HostFacts, *, under_ip: bool, progress: Progress) -> tuple[Result, ...]:
@@ -35,11 +37,11 @@ def objections(ruleset: Ruleset, policy: Policy, host: HostFacts, *, under_ip: b
     return tuple(found)
 
 
-def in_words(results: tuple[Result, ...], most: int = 3) -> tuple[str, ...]:
+def in_words(results: tuple[Result, ...]) -> tuple[str, ...]:
     """Return the packets that leave, each with the rule that lets it, or what it depends on."""
     lines = []
     for result in results:
-        for witness in result.witnesses[:most]:
+        for witness in result.witnesses[:_MOST_SHOWN]:
             words = explain(result, witness)
             lines.append(f"{words.packet}, by {words.rule}")
             lines += [f"  depends on {made.where}: {made.text}" for made in witness.depends]

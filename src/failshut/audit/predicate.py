@@ -88,6 +88,6 @@ def equals(left: Left, value: Scalar, when: When = When.END) -> Is:
     return Is(Match(left, value), when)
 
 
-def compares(left: Left, op: Op, value: Scalar, when: When = When.END) -> Is:
-    """Return that a value stands so to this one."""
-    return Is(Match(left, value, op), when)
+def compares(left: Left, op: Op, value: Scalar) -> Is:
+    """Return that a value of the packet as it leaves stands so to this one."""
+    return Is(Match(left, value, op), When.END)

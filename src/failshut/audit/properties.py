@@ -95,17 +95,14 @@ def _local(world: World, family: int) -> Predicate:
     return both(near, Not(to_any((*OWN[family], *endpoint_hosts(world), *world.named), family)))
 
 
-def _shut(
-    which: Predicate, reach: Callable[[World, int], Predicate], plain: bool = True
-) -> Callable[[World, int], Predicate | None]:
+def _shut(which: Predicate, reach: Callable[[World, int], Predicate]) -> Callable[[World, int], Predicate | None]:
     """Return a question: packets of a kind that leave on the underlay, to where nothing may go."""
 
     def asks(world: World, family: int) -> Predicate | None:
         if world.allowed is not None:
             return both(on_underlay(world), which, Not(world.allowed[family]))
         opening = either(Not(NEWLY), FIRST)
-        sender = ordinary(world) if plain else All()
-        return both(on_underlay(world), which, opening, reach(world, family), sender, _from_here(world, family))
+        return both(on_underlay(world), which, opening, reach(world, family), ordinary(world), _from_here(world, family))
 
     return asks
 

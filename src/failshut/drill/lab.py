@@ -20,11 +20,13 @@ from failshut.drill.network.tunnel import LabTunnel
 from failshut.drill.network.wait import until
 from failshut.drill.network.world import World, dns_answer, echo, silence
 from failshut.drill.process import Progress
-from failshut.drill.rule_source import InlineLock, Loadable, Lock, RuleSource
+from failshut.drill.rule_source import Loadable, Lock, RuleSource
 from failshut.model.packet import Packet
 from failshut.model.policy import Inbound, Policy
 from failshut.model.units import Address, Mark, Protocol
 
+# In seconds, on a machine that has other things to do.
+_CARRIED_WITHIN = 60.0
 HOST_INDEX, RESOLVER_INDEX, FIRST_TARGET = 1, 53, 100
 
 
@@ -126,11 +128,6 @@ class Lab:
     def has_own_rules(self) -> bool:
         """Whether this run has rules that an attack may load again."""
         return self.source in (RuleSource.LOCK, RuleSource.BESIDE)
-
-    @property
-    def is_inline(self) -> bool:
-        """Whether the lock comes and goes with the tunnel."""
-        return self.is_locked and isinstance(self.lock, InlineLock)
 
     @property
     def sent(self) -> int:
@@ -239,9 +236,9 @@ class Lab:
                 counts[f"{service}{version}"] = self.world.received(service, source, version)
         return counts
 
-    def await_carried(self, *, within: float = 60.0) -> bool:
+    def await_carried(self) -> bool:
         """Wait until every background flow was seen at the server, through the tunnel."""
-        return until(lambda: all(self.carried().values()), within=within)
+        return until(lambda: all(self.carried().values()), within=_CARRIED_WITHIN)
 
     def bring_up(self) -> None:
         """Bring up the tunnel and the background traffic, and see that the tunnel carries it."""
@@ -303,12 +300,12 @@ class Lab:
         self.world.start()
 
 
-def echoes(sock: socket.socket | None, rounds: int = 3, *, greeting: bytes = b"") -> bool:
-    """Whether a connection carries bytes both ways, in several rounds; `greeting` is what must come ahead of the first answer."""
+def echoes(sock: socket.socket | None, *, greeting: bytes = b"") -> bool:
+    """Whether a connection carries bytes both ways, in three rounds; `greeting` is what must come ahead of the first answer."""
     if sock is None:
         return False
     try:
-        for number in range(rounds):
+        for number in range(3):
             message = f"round {number}".encode()
             sock.sendall(message)
             expected, answer = (b"" if number else greeting) + message, b""

@@ -47,9 +47,9 @@ def user_name(uid: int | None) -> str:
         return str(uid)
 
 
-def caller(environment: Mapping[str, str] = os.environ) -> Account:
+def caller() -> Account:
     """Return who called: by sudo's, pkexec's or doas' word where this runs as root, else who runs this."""
-    behind = next((environment[each] for each in ("SUDO_UID", "PKEXEC_UID", "DOAS_USER") if environment.get(each)), "")
+    behind = next((os.environ[each] for each in ("SUDO_UID", "PKEXEC_UID", "DOAS_USER") if os.environ.get(each)), "")
     return named(behind if behind and os.geteuid() == 0 else str(os.geteuid()))
 
 
@@ -57,17 +57,17 @@ def _account(entry: pwd.struct_passwd) -> Account:
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell)
 
 
-def surroundings(account: Account, environment: Mapping[str, str] = os.environ, *, run: Path = Path("/run/user")) -> dict[str, str]:
+def surroundings(account: Account, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment of a program that runs as `account`: ours, with the user's own home, session bus and display."""
     dropped = _NOT_PASSED_ON + (_OF_A_SESSION if account.uid != os.geteuid() else ())
     passed = {name: value for name, value in environment.items() if name not in dropped}
     own = {"HOME": account.home, "USER": account.name, "LOGNAME": account.name, "SHELL": account.shell or "/bin/sh"}
-    return {**passed, **own, **_session(account, passed, run)}
+    return {**passed, **own, **_session(account, passed)}
 
 
-def _session(account: Account, passed: Mapping[str, str], run: Path) -> dict[str, str]:
+def _session(account: Account, passed: Mapping[str, str]) -> dict[str, str]:
     """Return what a program needs to find the user's session: sudo keeps DISPLAY at most."""
-    directory = run / str(account.uid)
+    directory = Path("/run/user", str(account.uid))
     if not directory.is_dir():
         return {}
     found = {"XDG_RUNTIME_DIR": str(directory)}

@@ -14,9 +14,9 @@ _OTHERS_MAY_WRITE = 0o022
 _SEARCHED = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
-def own_command(searched: tuple[str, ...] = _SEARCHED) -> str:
+def own_command() -> str:
     """Return a command line for a unit: the plain name where systemd finds it, else this interpreter with this package."""
-    if any(Path(each, _NAME).exists() for each in searched):
+    if any(Path(each, _NAME).exists() for each in _SEARCHED):
         return _NAME
     beside = Path(sys.executable).with_name(_NAME)
     return str(beside) if beside.exists() else f"{sys.executable} -m {_NAME}"

@@ -71,8 +71,8 @@ def check_text(text: bytes | str, path: str, *, pins: Mapping[str, Pin] | None =
     return resolve(declaration, fetch(declaration, pins=read_pins() if pins is None else pins))
 
 
-def fetch(declaration: Declaration, *, pins: Mapping[str, Pin] | None = None, deadline: float = LOOKUP_DEADLINE) -> Sources:
-    """Bring what `declaration` refers to. `deadline` is in seconds, for all host names together.
+def fetch(declaration: Declaration, *, pins: Mapping[str, Pin] | None = None) -> Sources:
+    """Bring what `declaration` refers to.
 
     A name is looked up once, and then pinned: `pins` win over what a resolver says now, and the hosts file over them.
     """
@@ -84,7 +84,7 @@ def fetch(declaration: Declaration, *, pins: Mapping[str, Pin] | None = None, de
     hosts = dict.fromkeys((*declaration.names, *named.hosts))
     by_hand = pinned_names()
     held = {host: pin for host, pin in (pins or {}).items() if host in hosts and host not in by_hand}
-    found = lookup((each for each in hosts if each not in held), deadline=deadline)
+    found = lookup(each for each in hosts if each not in held)
     return Sources(
         files=files,
         names={**found, **{host: pin.addresses for host, pin in held.items()}},
@@ -194,9 +194,9 @@ def existing_groups(groups: Iterable[str]) -> frozenset[str]:
     return frozenset(each for each in groups if tree.directory(each).is_dir())
 
 
-def pinned_names(path: str = HOSTS) -> frozenset[str]:
+def pinned_names() -> frozenset[str]:
     """Return the host names of the hosts file: their lookup needs no DNS."""
-    raw = read_limited(path)
+    raw = read_limited(HOSTS)
     if isinstance(raw, Unreadable):
         return frozenset()
     lines = (line.split("#", 1)[0].split() for line in raw.decode("utf-8", errors="replace").splitlines())

@@ -129,11 +129,11 @@ def seen() -> tuple[Server, tuple[Seen, ...]]:
     return server, tuple(Seen(each, by_key.get(each.public)) for each in server.peers)
 
 
-def friendly_names(directory: Path = CONFIG.parent) -> dict[tuple[str, str], str]:
+def friendly_names() -> dict[tuple[str, str], str]:
     """Return the names that the configs' comments give peers, by interface and public key; none where they can't be read."""
     found: dict[tuple[str, str], str] = {}
     with contextlib.suppress(OSError):
-        for path in sorted(directory.glob("*.conf")):
+        for path in sorted(CONFIG.parent.glob("*.conf")):
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 found |= {(path.stem, key): name for key, name in config.names(path.read_text(encoding="utf-8")).items()}
     return found

@@ -36,12 +36,6 @@ class Sending:
         for probe in self.everything:
             probe.close()
 
-    def add_programs(self, programs: Sequence[Probe]) -> None:
-        """Let more programs run from now on."""
-        with self._turn:
-            self._programs += programs
-            self.everything += programs
-
     def turn(self, probes: Sequence[Probe]) -> tuple[Tried, ...]:
         """Send `probes` from now on instead of the ones before; return what those and the programs tried."""
         with self._turn:

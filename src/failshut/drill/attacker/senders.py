@@ -78,10 +78,10 @@ def pinging(sock: socket.socket, target: Address) -> int:
     return sock.sendto(head + b"failshut", (str(target), 0))
 
 
-def raw_ip(lab: Lab, packets: Sequence[bytes], version: int, target: Address, *, device: str = "") -> int:
+def raw_ip(lab: Lab, packets: Sequence[bytes], version: int, target: Address) -> int:
     """Send whole IP packets by a raw socket that takes the header as it is."""
     with lab.sending(family(version), socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
-        bind_to(sock, device or lab.device)
+        bind_to(sock, lab.device)
         if version == 4:
             # A lone fragment must reach the lock, not wait for its siblings in the kernel's reassembly.
             sock.setsockopt(socket.SOL_IP, IP_NODEFRAG, 1)
@@ -106,10 +106,10 @@ def marked_frame(device: str, mark: int, frame: bytes) -> str:
     return "sent"
 
 
-def own_udp_frame(lab: Lab, target: Address, ports: tuple[int, int] = (40000, 7002), *, source: Address | None = None) -> bytes:
+def own_udp_frame(lab: Lab, target: Address, ports: tuple[int, int] = (40000, 7002)) -> bytes:
     """Return the frame by which the client would send a datagram to a public address over its first cable."""
     cable = lab.plan.cable
-    source = source or lab.own_address(target.version)
+    source = lab.own_address(target.version)
     packet = craft.ip(source, target, 17, craft.udp(source, target, ports, b"failshut probe"))
     return craft.ethernet(cable.router_mac, cable.mac, craft.ethertype_of(target), packet)
 

@@ -18,6 +18,8 @@ DEFAULT_LAN4, DEFAULT_LAN6 = IPv4Network("192.168.50.0/24"), IPv6Network("fd50::
 # RFC 2544's and RFC 3849's ranges stand for the Internet where the policy leaves them free; the others are reserves.
 INTERNET4 = tuple(IPv4Network(each) for each in ("198.18.0.0/16", "192.0.2.0/24", "198.19.0.0/16", "100.64.0.0/16"))
 INTERNET6 = tuple(IPv6Network(each) for each in ("2001:db8:80::/48", "2001:db8:81::/48", "2001:2:0::/48"))
+# Of the machine's devices so many have a cable; the others are spare, for what is plugged in later.
+_MOST_CABLES = 3
 SPARE4 = tuple(IPv4Network(f"192.168.{third}.0/24") for third in (77, 177, 217))
 SPARE6 = tuple(IPv6Network(f"fd{first}::/64") for first in ("77", "a1", "c3"))
 
@@ -149,7 +151,7 @@ def _cables(policy: Policy, facts: HostFacts) -> tuple[Cable, ...]:
     return tuple(cables)
 
 
-def make_plan(policy: Policy, facts: HostFacts, *, most_cables: int = 3) -> Plan:
+def make_plan(policy: Policy, facts: HostFacts) -> Plan:
     """Return the lab for a policy on a machine with these devices. Raises PlanError where none can be built."""
     tunnel = next((each for each in policy.open_tunnels if _served_by(each)), None)
     if tunnel is None:
@@ -157,7 +159,7 @@ def make_plan(policy: Policy, facts: HostFacts, *, most_cables: int = 3) -> Plan
     if not facts.underlay:
         raise PlanError("the machine has no network device but loopback and tunnels, so there is nothing to watch")
     served = _served_by(tunnel)
-    cables = _cables(policy, HostFacts(underlay=facts.underlay[:most_cables]))
+    cables = _cables(policy, HostFacts(underlay=facts.underlay[:_MOST_CABLES]))
     home: tuple[Prefix, ...] = (cables[0].client4.network, cables[0].client6.network)
     others = tuple(each for each in (policy.lan.prefixes if policy.lan else ()) if each not in home and _is_placeable(each))
     hosts = [cables[0].neighbour(4, 30), cables[0].neighbour(6, 30)]
@@ -169,7 +171,7 @@ def make_plan(policy: Policy, facts: HostFacts, *, most_cables: int = 3) -> Plan
         endpoints=served,
         tunnel_addresses=tunnel.addresses or (IPv4Interface("10.99.0.2/32"), IPv6Interface("fd99::2/128")),
         cables=cables,
-        spare_devices=facts.underlay[most_cables:],
+        spare_devices=facts.underlay[_MOST_CABLES:],
         lan_prefixes=others,
         lan_hosts=tuple(hosts),
         resolver4=IPv4Address(home[0][53]),
@@ -206,9 +208,9 @@ def _host_in(prefix: Prefix) -> InterfaceAddress:
     return IPv6Interface((int(address), prefix.prefixlen))
 
 
-def address_in(prefix: Prefix, index: int = 9) -> Address:
+def address_in(prefix: Prefix) -> Address:
     """Return some address of a prefix."""
-    return prefix[min(index, prefix.num_addresses - 1)]
+    return prefix[min(9, prefix.num_addresses - 1)]
 
 
 def callers_of(plan: Plan, service: Inbound, version: int) -> dict[str, Address]:

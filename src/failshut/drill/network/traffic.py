@@ -129,7 +129,7 @@ def udp_connected(target: Address, port: int = ECHO_PORT, *, name: str = "udp") 
     return Flow(f"{name}{target.version}", make, lambda sock: sock.send(b"datagram"))
 
 
-def udp_bound(source: Address, target: Address, port: int = ECHO_PORT) -> Flow:
+def udp_bound(source: Address, target: Address) -> Flow:
     """Return a UDP stream bound to one of the client's addresses."""
 
     def make() -> socket.socket:
@@ -137,7 +137,7 @@ def udp_bound(source: Address, target: Address, port: int = ECHO_PORT) -> Flow:
         sock.bind((str(source), 0))
         return sock
 
-    return Flow(f"bound{target.version}", make, lambda sock: sock.sendto(b"bound", (str(target), port)))
+    return Flow(f"bound{target.version}", make, lambda sock: sock.sendto(b"bound", (str(target), ECHO_PORT)))
 
 
 def udp_unbound(target: Address, port: int = SINK_PORT) -> Flow:
@@ -158,12 +158,12 @@ def dns_query(name: str = "example.com") -> bytes:
     return b"\x01" + os.urandom(1) + b"\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00" + labels + b"\x00\x00\x01\x00\x01"
 
 
-def dns_lookups(resolver: Address, port: int = DNS_PORT) -> Flow:
+def dns_lookups(resolver: Address) -> Flow:
     """Return a program that looks up a name again and again, each time from a new socket, as resolvers do."""
 
     def say(_: socket.socket) -> int:
         with socket.socket(_family(resolver), socket.SOCK_DGRAM) as sock:
             _quiet(sock)
-            return sock.sendto(dns_query(), (str(resolver), port))
+            return sock.sendto(dns_query(), (str(resolver), DNS_PORT))
 
     return Flow(f"dns{resolver.version}", lambda: socket.socket(_family(resolver), socket.SOCK_DGRAM), say)

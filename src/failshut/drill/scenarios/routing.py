@@ -24,9 +24,9 @@ def lose_rules(lab: Lab) -> None:
         lab.client.run("ip", family, *lost)
 
 
-def new_flows(lab: Lab, probe: str = "new flows") -> None:
+def new_flows(lab: Lab) -> None:
     """Start programs that did not run before the attack."""
-    target = lab.target(probe)
+    target = lab.target("new flows")
     for version in lab.versions:
         address = target.of(version)
         lab.traffic.add([traffic.tcp_upload(address), traffic.udp_connected(address), traffic.udp_unbound(address)])

@@ -127,14 +127,15 @@ def steps(ruleset: Ruleset, saves: Mapping[Family, str]) -> Iterator[Step]:
         yield Step(family, live_text(ruleset, family, now[family]))
 
 
-def trial(ruleset: Ruleset, kind: Kind = Kind.DEFAULT) -> Result | None:
+def trial(ruleset: Ruleset) -> Result | None:
     """Load the lock in a network namespace of its own; return the refusal, None when the kernel takes it.
 
     `iptables-restore --test` asks neither for modules nor for what the kernel thinks of a value.
     """
     for family in FAMILIES:
         text = complete_text(ruleset, family)
-        for argv in ((program(family, kind, "restore"), "--test"), ("unshare", "--net", program(family, kind, "restore"))):
+        restore = program(family, Kind.DEFAULT, "restore")
+        for argv in ((restore, "--test"), ("unshare", "--net", restore)):
             result = run(argv, stdin=text)
             if not result.ok:
                 return result

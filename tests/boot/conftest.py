@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from boot import roots
 from boot.machine import Address, Machine
 from boot.room import Room
 from boot.router import Router
+from needed import needs
 
 PROGRAMS = ("systemd-nspawn", "mmdebstrap", "dnsmasq", "wireguard-go", "wg", "ip", "setpriv", "unshare", "nsenter")
 
@@ -24,9 +24,7 @@ def skip_where_nothing_boots() -> None:
         pytest.skip("needs root: it boots a machine in namespaces")
     if not Path("/dev/net/tun").exists():
         pytest.skip("needs /dev/net/tun: the machine's WireGuard runs in user space")
-    for program in PROGRAMS:
-        if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
-            pytest.skip(f"needs {program}: run `make setup`")
+    needs(*PROGRAMS)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import fcntl
 import functools
 import os
 import re
-import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ import pytest
 from boot.machine import Machine
 from boot.roots import REPOSITORY
 from failshut.host.run import Result
+from needed import needs
 
 _NEEDED = ("dpkg-buildpackage", "dh", "dpkg-deb")
 # What changes by itself while a machine lives.
@@ -27,9 +27,7 @@ _ALIVE = ("proc", "sys", "dev", "run", "tmp", "root", "var/tmp", "var/log", "var
 @functools.cache
 def package() -> Path:
     """Return the package of this checkout, built when the cache has none of the same contents."""
-    for program in _NEEDED:
-        if shutil.which(program) is None:
-            pytest.skip(f"needs {program}: run `make setup test`")
+    needs(*_NEEDED)
     if find_spec("sphinx") is None or find_spec("myst_parser") is None:
         pytest.skip("needs Sphinx and MyST for the manual pages: run `make test`")
     kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "failshut/packages" / deb.digest()

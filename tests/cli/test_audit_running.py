@@ -204,6 +204,19 @@ def test_without_root_the_kernel_is_not_asked(sandbox):
     assert "root" in done.stderr
 
 
+def test_rules_that_only_iptables_lists_are_asked_for_where_su_leaves_no_sbin_in_the_path(sandbox):
+    """Debian's `su` keeps the user's PATH: the legacy engine's rules, which nft does not list, are judged all the same."""
+    if sandbox.run("iptables-legacy", "-P", "OUTPUT", "DROP").returncode:
+        pytest.skip("iptables-legacy does not work here")
+    assert sandbox.run("ip6tables-legacy", "-P", "OUTPUT", "DROP").returncode == 0
+    python = sys.executable
+
+    done = sandbox.run("env", "PATH=/usr/local/bin:/usr/bin:/bin", python, "-m", "failshut", "audit")
+
+    assert "no rule refuses anything" not in done.stdout, done
+    assert "proved" in done.stdout, done
+
+
 @pytest.mark.parametrize("engine", ["nft", "legacy"])
 def test_iptables_beside_the_lock_opens_nothing_and_alone_leaks(armed, engine):
     """Both engines' rules are read: an ACCEPT beside the lock changes nothing; once the lock is gone it is what leaks."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from boot.room import Room
@@ -11,6 +9,7 @@ from boot.router import Router
 from container.lab import CLOSED, KINDS, OPEN, PUBLISHED, VARIABLES, Lab
 from container.podman import Rootless
 from failshut.drill.network.wait import until
+from needed import needs
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 # slirp4netns sends by sockets of its own, even what came in frames with a forged source; other protocols of IP end in it.
@@ -30,9 +29,7 @@ class UsersLab(Lab):
 
 @pytest.fixture
 def lab(image):
-    for program in ("newuidmap", "slirp4netns"):
-        if shutil.which(program) is None:
-            pytest.skip(f"needs {program}: run `make setup`")
+    needs("newuidmap", "slirp4netns")
     with Room() as room, Router(room) as router:
         yield UsersLab(room, router, image)
 

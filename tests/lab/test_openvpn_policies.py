@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from ipaddress import ip_address, ip_interface
 
 import pytest
@@ -16,6 +15,7 @@ from failshut.model.host import HostFacts
 from failshut.model.policy import Policy, Tunnel, TunnelKind
 from failshut.model.units import Endpoint, InterfaceName, Mark, Port, Protocol
 from lab.drilling import Drilling
+from needed import needs
 
 pytestmark = pytest.mark.lab
 
@@ -23,9 +23,7 @@ pytestmark = pytest.mark.lab
 @pytest.fixture(scope="module", params=list(Protocol), ids=str)
 def rehearsed(request):
     """A worker that rehearses an OpenVPN policy."""
-    missing = [each for each in PROGRAMS if shutil.which(each, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None]
-    if missing:
-        pytest.skip(f"needs {', '.join(missing)}: run `make setup`")
+    needs(*PROGRAMS)
     servers = tuple(Endpoint(ip_address(each), Port(1194), request.param) for each in ("203.0.113.10", "2001:db8::10"))
     addresses = (ip_interface("10.99.0.2/24"), ip_interface("fd99::2/64"))
     tunnel = Tunnel(InterfaceName("tun3"), servers, Mark(0x1267), addresses, kind=TunnelKind.OPENVPN)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from failshut.drill.replay.start import replay
 from failshut.model.exits import Exit
 from failshut.model.ruleset import Ruleset
 from golden_cases import CASES
+from needed import needs
 
 pytestmark = pytest.mark.lab
 
@@ -55,8 +55,7 @@ def may_replay():
     """Skip where no lab can be built."""
     if os.geteuid() != 0:
         pytest.skip("a replay needs root")
-    if shutil.which("iptables-nft-restore", path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
-        pytest.skip("needs iptables: run `make setup`")
+    needs("iptables-nft-restore")
     try:
         preflight(real_root=True)
     except CannotDrillError as reason:

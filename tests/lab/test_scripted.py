@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from failshut.cli.main import root
 from failshut.drill.pool import preflight
 from failshut.drill.process import CannotDrillError
 from failshut.model.exits import Exit
+from needed import needs
 
 pytestmark = pytest.mark.lab
 
@@ -39,8 +39,7 @@ END
 def _may_run():
     if os.geteuid() != 0:
         pytest.skip("--run needs root")
-    if shutil.which("iptables", path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
-        pytest.skip("needs iptables: run `make setup`")
+    needs("iptables")
     try:
         preflight(real_root=True)
     except CannotDrillError as error:

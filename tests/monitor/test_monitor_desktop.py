@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -14,6 +13,7 @@ import notification_daemon
 from failshut.drill.network.wait import until
 from failshut.monitor.desktop import Desktop, sessions
 from failshut.monitor.notices import Notice
+from needed import needs
 
 popen = subprocess.Popen
 DOWN = Notice("tunnel wg0", "Locked: the tunnel is down", "wg0 <b>is</b> down & locked", 2)
@@ -22,8 +22,7 @@ DOWN = Notice("tunnel wg0", "Locked: the tunnel is down", "wg0 <b>is</b> down & 
 @pytest.fixture
 def run_user(tmp_path):
     """A directory like /run/user with this user's bus in it."""
-    if shutil.which("dbus-daemon") is None:
-        pytest.skip("needs dbus-daemon: run `make setup`")
+    needs("dbus-daemon")
     home = tmp_path / str(os.geteuid())
     home.mkdir()
     argv = ["dbus-daemon", "--session", "--nofork", "--nopidfile", f"--address=unix:path={home}/bus"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 
 import pytest
 
 from failshut.drill.network.wait import until
 from metrics.test_metrics import PROMTOOL
+from needed import needs
 from two_sites import METADATA, SITE4, SITE6, VPS4, VPS6, Machine, TwoSites, url, web
 
 pytestmark = pytest.mark.lab
@@ -23,16 +23,10 @@ cat /etc/wireguard/*; sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding; l
 _PROGRAMS = ("nft", "wg", "wg-quick", "ip", "ss", "unshare", "nsenter")
 
 
-def needs_programs() -> None:
-    for program in _PROGRAMS:
-        if shutil.which(program) is None:
-            pytest.skip(f"needs {program}: run `make setup`")
-
-
 @pytest.fixture
 def lab():
     """A client, a VPS and the Internet between them; an SSH server listens on the VPS."""
-    needs_programs()
+    needs(*_PROGRAMS)
     with TwoSites() as it:
         listen_as_sshd(it.vps, 2222)
         yield it
@@ -41,7 +35,7 @@ def lab():
 @pytest.fixture
 def machine():
     """A VPS without anybody at the other end of its cable."""
-    needs_programs()
+    needs(*_PROGRAMS)
     with Machine() as it:
         for line in ("addr flush dev eth0", f"addr add {VPS4}/24 dev eth0", "route add default via 203.0.113.1"):
             it.must("ip", *line.split())

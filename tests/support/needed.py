@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 import pytest
+
+from failshut.host.run import find
 
 
 def needs(*programs: str) -> None:
     """Skip unless every program is installed."""
     for program in programs:
-        if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
+        if find(program) is None:
             pytest.skip(f"needs {program}: run `make setup`")
 
 

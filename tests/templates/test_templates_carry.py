@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from failshut.drill.scenarios import SCENARIOS
 from failshut.host.network.probe import probe
 from failshut.host.sources import load_policy
 from failshut.templates.catalogue import templates
+from needed import needs
 from templates.test_templates import new, options
 from two_sites import FETCH, HOME4, METADATA, SITE4, SITE6, VPS4, VPS6, Machine, TwoSites, url, web
 
@@ -60,9 +60,7 @@ while True:
 @pytest.fixture
 def lab():
     """A client, a VPS and the Internet between them."""
-    for program in ("nft", "wg", "wg-quick", "ip", "ss", "unshare", "nsenter"):
-        if shutil.which(program) is None:
-            pytest.skip(f"needs {program}: run `make setup`")
+    needs("nft", "wg", "wg-quick", "ip", "ss", "unshare", "nsenter")
     with TwoSites() as it:
         it.answer_for(OFFICE, OTHER4)
         yield it

@@ -102,7 +102,7 @@ TABLE = "table inet mine {\n\tchain out {\n\t}\n}\n"
 )
 def test_a_file_is_loaded_as_it_is_by_the_tool_that_wrote_it(monkeypatch, text, command):
     """The engine is read off the header; the text is not touched."""
-    monkeypatch.setattr("failshut.drill.replay.rules._is_here", lambda _: True)
+    monkeypatch.setattr("failshut.drill.replay.rules.find", lambda _: True)
     (source,) = of_files([("rules", text.encode())]).sources
 
     assert source.command[0] == command

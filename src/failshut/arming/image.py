@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from failshut.emit.nft import emit
 from failshut.host.files import write_atomically
 from failshut.host.filter import nft
 from failshut.host.network.probe import probe
+from failshut.host.run import find
 from failshut.lower import lower
 from failshut.lower.routing import lower_routing
 from failshut.model.backend import BackendName
@@ -134,7 +134,7 @@ def _carried_by(whose: TunnelKind | None, here: WireGuardKind) -> WireGuardKind:
     modules = Path("/lib/modules")
     if any(modules.glob("*/kernel/drivers/net/wireguard/wireguard.ko*")):
         return WireGuardKind.KERNEL
-    has_program = shutil.which("wireguard-go") or shutil.which("boringtun")
+    has_program = find("wireguard-go") or find("boringtun")
     return WireGuardKind.USERSPACE if has_program and not any(modules.glob("*/kernel")) else WireGuardKind.KERNEL
 
 

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import Protocol
 
+from failshut.host.run import search_path
+
 Progress = Callable[[int], None]
 
 
@@ -42,7 +44,7 @@ class WorkerProcess:
     """One worker process. Raises CannotDrillError when the machine refuses it its namespaces."""
 
     def __init__(self, work: Work, *, real_root: bool) -> None:
-        environment = {**os.environ, "PATH": os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"}
+        environment = {**os.environ, "PATH": search_path()}
         self._process = subprocess.Popen(
             worker_command(real_root=real_root),
             stdin=subprocess.PIPE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from failshut.drill.rule_source import InlineLock, Loadable, Lock, RuleSource
 from failshut.drill.scenario import Need, RunResult, Scenario
 from failshut.drill.scenarios import AT_LENGTH, SCENARIOS
 from failshut.drill.timeline import BIN_SECONDS, Timeline, binned
-from failshut.host.run import run
+from failshut.host.run import find, run
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy, TunnelKind
 
@@ -203,9 +202,9 @@ def _flowtable(_: Plan, __: Rehearsal) -> bool:
 
 _HAVE: dict[Need, Callable[[Plan, Rehearsal], bool]] = {
     Need.REAL_ROOT: lambda _, rehearsal: rehearsal.real_root,
-    Need.UDHCPC: lambda _, __: bool(shutil.which("udhcpc") or shutil.which("busybox")),
-    Need.DNSMASQ: lambda _, __: bool(shutil.which("dnsmasq") or shutil.which("/usr/sbin/dnsmasq")),
-    Need.IPTABLES: lambda _, __: bool(shutil.which("iptables-restore") or shutil.which("/usr/sbin/iptables-restore")),
+    Need.UDHCPC: lambda _, __: bool(find("udhcpc") or find("busybox")),
+    Need.DNSMASQ: lambda _, __: find("dnsmasq") is not None,
+    Need.IPTABLES: lambda _, __: find("iptables-restore") is not None,
     Need.TWO_FAMILIES: _same_port,
     Need.INBOUND: lambda _, rehearsal: bool(rehearsal.policy.inbound),
     Need.SECOND_DEVICE: lambda plan, _: len(plan.cables) > 1,

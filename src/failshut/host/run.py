@@ -49,6 +49,19 @@ class Result:
         return self.err.strip() or self.out.strip() or f"{shlex.join(self.argv)} exited with {self.code}"
 
 
+def search_path() -> str:
+    """Return where programs are looked for: PATH, and what a plain user's and that of `su` lack on Debian; nft is there."""
+    return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
+
+
+def find(program: str) -> str | None:
+    """Return the path by which `run` starts a program; None where it is not installed."""
+    # Imported here: `status` asks for none, and starts without.
+    import shutil  # noqa: PLC0415
+
+    return shutil.which(program, path=search_path())
+
+
 def show_commands(verbose: bool) -> None:
     """Print each command before it runs, from now on."""
     global _verbose  # noqa: PLW0603 - one switch for the whole process, set once by the CLI
@@ -72,13 +85,13 @@ def run(
     Text goes in and comes out as UTF-8, whatever the locale is. All of it is there before the program begins: it never takes a part
     for the whole, should this one be killed. What is `secret` on its standard input is not printed by -v. With
     `own_group`, Ctrl-C on the terminal reaches neither the program nor what it leaves behind. `pass_fds` are open in it too.
-    `timeout` is in seconds. /usr/sbin and /sbin are searched too: a plain user's PATH on Debian lacks them, and nft is there.
+    `timeout` is in seconds.
     """
     if _verbose:
         shown = "(a secret)" if secret else _text(stdin or b"").rstrip("\n")
         given = f" <<'EOF'\n{shown}\nEOF" if stdin is not None else ""
         sys.stderr.write(f"+ {shlex.join(argv)}{given}\n")
-    environment = {**os.environ, "LC_ALL": "C", "PATH": os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"}
+    environment = {**os.environ, "LC_ALL": "C", "PATH": search_path()}
     try:
         with _whole(stdin.encode() if isinstance(stdin, str) else stdin) as given_input:
             done = subprocess.run(

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from failshut.host.filter import nft
+from failshut.host.run import search_path
 from failshut.monitor.places import put
-
-_PATH = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
 
 
 class Warm:
@@ -32,7 +31,7 @@ class Warm:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 bufsize=0,
-                env={**os.environ, "LC_ALL": "C", "PATH": _PATH},
+                env={**os.environ, "LC_ALL": "C", "PATH": search_path()},
             )
         except OSError:
             self._nft = None

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
-from pathlib import Path
 from typing import Any
 
 from failshut.host.filter import nft
 from failshut.host.network.surroundings import ssh_session
 from failshut.host.network.sysctl import read_sysctl
-from failshut.host.run import run
+from failshut.host.run import find, run
 from failshut.host.service import systemd
 from failshut.model.policy import Service
 from failshut.model.units import Address, Port, Prefix, Protocol
@@ -89,14 +87,10 @@ def gather() -> Facts:
         listeners=tuple(_listeners()),
         sysctls={each: read_sysctl(each) for each in (*asked, *(f"net/ipv6/conf/{each}/accept_ra" for each in advertised))},
         advertised=tuple(dict.fromkeys(advertised)),
-        missing=tuple(each for each in ("nft", "wg", "wg-quick", "ip") if not _is_there(each)),
+        missing=tuple(each for each in ("nft", "wg", "wg-quick", "ip") if find(each) is None),
         with_systemd=systemd.is_running(),
         **_tables(),
     )
-
-
-def _is_there(program: str) -> bool:
-    return shutil.which(program) is not None or any(Path(each, program).exists() for each in ("/usr/sbin", "/sbin"))
 
 
 def _is_private(address: Address) -> bool:

@@ -7,7 +7,6 @@ replaces what it loaded, and a machine that was disarmed since takes it off as s
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,12 +14,11 @@ from failshut.arming.errors import ArmingError
 from failshut.boot.artefacts import initramfs_files
 from failshut.boot.places import ARMED_DIRECTORY, INITRAMFS_DIRECTORY, INITRAMFS_HOOK, LOADER
 from failshut.host.files import sync_directory
-from failshut.host.run import Result, run
+from failshut.host.run import Result, find, run
 from failshut.model.plan import FileChange
 from failshut.model.policy import Policy
 
 COMMAND = ("update-initramfs", "-u", "-k", "all")
-_SEARCHED = "/usr/sbin:/usr/bin:/sbin:/bin"
 # In seconds. Each kernel's takes half a minute on a slow machine.
 _PATIENCE = 1800.0
 _COMMAND_LINE, _DROPBEAR = Path("/proc/cmdline"), Path("/usr/share/initramfs-tools/scripts/init-premount/dropbear")
@@ -43,7 +41,7 @@ def is_outdated(wanted: bool, changes: Iterable[FileChange]) -> bool:
 
 def must_be_possible() -> None:
     """Raise `ArmingError` where nothing makes an initramfs that we know."""
-    if not Path(INITRAMFS_DIRECTORY).is_dir() or not shutil.which(COMMAND[0], path=_SEARCHED):
+    if not Path(INITRAMFS_DIRECTORY).is_dir() or find(COMMAND[0]) is None:
         raise ArmingError(
             "[boot] initramfs = true, but there is no update-initramfs here",
             help="install initramfs-tools, or take it out of the policy; dracut and mkinitcpio are not served",
@@ -71,7 +69,7 @@ def write_anew() -> None:
 
 def try_to_write_anew() -> str:
     """Have them written anew where that may fail; return the complaint, or nothing."""
-    if not shutil.which(COMMAND[0], path=_SEARCHED):
+    if find(COMMAND[0]) is None:
         return ""
     result = _write()
     return "" if result.ok else result.complaint

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from failshut.drill.beside import loadable
 from failshut.drill.network.netns import Namespace
 from failshut.drill.rule_source import Loadable
+from failshut.host.run import find
 from failshut.model.ruleset import Engine, Ruleset
 from failshut.read import read_ruleset
 from failshut.read.joined import said_twice
@@ -104,11 +104,7 @@ def _engine_of(save: Loadable) -> str:
     if header is None:
         return save.command[0]
     engine = save.command[0].replace("-restore", "-nft-restore" if header[1] else "-legacy-restore")
-    return engine if _is_here(engine) else save.command[0]
-
-
-def _is_here(program: str) -> bool:
-    return any(Path(folder, program).exists() for folder in ("/usr/sbin", "/sbin")) or shutil.which(program) is not None
+    return engine if find(engine) else save.command[0]
 
 
 def without(listing: str, owned: Iterable[tuple[str, str]]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
+import subprocess
 
 from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.network.netns import SetUpError
@@ -12,6 +12,7 @@ from failshut.drill.network.wireguard import CONFIGS
 from failshut.drill.scenario import Kind, Need, Scenario
 from failshut.drill.scenarios.guide import keep_carrying
 from failshut.drill.scenarios.routing import new_flows
+from failshut.host.run import find
 
 LOG, SCRIPT = CONFIGS / "dnsmasq.log", CONFIGS / "udhcpc.sh"
 LEASED = 150
@@ -56,11 +57,15 @@ def _acknowledged() -> int:
     return LOG.read_text().count("DHCPACK(")
 
 
+def _start_client(lab: Lab, *options: str) -> subprocess.Popen[bytes]:
+    program = ("udhcpc",) if find("udhcpc") else ("busybox", "udhcpc")
+    return lab.client.start(*program, "-f", "-i", lab.device, "-s", str(SCRIPT), *options)
+
+
 def renewal(lab: Lab) -> None:
     """Get a lease by broadcast and renew it by unicast: each is seen at the server."""
     _serve(lab)
-    program = ("udhcpc",) if shutil.which("udhcpc") else ("busybox", "udhcpc")
-    client = lab.client.start(*program, "-f", "-i", lab.device, "-s", str(SCRIPT), "-t", "5", "-T", "1")
+    client = _start_client(lab, "-t", "5", "-T", "1")
     lab.check("a lease by broadcast", until(lambda: _acknowledged() == 1, within=5))
     address = str(lab.plan.cable.neighbour(4, LEASED).ip)
     until(lambda: address in lab.client.run("ip", "-4", "address", "show", lab.device).out, within=2)
@@ -74,8 +79,7 @@ def rogue_server(lab: Lab) -> None:
     """Take a lease from a server whose option 121 routes the whole Internet to itself (CVE-2024-3661)."""
     router = lab.router(4)
     _serve(lab, f"--dhcp-option-force=121,0.0.0.0/1,{router},128.0.0.0/1,{router}")
-    program = ("udhcpc",) if shutil.which("udhcpc") else ("busybox", "udhcpc")
-    lab.client.start(*program, "-f", "-i", lab.device, "-s", str(SCRIPT), "-O", "staticroutes", "-t", "5", "-T", "1")
+    _start_client(lab, "-O", "staticroutes", "-t", "5", "-T", "1")
     taken = until(lambda: "128.0.0.0/1" in lab.client.run("ip", "-4", "route").out, within=5)
     if not taken:
         raise SetUpError(f"the client did not take the routes: {LOG.read_text()[-300:]}")

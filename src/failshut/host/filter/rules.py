@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from dataclasses import dataclass
 
-from failshut.host.run import Result, run
+from failshut.host.run import Result, find, run
 
 # The two engines list apart; plain `iptables-save` is a name for one of them.
 _SAVES = (
@@ -47,7 +46,7 @@ def running_rules() -> RunningRules:
         raise RulesError(listed)
     saves = []
     for command, family in _SAVES:
-        if shutil.which(command) is None:
+        if find(command) is None:
             continue
         saved = run([command])
         if not saved.ok:

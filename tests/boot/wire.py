@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from boot import noise
 from failshut.drill.judge import Case, judge
-from failshut.drill.network.capture import Capture, Captured
+from failshut.drill.network.capture import Capture
 from failshut.drill.network.netns import Namespace
-from failshut.model.packet import Packet
+from failshut.model.packet import Captured, Packet
 
 _log = logging.getLogger(__name__)
 DEVICE = "host0"

@@ -20,9 +20,10 @@ from connected import Connected
 from failshut.config import policy_file, resolve
 from failshut.config.declaration import Sources
 from failshut.drill.judge import Case, judge
-from failshut.drill.network.capture import Capture, Captured
+from failshut.drill.network.capture import Capture
 from failshut.drill.network.netns import Namespace
 from failshut.drill.network.wait import until
+from failshut.model.packet import Captured
 from sandbox import Sweeper
 from seen import out_of_the_tunnel, watch_tunnel
 

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 from failshut.allowances.openings import Open, To
 from failshut.arming.armed.status import State, Status
-from failshut.host.tunnels.wireguard import RunningPeer, RunningTunnel
+from failshut.model.running import RunningPeer, RunningTunnel
 from failshut.model.units import Port, Protocol
 from failshut.read.counts import Blocked, Counts
 from failshut.tui.snapshot import Snapshot

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from failshut.drill.attacker import craft
 from failshut.drill.judge import Case, Connection, explain, is_openvpn, is_wireguard, judge
-from failshut.drill.network.capture import Captured
 from failshut.drill.network.traffic import dns_query
-from failshut.model.packet import DCCP, ICMP, ICMPV6, IGMP, ROUTING_HEADER, SCTP, TCP, UDP, UDPLITE
+from failshut.model.packet import DCCP, ICMP, ICMPV6, IGMP, ROUTING_HEADER, SCTP, TCP, UDP, UDPLITE, Captured
 from failshut.model.policy import Inbound, Lan, MulticastName, Outbound, Policy, Tailscale, Tunnel
 from failshut.model.units import Endpoint, InterfaceName, Port, Protocol
 from failshut.read.frame import decode

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from boot.wire import BETWEEN, Report
 from failshut.drill.judge import Case, judge
-from failshut.drill.network.capture import Captured
+from failshut.model.packet import Captured
 from failshut.read.frame import decode
 
 _log = logging.getLogger(__name__)

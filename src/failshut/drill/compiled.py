@@ -8,7 +8,6 @@ from failshut.drill.choices import Backend
 from failshut.drill.rule_source import InlineLock, IptablesLock, Lock, NftLock
 from failshut.emit.inline import inline_lines
 from failshut.emit.nft import emit
-from failshut.host.filter.iptables import Kind
 from failshut.lower import lower
 from failshut.lower.inline import lower_inline
 from failshut.lower.iptables import lower_iptables
@@ -16,6 +15,7 @@ from failshut.lower.iptables.shut import everything
 from failshut.model.backend import BackendName
 from failshut.model.host import HostFacts
 from failshut.model.inline import Tool
+from failshut.model.iptables import Kind
 from failshut.model.policy import Policy
 
 _KINDS = {Backend.IPTABLES: Kind.DEFAULT, Backend.IPTABLES_NFT: Kind.NFT, Backend.IPTABLES_LEGACY: Kind.LEGACY}

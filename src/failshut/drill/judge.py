@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from failshut.drill.network.capture import Captured
 from failshut.model.packet import (
     DCCP,
     ETHERTYPE_ARP,
@@ -25,6 +24,7 @@ from failshut.model.packet import (
     TCP,
     UDP,
     UDPLITE,
+    Captured,
     Packet,
 )
 from failshut.model.policy import Lan, MulticastName, Outbound, Policy, TunnelKind

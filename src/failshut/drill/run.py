@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from failshut.drill.judge import Judgement, judge
 from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.network import rules, topology
-from failshut.drill.network.capture import Capture, Captured
+from failshut.drill.network.capture import Capture
 from failshut.drill.network.netns import SetUpError
 from failshut.drill.network.openvpn import OpenVpnTunnel, start_openvpn
 from failshut.drill.network.plan import Plan, make_plan
@@ -24,6 +24,7 @@ from failshut.drill.scenarios import AT_LENGTH, SCENARIOS
 from failshut.drill.timeline import BIN_SECONDS, Timeline, binned
 from failshut.host.run import find, run
 from failshut.model.host import HostFacts
+from failshut.model.packet import Captured
 from failshut.model.policy import Policy, TunnelKind
 
 # Of a run's leaks, how many are shown; all are counted.

@@ -1,4 +1,4 @@
-"""A moment of this machine → samples of the metrics. Pure."""
+"""A moment of this machine → samples of the metrics. Asks nothing itself: the moment is given."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from failshut.allowances.openings import opened
 from failshut.arming.armed.status import State, Status
 from failshut.host.runs import Run
-from failshut.host.tunnels.wireguard import SESSION_LASTS, RunningTunnel
 from failshut.metrics import catalogue
 from failshut.metrics.catalogue import Metric
+from failshut.model.running import SESSION_LASTS, RunningTunnel
 
 # What the lock's tables hold, by their family.
 _LAYERS = {"inet": "ip", "arp": "arp", "netdev": "below_ip"}

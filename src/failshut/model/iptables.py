@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from failshut.model.ruleset import Base, ChainType, Hook, Verdict
 
@@ -32,6 +33,14 @@ _PRIORITY = {"raw": -300, "mangle": -150, "filter": 0, "security": 50}
 _NAT_PRIORITY = {"PREROUTING": -100, "OUTPUT": -100, "INPUT": 100, "POSTROUTING": 100}
 
 TABLES = tuple(_CHAINS)
+
+
+class Kind(StrEnum):
+    """Whose rules the programs write: those that the machine calls iptables, nf_tables', or the older engine's."""
+
+    DEFAULT = ""
+    NFT = "-nft"
+    LEGACY = "-legacy"
 
 
 def built_in(table: str) -> tuple[str, ...]:

@@ -109,6 +109,18 @@ class Packet:
         return " ".join(words)
 
 
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """One frame on its way out: seconds since the capture began, the device it left by, and what it says."""
+
+    at: float
+    device: str
+    packet: Packet
+
+    def __str__(self) -> str:
+        return f"{self.at:7.3f}s {self.device}: {self.packet}"
+
+
 def _host(address: Address, port: int | None) -> str:
     if port is None:
         return str(address)

@@ -1,10 +1,10 @@
-"""Whether a tunnel carries data: one look is judged, and only several looks that agree change the state. No I/O, no clock."""
+"""Whether a tunnel carries data: one look is judged, and only several looks that agree change the state. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from failshut.host.tunnels.wireguard import SESSION_LASTS
+from failshut.model.running import SESSION_LASTS
 from failshut.monitor.state import Carries, Reason, Tunnel
 
 # Looks in a row that must agree: one lost handshake is no outage, one that gets through on a bad line no recovery.

@@ -1,4 +1,4 @@
-"""What nft lists beside what it should: compared chain by chain, in nft's own words."""
+"""What nft lists beside what it should: compared chain by chain, in nft's own words. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which events a person at the machine is told of, in what words, and how often: decisions, without a clock or a bus."""
+"""Which events a person at the machine is told of, in what words, and how often. Pure: the time is given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one value that the monitor keeps. Frozen: each change is a new one, and whoever shows it can hold on to the old."""
+"""The one value that the monitor keeps. Pure, and frozen: whoever shows it can hold on to the old one."""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ from failshut.allowances.endpoints.handshake import wake
 from failshut.host.filter import nft
 from failshut.host.network.links import traffic
 from failshut.host.run import run
-from failshut.host.tunnels.wireguard import SESSION_LASTS, RunningPeer, RunningTunnel, running_tunnels
+from failshut.host.tunnels.wireguard import running_tunnels
+from failshut.model.running import SESSION_LASTS, RunningPeer, RunningTunnel
 from failshut.model.units import Endpoint
 from failshut.monitor.health import Look
 from failshut.read.counts import counts

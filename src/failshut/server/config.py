@@ -1,4 +1,4 @@
-"""The server's config: wg-quick's own file, with what failshut must remember in comments. Read here, and edited line by line."""
+"""The server's config: wg-quick's own file, with what failshut must remember in comments. Read here, and edited by line. Pure."""
 
 from __future__ import annotations
 

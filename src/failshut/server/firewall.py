@@ -1,6 +1,6 @@
 """A server's settings → its firewall, in the words of the lock's own rules: what comes in, what is forwarded, what is masqueraded.
 
-It shuts what comes in and what is forwarded. What the server itself sends is not its subject: that is what `arm` is for.
+It shuts what comes in and what is forwarded. What the server itself sends is not its subject: that is what `arm` is for. Pure.
 """
 
 from __future__ import annotations

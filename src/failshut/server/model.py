@@ -1,4 +1,4 @@
-"""What a server is: everything that its config says, and what its firewall needs to know of the machine."""
+"""What a server is: everything that its config says, and what its firewall needs to know of the machine. Pure."""
 
 from __future__ import annotations
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from failshut.arming.undo import read_text, write
 from failshut.host.files import write_new
 from failshut.host.run import run
-from failshut.host.tunnels.wireguard import RunningPeer, RunningTunnel, fresh_keys, public_key, running_tunnels
+from failshut.host.tunnels.wireguard import fresh_keys, public_key, running_tunnels
 from failshut.model.exits import Exit
 from failshut.model.plan import FileChange
+from failshut.model.running import RunningPeer, RunningTunnel
 from failshut.model.units import Address
 from failshut.server import config
 from failshut.server.errors import ServerError

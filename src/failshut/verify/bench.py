@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Self
 
-from failshut.drill.network.capture import Captured
 from failshut.host.network.links import underlay_now
-from failshut.model.packet import Packet
+from failshut.model.packet import Captured, Packet
 from failshut.model.policy import Policy
 from failshut.verify.capture import Capture, Seen
 from failshut.verify.ground import Ground, explain_here, joined, survey

@@ -26,10 +26,9 @@ from failshut.drill.network.capture import (
     RECEIVE_BUFFER,
     SO_RCVBUFFORCE,
     SOL_PACKET,
-    Captured,
 )
 from failshut.host.senders.bpf import attach
-from failshut.model.packet import TCP, UDP, Packet
+from failshut.model.packet import TCP, UDP, Captured, Packet
 from failshut.read.frame import decode
 from failshut.verify.filter import program
 

@@ -19,8 +19,9 @@ from failshut.host.run import Result, run
 from failshut.host.tunnels import openvpn
 from failshut.host.tunnels.managers import Manager, manager_of
 from failshut.host.tunnels.openvpn import holders_of
-from failshut.host.tunnels.wireguard import SESSION_LASTS, fwmark_of, running_tunnels, set_fwmark
+from failshut.host.tunnels.wireguard import fwmark_of, running_tunnels, set_fwmark
 from failshut.model.policy import Policy, Tunnel, TunnelKind
+from failshut.model.running import SESSION_LASTS
 from failshut.model.units import Mark
 from failshut.verify.probes import FAR, echo_request
 

@@ -1,4 +1,4 @@
-"""What to try, in which order, and what a proof changes: decisions, without a packet or a clock."""
+"""What to try, in which order, and what a proof changes. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
-from failshut.host.tunnels.wireguard import SESSION_LASTS, RunningPeer
 from failshut.model.pin import Pin
 from failshut.model.policy import Policy, Tunnel
+from failshut.model.running import SESSION_LASTS, RunningPeer
 from failshut.model.units import Address, Endpoint, NamedEndpoint, Port, Prefix, Protocol
 
 # An answer may name a thousand addresses; each costs the wait for a handshake.

@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterable
 
 from failshut.allowances.endpoints.decide import endpoint_of, wake_addresses
-from failshut.host.tunnels.wireguard import RunningPeer, running_tunnels, set_endpoint
+from failshut.host.tunnels.wireguard import running_tunnels, set_endpoint
+from failshut.model.running import RunningPeer
 from failshut.model.units import Endpoint
 
 # In seconds. WireGuard sends an initiation again after 5 s (REKEY_TIMEOUT) and at most 333 ms: two go out in this time.

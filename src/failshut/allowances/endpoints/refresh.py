@@ -30,10 +30,11 @@ from failshut.arming.exclusive import one_at_a_time
 from failshut.arming.survey import surveyed_as_armed
 from failshut.host.filter.elements import NotTakenError, candidate
 from failshut.host.network.probe import probe
-from failshut.host.tunnels.wireguard import RunningPeer, RunningTunnel, running_tunnels, set_endpoint
+from failshut.host.tunnels.wireguard import running_tunnels, set_endpoint
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy, Tunnel
 from failshut.model.progress import Report
+from failshut.model.running import RunningPeer, RunningTunnel
 from failshut.model.timed import ON_PROBATION
 from failshut.model.units import Endpoint
 

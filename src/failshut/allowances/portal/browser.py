@@ -1,4 +1,4 @@
-"""The throw-away browser: which one there is, and how it begins with a profile that nothing else uses. Pure but for the search."""
+"""The throw-away browser: which one there is, and how it begins with a profile that nothing else uses."""
 
 from __future__ import annotations
 

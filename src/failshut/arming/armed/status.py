@@ -14,8 +14,9 @@ from failshut.boot.places import ARMED_DIRECTORY, BOOT_UNIT_PATH, ENABLED_PATH, 
 from failshut.host import locks
 from failshut.host.filter import nft
 from failshut.host.network.links import all_links, impostors, is_up, traffic, underlay_devices
-from failshut.host.tunnels.wireguard import RunningTunnel, running_tunnels
+from failshut.host.tunnels.wireguard import running_tunnels
 from failshut.model.backend import BackendName
+from failshut.model.running import RunningTunnel
 from failshut.read.counts import Counts, counts
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from failshut.arming.armed.status import Boot, State, Status
-from failshut.host.tunnels.wireguard import SESSION_LASTS, RunningTunnel
+from failshut.model.running import SESSION_LASTS, RunningTunnel
 
 
 def tunnel_words(tunnel: RunningTunnel | None) -> str:

@@ -13,12 +13,13 @@ from failshut.arming.undo import read_text
 from failshut.boot.places import PERSISTENT_RULES, PERSISTENT_UNIT
 from failshut.emit.iptables import CantSayError, body_text, complete_text, live_text, merged_text
 from failshut.host.filter import iptables
-from failshut.host.filter.iptables import FAMILIES, IptablesError, Kind, program
+from failshut.host.filter.iptables import FAMILIES, IptablesError, program
 from failshut.host.service import systemd
 from failshut.lower.iptables import left_out, lower_iptables
 from failshut.model.backend import BackendName
 from failshut.model.finding import Finding
 from failshut.model.host import HostFacts
+from failshut.model.iptables import Kind
 from failshut.model.plan import FileChange, Plan
 from failshut.model.policy import Policy
 from failshut.model.ruleset import Family, Ruleset

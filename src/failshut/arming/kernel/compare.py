@@ -1,4 +1,4 @@
-"""The kernel's rules beside the wanted ones: a diff that a person reads."""
+"""The kernel's rules beside the wanted ones: a diff that a person reads. Pure."""
 
 from __future__ import annotations
 

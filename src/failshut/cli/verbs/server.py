@@ -242,7 +242,7 @@ def remove_peer(context: click.Context, /, *, name: str, **options: Any) -> None
 @click.pass_context
 def list_(context: click.Context, /, **options: Any) -> None:
     """List the peers: addresses, the last handshake, what went through."""
-    from failshut.host.tunnels.wireguard import SESSION_LASTS
+    from failshut.model.running import SESSION_LASTS
     from failshut.server import peers
 
     session = begin(context, options)

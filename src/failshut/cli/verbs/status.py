@@ -17,9 +17,9 @@ from failshut.arming.armed.words import boot_words, guard_words, tunnel_words
 from failshut.boot.places import LOADER
 from failshut.cli.session import Session, begin, session_options
 from failshut.host.pins import pins_json
-from failshut.host.tunnels.wireguard import RunningTunnel
 from failshut.model.backend import BackendName
 from failshut.model.exits import Exit
+from failshut.model.running import RunningTunnel
 
 if TYPE_CHECKING:
     from failshut.allowances.openings import Open

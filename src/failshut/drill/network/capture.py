@@ -9,12 +9,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Self
 
 from failshut.drill.network.netns import Namespace
 from failshut.drill.timeline import BIN_SECONDS
-from failshut.model.packet import Packet
+from failshut.model.packet import Captured
 from failshut.read.frame import decode
 
 ETH_P_ALL = 0x0003
@@ -24,18 +23,6 @@ SO_RCVBUFFORCE = 33
 RECEIVE_BUFFER = 64 << 20
 # A control under flood would fill the memory; what is seen beyond this is counted only.
 MOST_KEPT = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class Captured:
-    """One frame from the client: seconds since the capture began, the device it left by, and what it says."""
-
-    at: float
-    device: str
-    packet: Packet
-
-    def __str__(self) -> str:
-        return f"{self.at:7.3f}s {self.device}: {self.packet}"
 
 
 class Capture:

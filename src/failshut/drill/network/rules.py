@@ -9,7 +9,8 @@ from failshut.drill.network.netns import Namespace, SetUpError, must
 from failshut.drill.network.plan import Plan
 from failshut.drill.rule_source import InlineLock, IptablesLock, Loadable, Lock, NftLock, RuleSource
 from failshut.emit.iptables import complete_text
-from failshut.host.filter.iptables import FAMILIES, Kind, program, steps
+from failshut.host.filter.iptables import FAMILIES, program, steps
+from failshut.model.iptables import Kind
 
 __all__ = ["RuleSource", "guide_rules", "load", "load_beside", "load_lock", "texts_of"]
 

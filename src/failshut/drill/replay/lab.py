@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from failshut.audit.route import Way
 from failshut.audit.words import ESTABLISHED, INVALID, UNTRACKED
-from failshut.drill.network.capture import Capture, Captured
+from failshut.drill.network.capture import Capture
 from failshut.drill.network.wait import until
 from failshut.drill.replay import network, sender
 from failshut.drill.replay.build import flow_of, frame_body, opening, packet
@@ -17,6 +17,7 @@ from failshut.drill.replay.candidate import STATE_NAMES, Candidate
 from failshut.drill.replay.conntrack import Conntrack
 from failshut.drill.replay.opened import Opened, by_entry, by_packets, needs_connection
 from failshut.drill.replay.rules import Rules
+from failshut.model.packet import Captured
 
 # How often a packet is sent before it counts as held back (a limiter lets some through), and how long each is awaited, in seconds.
 TRIES = ((1, 0.1), (3, 0.1), (40, 0.3))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
 
 from failshut.emit.iptables import complete_text, live_text, shown_text
 from failshut.host.run import NOT_FOUND, Result, run
 from failshut.lower.iptables.shut import everything
-from failshut.model.iptables import Standing
+from failshut.model.iptables import Kind, Standing
 from failshut.model.ruleset import Family, Ruleset
 from failshut.read.counts import Counts
 from failshut.read.iptables import read_save
@@ -23,14 +22,6 @@ FAMILIES = (Family.IP6, Family.IP)
 _PATIENCE = "5"
 # What of ours ends a packet on its way out, with its counters.
 _REFUSED = re.compile(r"^\[(\d+):(\d+)\] -A FAILSHUT-(LEAVING|OUTPUT|FORWARD)\b.* -j (?:DROP|REJECT)\b", re.MULTILINE)
-
-
-class Kind(StrEnum):
-    """Whose rules the programs write: those that the machine calls iptables, nf_tables', or the older engine's."""
-
-    DEFAULT = ""
-    NFT = "-nft"
-    LEGACY = "-legacy"
 
 
 class IptablesError(Exception):

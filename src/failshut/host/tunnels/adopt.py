@@ -17,9 +17,10 @@ from failshut.host.run import NOT_FOUND, run
 from failshut.host.sources import companions, lookup, read_limited
 from failshut.host.tunnels import openvpn
 from failshut.host.tunnels.managers import Manager, manager_of
-from failshut.host.tunnels.wireguard import RunningTunnel, parse_dump
+from failshut.host.tunnels.wireguard import parse_dump
 from failshut.model.finding import Finding
 from failshut.model.policy import TunnelKind
+from failshut.model.running import RunningTunnel
 from failshut.model.units import Endpoint, InterfaceAddress, InterfaceName, Mark, NamedEndpoint, Protocol
 
 CONFIG_DIRECTORY = Path("/etc/wireguard")

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from boot import noise
 from boot.wire import Report
 from failshut.host.run import Result
-from vm.living import judged, kinds
+from vm.living import UNLOCKED, Event, judged, kinds, use
 from vm.machine import Machine
 from vm.measured import Measured
 from vm.ways import Way
@@ -60,6 +61,27 @@ class Chronicle:
         others = sum(counted.values()) - sum(known.values())
         words = [f"{kind} {count:,}" for kind, count in known.items()] + ([f"others {others:,}"] if others else [])
         self._measured.chapter(name).control = ", ".join(words) or "nothing"
+
+    def start_is_seen_to_leak(self, machine: Machine, name: str, *more: str) -> None:
+        """Judge the start without a lock: every kind of the noise must have leaked, and what `more` names."""
+        self.begin(machine)
+        control = judged(machine)
+        self.note_control(name, control, UNLOCKED)
+        assert kinds(control, UNLOCKED) >= {*noise.TARGETS, *more}, control
+
+    def every_event_is_seen_to_leak(self, machine: Machine, events: tuple[Event, ...]) -> None:
+        """Have each event befall the machine without a lock: it leaks, by the kinds that it must."""
+        for event in events:
+            with self.leaks(machine, event.name, event.leaks):
+                event.befall(machine)
+                use(machine)
+
+    def every_event_is_held(self, machine: Machine, events: tuple[Event, ...]) -> None:
+        """Have each event befall the locked machine."""
+        for event in events:
+            with self.held(machine, event.name):
+                event.befall(machine)
+                use(machine)
 
     def every_way_is_held(self, machine: Machine, ways: tuple[Way, ...]) -> None:
         """Try each way out of the locked machine."""

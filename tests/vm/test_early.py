@@ -8,7 +8,7 @@ from boot import noise
 from boot.router import POLICY
 from vm import early
 from vm.chronicle import Chronicle
-from vm.living import UNLOCKED, arm, disarm, judged, kinds, use
+from vm.living import UNLOCKED, arm, disarm, judged, use
 from vm.machine import Machine
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(7200)]
@@ -41,10 +41,7 @@ def a_boot_is_seen_to_leak(machine: Machine, chronicle: Chronicle) -> None:
         machine.boot()
         assert_that_the_initramfs_had_a_network(machine)
         use(machine)
-    control = judged(machine)
-    chronicle.begin(machine)
-    chronicle.note_control(EARLY_BOOT, control, UNLOCKED)
-    assert kinds(control, UNLOCKED) >= {*noise.TARGETS, early.KIND}, control
+    chronicle.start_is_seen_to_leak(machine, EARLY_BOOT, early.KIND)
 
 
 def is_free_once_it_is_disarmed(machine: Machine, chronicle: Chronicle) -> None:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from boot import noise
 from vm.chronicle import COLD_BOOT, Chronicle
-from vm.living import EVENTS, UNLOCKED, arm, judged, kinds, use
+from vm.living import EVENTS, UNLOCKED, arm, use
 from vm.machine import Machine
 from vm.ways import BY_NO_HOOK, SENDER, SENDERS_TEXT, WAYS
 
@@ -30,10 +29,7 @@ DRILLED = ("guide-1", "packet-sockets")
 def test_from_power_on_to_power_off_nothing_leaks_once_it_is_armed(machine: Machine, chronicle: Chronicle):
     everything_is_seen_to_leak(machine, chronicle)
     arm(machine)
-    for event in EVENTS:
-        with chronicle.held(machine, event.name):
-            event.befall(machine)
-            use(machine)
+    chronicle.every_event_is_held(machine, EVENTS)
     chronicle.every_way_is_held(machine, WAYS)
     chronicle.what_no_hook_sees_is_seen_to_leak(machine, BY_NO_HOOK)
     with chronicle.held(machine, "power-off"):
@@ -57,13 +53,7 @@ def everything_is_seen_to_leak(machine: Machine, chronicle: Chronicle) -> None:
     with machine.wire.phase(UNLOCKED):
         machine.boot()
         use(machine)
-    chronicle.begin(machine)
     machine.write(SENDER, SENDERS_TEXT)
-    control = judged(machine)
-    chronicle.note_control(COLD_BOOT, control, UNLOCKED)
-    assert kinds(control, UNLOCKED) >= set(noise.TARGETS), control
-    for event in EVENTS:
-        with chronicle.leaks(machine, event.name, event.leaks):
-            event.befall(machine)
-            use(machine)
+    chronicle.start_is_seen_to_leak(machine, COLD_BOOT)
+    chronicle.every_event_is_seen_to_leak(machine, EVENTS)
     chronicle.every_way_is_seen_to_leak(machine, WAYS)

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from boot import noise
 from boot.router import ENDPOINT
 from vm.chronicle import Chronicle
-from vm.living import BELOW_IP, UNLOCKED, Event, arm, in_peace, judged, kinds, use
+from vm.living import BELOW_IP, UNLOCKED, Event, arm, in_peace, use
 from vm.machine import Machine
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(7200)]
@@ -159,23 +158,14 @@ def test_a_managers_own_wireguard_is_held_whatever_befalls_it(machine_with, mana
         must(machine, *manager.set_up)
         use(machine)
         assert_that_the_kernel_carries_it(machine)
-    chronicle.begin(machine)
-    control = judged(machine)
-    chronicle.note_control(started, control, UNLOCKED)
-    assert kinds(control, UNLOCKED) >= set(noise.TARGETS), control
-    for event in events:
-        with chronicle.leaks(machine, event.name, event.leaks):
-            event.befall(machine)
-            use(machine)
+    chronicle.start_is_seen_to_leak(machine, started)
+    chronicle.every_event_is_seen_to_leak(machine, events)
 
     adopted = in_peace(machine, "failshut", "init", TUNNEL, "--force")
     assert adopted.ok, adopted
     assert f'config = "{manager.config}"' in must(machine, "cat", "/etc/failshut/failshut.toml")
     arm(machine)
-    for event in events:
-        with chronicle.held(machine, event.name):
-            event.befall(machine)
-            use(machine)
+    chronicle.every_event_is_held(machine, events)
     with chronicle.held(machine, started):
         assert_that_it_is_armed(machine)
         assert machine.restart("systemctl", "reboot") == "running", machine.journal()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ipaddress import ip_network
 
 from failshut.allowances.openings import Open, To
-from failshut.arming.armed.status import State, Status
+from failshut.arming.armed.status import Status
+from failshut.model.lock import LockState
 from failshut.model.running import RunningPeer, RunningTunnel
 from failshut.model.units import Port, Protocol
 from failshut.read.counts import Blocked, Counts
@@ -27,21 +28,23 @@ def tunnel(age: int | None, through: int = 0) -> RunningTunnel:
 
 
 def locked(through: int = 0, opened: tuple[Open, ...] = (), listens: bool = True) -> Snapshot:
-    status = Status(State.ARMED, tunnels=(("wg0", tunnel(12, through)),), counts=_COUNTS, guarded_by=True)
+    status = Status(LockState.ARMED, tunnels=(("wg0", tunnel(12, through)),), counts=_COUNTS, guarded_by=True)
     return Snapshot(status, opened, _ROWS if listens else None)
 
 
 def tunnel_down() -> Snapshot:
-    return Snapshot(Status(State.ARMED, tunnels=(("wg0", None),), counts=_COUNTS, guarded_by=True), (), _ROWS)
+    return Snapshot(Status(LockState.ARMED, tunnels=(("wg0", None),), counts=_COUNTS, guarded_by=True), (), _ROWS)
 
 
 def drifted() -> Snapshot:
-    return Snapshot(Status(State.DRIFT, tunnels=(("wg0", tunnel(3)),), reason="the kernel's rules are not the armed ones"), (), ())
+    return Snapshot(
+        Status(LockState.DRIFT, tunnels=(("wg0", tunnel(3)),), reason="the kernel's rules are not the armed ones"), (), ()
+    )
 
 
 def disarmed() -> Snapshot:
-    return Snapshot(Status(State.DISARMED))
+    return Snapshot(Status(LockState.DISARMED))
 
 
 def unknown() -> Snapshot:
-    return Snapshot(Status(State.UNKNOWN, reason="Operation not permitted (you must be root)"))
+    return Snapshot(Status(LockState.UNKNOWN, reason="Operation not permitted (you must be root)"))

@@ -15,13 +15,14 @@ from failshut.host.locks import is_held
 from failshut.host.network.doorbells import Change, Transaction
 from failshut.host.service.journal import log
 from failshut.host.service.notify import notify, watchdog_seconds
+from failshut.model.lock import LockState
 from failshut.monitor.drift import describe, describe_changes, uneven
 from failshut.monitor.health import BAD_LOOKS, GOOD_LOOKS, Health, Look, judge, step
 from failshut.monitor.listings import can_be_later, deviations, for_devices, own_devices, table_of, without_strangers
 from failshut.monitor.notices import Limit, notice_of, with_held
 from failshut.monitor.outlets import Outlets, status_json
 from failshut.monitor.places import Places
-from failshut.monitor.state import Carries, Event, Kind, Lock, Reason, State, Tunnel
+from failshut.monitor.state import Carries, Event, Kind, Reason, State, Tunnel
 
 UP = Health(Tunnel("wg0", Carries.UP))
 WELL, SILENT = Look(handshake_age=20), Look(handshake_age=400, network=True, refused=False)
@@ -247,7 +248,7 @@ def test_a_tunnel_that_is_back_takes_the_place_of_its_notice():
 def test_the_status_file_is_one_line_that_waybar_reads_and_holds_no_secret(tmp_path):
     down = Tunnel("wg0", Carries.DOWN, Reason.NO_DNS, endpoint="203.0.113.10:51820")
     event = Event(Kind.DRIFT, 0, "chain admit: - meta mark 0x1b42932e accept", {"command": "nft flush ruleset"})
-    state = State(Lock.ARMED, tunnels=(down,), events=(event,))
+    state = State(LockState.ARMED, tunnels=(down,), events=(event,))
     outlets = Outlets(Places(tmp_path))
 
     assert outlets.publish(state) == ""
@@ -258,7 +259,7 @@ def test_the_status_file_is_one_line_that_waybar_reads_and_holds_no_secret(tmp_p
     assert "no resolver answers" in json.loads(text)["tooltip"]
     assert not any(each in text for each in ("203.0.113", "mark", "flush"))
     assert (tmp_path / "status.json").stat().st_mode & 0o777 == 0o644
-    assert status_json(State(Lock.DRIFT, tunnels=(down,)))["text"] == "drift"
+    assert status_json(State(LockState.DRIFT, tunnels=(down,)))["text"] == "drift"
 
 
 def test_the_list_of_events_never_grows_beyond_its_bound(tmp_path, monkeypatch):

@@ -9,11 +9,12 @@ from typing import NoReturn
 
 from failshut.allowances.errors import RefusedError
 from failshut.allowances.launch import Start, command_line, ready_slice
-from failshut.arming.armed.status import State, read_status
+from failshut.arming.armed.status import read_status
 from failshut.arming.errors import NOT_BY_IPTABLES, USE_NFTABLES
 from failshut.host.filter import programs
 from failshut.model.backend import BackendName
 from failshut.model.exits import Exit
+from failshut.model.lock import LockState
 from failshut.model.timed import OUTSIDE_PROGRAMS
 
 _HELP = "write [outside] into the policy, look with `failshut plan`, then `failshut arm`"
@@ -52,7 +53,7 @@ def let_out(unit: str) -> None:
 def why_not(missing: str, help: str) -> RefusedError:  # noqa: A002 - as in Finding
     """Return why the kernel has none of our lists: no privilege, no lock, or a lock that was armed without (`missing`, `help`)."""
     status = read_status()
-    if status.state is State.UNKNOWN:
+    if status.state is LockState.UNKNOWN:
         return RefusedError(status.reason, help="run it with sudo", exit_code=Exit.UNKNOWN)
     if not status.listing.tables:
         return RefusedError(

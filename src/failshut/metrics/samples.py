@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from failshut.allowances.openings import opened
-from failshut.arming.armed.status import State, Status
+from failshut.arming.armed.status import Status
 from failshut.host.runs import Run
 from failshut.metrics import catalogue
 from failshut.metrics.catalogue import Metric
+from failshut.model.lock import LockState
 from failshut.model.running import SESSION_LASTS, RunningTunnel
 
 # What the lock's tables hold, by their family.
@@ -39,8 +40,8 @@ class Beside:
 
 def samples(status: Status, runs: Iterable[Run], beside: Beside) -> Iterator[Sample]:
     """Yield every sample of one moment."""
-    yield Sample(catalogue.KNOWN, status.state is not State.UNKNOWN)
-    if status.state is not State.UNKNOWN:
+    yield Sample(catalogue.KNOWN, status.state is not LockState.UNKNOWN)
+    if status.state is not LockState.UNKNOWN:
         yield from _of_lock(status)
     for name, tunnel in status.tunnels:
         yield Sample(catalogue.TUNNEL, tunnel is not None, (name,))
@@ -62,7 +63,7 @@ def of_monitor(drifts: int, restored_ms: float | None) -> Iterator[Sample]:
 
 def _of_lock(status: Status) -> Iterator[Sample]:
     yield Sample(catalogue.ARMED, bool(status.listing.tables))
-    yield Sample(catalogue.DRIFT, status.state is State.DRIFT)
+    yield Sample(catalogue.DRIFT, status.state is LockState.DRIFT)
     yield Sample(catalogue.GUARDED, status.guarded_by)
     yield Sample(catalogue.WATCHED, status.watched)
     loaded = {family for family, _ in status.listing.tables}

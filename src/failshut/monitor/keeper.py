@@ -16,7 +16,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from failshut.arming.armed.status import State as Word
 from failshut.arming.armed.status import read_status
 from failshut.arming.boot.generations import EGRESS_FILE, LOCK_FILE
 from failshut.boot.places import ARMING_LOCK, LOADER
@@ -26,6 +25,7 @@ from failshut.host.network import doorbells
 from failshut.host.network.links import underlay_devices
 from failshut.host.run import NoAnswerError, Result, run
 from failshut.lower.egress import chain_name
+from failshut.model.lock import LockState
 from failshut.model.units import InterfaceName
 from failshut.monitor.armed import Armed, current_generation, load_armed
 from failshut.monitor.drift import Drift, describe, describe_changes, uneven
@@ -41,7 +41,7 @@ from failshut.monitor.listings import (
 )
 from failshut.monitor.loading import Shelf
 from failshut.monitor.places import Places, put
-from failshut.monitor.state import Kind, Lock
+from failshut.monitor.state import Kind
 
 _T = TypeVar("_T")
 Tell = Callable[[Kind, str, dict[str, str]], None]
@@ -50,7 +50,6 @@ _PATIENCE, _LOOK = 2.0, 0.05
 _UNDER_IP: Table = ("netdev", nft.LOCK_NAME)
 # By the warm nft, then by the loader with its other locks, then only said.
 _WARM_TRIES, _TRIES = 2, 4
-_WORDS = {Word.ARMED: Lock.ARMED, Word.DISARMED: Lock.DISARMED, Word.DRIFT: Lock.DRIFT, Word.UNKNOWN: Lock.UNKNOWN}
 
 
 @dataclass(slots=True)
@@ -64,7 +63,7 @@ class Keeper:
     executor: Executor
     # For what nothing waits for.
     errands: Executor
-    lock: Lock = Lock.UNKNOWN
+    lock: LockState = LockState.UNKNOWN
     reason: str = ""
     underlay: tuple[str, ...] = ()
     under_ip: tuple[str, ...] = ()
@@ -262,7 +261,7 @@ class Keeper:
         drift = self._drift = self._drift or Drift(time.monotonic())
         drift.lines = drift.lines or tuple(line for lines in wrong.values() for line in lines)
         drift.tries += 1
-        self._judge(Lock.DRIFT, "another program changed the lock")
+        self._judge(LockState.DRIFT, "another program changed the lock")
         if self.is_busy():
             drift.tries = 0
         elif drift.tries <= _WARM_TRIES:
@@ -281,10 +280,10 @@ class Keeper:
         if status.listing.tables and not status.drift:
             self._baseline = {table_of(text): text for text in status.listing.texts}
             self._is_right()
-            self._judge(_WORDS[status.state], status.reason)
+            self._judge(status.state, status.reason)
             return
         drift, self._drift = self._drift, None
-        self._judge(_WORDS[status.state], status.reason)
+        self._judge(status.state, status.reason)
         if drift:
             self.tell(Kind.TROUBLE, f"the lock could not be put back: {status.reason}", drift.author)
 
@@ -334,7 +333,7 @@ class Keeper:
 
     def _is_right(self) -> None:
         drift, self._drift = self._drift, None
-        self._judge(Lock.ARMED, "")
+        self._judge(LockState.ARMED, "")
         # Without a try of ours nothing was wrong: the loader's own work, or an arming.
         if drift is None or not drift.tries:
             return
@@ -355,11 +354,11 @@ class Keeper:
         if not self.is_busy() and self._drift is None:
             self._judge(*await self._ask_status())
 
-    async def _ask_status(self) -> tuple[Lock, str]:
+    async def _ask_status(self) -> tuple[LockState, str]:
         status = await self._away(read_status)
-        return _WORDS[status.state], status.reason
+        return status.state, status.reason
 
-    def _judge(self, lock: Lock, reason: str) -> None:
+    def _judge(self, lock: LockState, reason: str) -> None:
         self.lock, self.reason = lock, reason
         self.known.set()
         self.changed()

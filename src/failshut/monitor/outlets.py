@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from failshut.host.service import journal
+from failshut.model.lock import LockState
 from failshut.monitor.places import Places, put
-from failshut.monitor.state import Carries, Event, Lock, State
+from failshut.monitor.state import Carries, Event, State
 
 FORMAT = 1
 # In bytes: when the list of events is longer, its older half goes.
@@ -25,7 +26,7 @@ def status_json(state: State) -> dict[str, Any]:
     `text`, `class` and `tooltip` are what waybar's custom module reads.
     """
     down = [each for each in state.tunnels if each.carries is Carries.DOWN]
-    word = "locked" if state.lock is Lock.ARMED and down else str(state.lock)
+    word = "locked" if state.lock is LockState.ARMED and down else str(state.lock)
     tunnels = [f"{each.name} {each.carries}" + (f": {each.reason}" if each.reason else "") for each in state.tunnels]
     return {
         "format": FORMAT,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from failshut.host import locks
 from failshut.host.run import NoAnswerError
 from failshut.host.service.notify import notify, watchdog_seconds
+from failshut.model.lock import LockState
 from failshut.model.policy import Metrics
 from failshut.monitor.desktop import Desktop
 from failshut.monitor.exporter import Exporter
@@ -23,7 +24,7 @@ from failshut.monitor.outlets import Outlets
 from failshut.monitor.pace import ANXIOUS, CALM
 from failshut.monitor.places import Places
 from failshut.monitor.refused import Refused, by_user, described
-from failshut.monitor.state import Carries, Event, Kind, Lock, Reason, State, Tunnel
+from failshut.monitor.state import Carries, Event, Kind, Reason, State, Tunnel
 from failshut.monitor.tunnels import Clock, Looker
 
 _MOST_EVENTS = 100
@@ -202,7 +203,7 @@ class Monitor:
         if jump := self._clock.jumped():
             self.tell(Kind.CLOCK, f"the clock was set by {jump:+.0f} s; ages are counted on", {"seconds": f"{jump:.0f}"})
         armed = self._keeper.armed
-        names = armed.record.tunnels if armed and self._keeper.lock is not Lock.DISARMED else ()
+        names = armed.record.tunnels if armed and self._keeper.lock is not LockState.DISARMED else ()
         flags = {each["ifname"]: each["flags"] for each in self._keeper.links.listed()}
         suspected = [name for name, each in self._health.items() if not each.is_calm]
         loop = asyncio.get_running_loop()

@@ -6,14 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-
-class Lock(StrEnum):
-    """The lock, in one word."""
-
-    ARMED = "armed"
-    DRIFT = "drift"
-    DISARMED = "disarmed"
-    UNKNOWN = "unknown"
+from failshut.model.lock import LockState
 
 
 class Carries(StrEnum):
@@ -87,7 +80,7 @@ class Tunnel:
 class State:
     """Everything that the monitor knows now."""
 
-    lock: Lock = Lock.UNKNOWN
+    lock: LockState = LockState.UNKNOWN
     reason: str = ""
     tunnels: tuple[Tunnel, ...] = ()
     # Underlay devices that there are, those of them with the layer under IP, and those that came after arming.

@@ -18,9 +18,9 @@ from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, Label, OptionList, RichLog, Sparkline, Static
 from textual.widgets.option_list import Option
 
-from failshut.arming.armed.status import State
 from failshut.arming.armed.words import guard_words, headline, tunnel_words
 from failshut.host.account import user_name
+from failshut.model.lock import LockState
 from failshut.tui.snapshot import Snapshot, changes
 
 Read = Callable[[], Snapshot]
@@ -136,8 +136,8 @@ class Top(App[None]):
         state.update(f"{word}  {meaning}")
         state.set_classes(_COLOUR[word])
         tunnels = [f"{name}  {tunnel_words(tunnel)}" for name, tunnel in moment.status.tunnels]
-        guard = f"guard  {guard_words(moment.status)}" if moment.status.state in (State.ARMED, State.DRIFT) else ""
-        hint = _SUDO if moment.status.state is State.UNKNOWN else ""
+        guard = f"guard  {guard_words(moment.status)}" if moment.status.state in (LockState.ARMED, LockState.DRIFT) else ""
+        hint = _SUDO if moment.status.state is LockState.UNKNOWN else ""
         self.query_one("#tunnels", Static).update("\n".join(filter(None, (*tunnels, guard, hint))))
         self._draw_through(moment)
         left = [f"{each.what}, {each.seconds // 60} min {each.seconds % 60} s left" for each in moment.open]

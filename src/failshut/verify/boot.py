@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from failshut.model.lock import LockState
+
 MANAGERS = (
     "systemd-networkd.service",
     "NetworkManager.service",
@@ -68,13 +70,13 @@ class Line:
 class Evidence:
     """What is known of this boot.
 
-    `state` is the lock's word of `failshut status` with its `reason`; `inside` are devices that are no underlay.
+    `state` is what `failshut status` says, with its `reason`; `inside` are devices that are no underlay.
     """
 
     unit: Unit
     managers: tuple[Unit, ...]
     lines: tuple[Line, ...]
-    state: str
+    state: LockState
     reason: str = ""
     inside: frozenset[str] = frozenset()
 
@@ -181,11 +183,11 @@ def _no_lock(name: str, evidence: Evidence) -> Check:
     return Check(name, Answer.UNKNOWN, "the journal of this boot is empty or can't be read")
 
 
-def _held(state: str, reason: str) -> Check:
+def _held(state: LockState, reason: str) -> Check:
     match state:
-        case "armed":
+        case LockState.ARMED:
             return Check("held now", Answer.OK, "the kernel holds the lock, as it was armed")
-        case "unknown":
+        case LockState.UNKNOWN:
             return Check("held now", Answer.UNKNOWN, "the kernel's rules can't be read")
         case _:
             return Check("held now", Answer.LEAK, f"`failshut status` says {state}" + (f": {reason}" if reason else ""))

@@ -46,7 +46,7 @@ def gather() -> Evidence:
         unit=units.get(BOOT_UNIT, Unit(BOOT_UNIT)),
         managers=tuple(units[name] for name in MANAGERS if name in units),
         lines=parse_journal(journal.out) if journal.ok else (),
-        state=str(status.state),
+        state=status.state,
         reason=status.reason,
         inside=frozenset((*status.record.tunnels, *status.record.beside)) if status.record else frozenset(),
     )

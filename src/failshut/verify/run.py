@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
-from failshut.arming.armed.status import State, read_status
+from failshut.arming.armed.status import read_status
 from failshut.host.network.links import received
 from failshut.host.run import NOT_FOUND, run
+from failshut.model.lock import LockState
 from failshut.model.policy import Policy
 from failshut.model.units import Address
 from failshut.verify.bench import Bench, Progress
@@ -222,11 +223,11 @@ def _final(this: _Run, progress: Progress) -> bool:
     began = time.monotonic()
     status = read_status()
     wrong = list(this.unrestored)
-    if status.state not in (State.ARMED, State.DRIFT):
+    if status.state not in (LockState.ARMED, LockState.DRIFT):
         wrong.append(f"the lock is {status.state}")
     names = [each.name for each in this.plan.standing]
     wrong += [f"{name} is not up" for name in names if not is_there(name)]
-    drift = status.state is State.DRIFT
+    drift = status.state is LockState.DRIFT
     title = "the tunnel is up again, and the lock is armed" if names else "the lock is armed"
     verdict = Verdict.VOID if wrong else Verdict.OK
     reason = "; ".join(wrong) or ("with drift: `failshut status` shows it" if drift else "")

@@ -16,6 +16,7 @@ from failshut.host.filter import nft
 from failshut.host.network.links import all_links, impostors, is_up, traffic, underlay_devices
 from failshut.host.tunnels.wireguard import running_tunnels
 from failshut.model.backend import BackendName
+from failshut.model.lock import LockState
 from failshut.model.running import RunningTunnel
 from failshut.read.counts import Counts, counts
 
@@ -26,15 +27,6 @@ if TYPE_CHECKING:
 _PATIENCE = 10
 _MISROUTED = "the routing rules are not the armed ones: nothing leaks, but the tunnel may be starved"
 _OVERDUE = "nobody confirmed, and nothing undid it: the timer is gone. `failshut confirm` keeps the lock, `disarm` takes it off"
-
-
-class State(StrEnum):
-    """The lock, in one word."""
-
-    ARMED = "armed"
-    DISARMED = "disarmed"
-    DRIFT = "drift"
-    UNKNOWN = "unknown"
 
 
 class Held(StrEnum):
@@ -65,7 +57,7 @@ class Boot:
 class Status:
     """The lock's state with what explains it. `drift` is a unified diff from the kernel to what was armed."""
 
-    state: State
+    state: LockState
     record: Record | None = None
     drift: tuple[str, ...] = ()
     held: Held = Held.NONE
@@ -89,7 +81,7 @@ class Status:
 
 
 def read_status(*, counted: bool = True) -> Status:
-    """Ask the kernel and the record. Never raises: what can't be known is `State.UNKNOWN` with its reason.
+    """Ask the kernel and the record. Never raises: what can't be known is `LockState.UNKNOWN` with its reason.
 
     What was refused, and what is open, is asked for only where it is `counted`.
     """
@@ -98,11 +90,11 @@ def read_status(*, counted: bool = True) -> Status:
     try:
         listing = _listing(record, counted=counted)
     except nft.NftError as error:
-        return Status(State.UNKNOWN, reason=_complaint(error))
+        return Status(LockState.UNKNOWN, reason=_complaint(error))
     except ArmingError as error:
-        return Status(State.UNKNOWN, reason=str(error))
+        return Status(LockState.UNKNOWN, reason=str(error))
     if not listing.tables and record is None and not broken and not _is_pointed():
-        return Status(State.DISARMED)
+        return Status(LockState.DISARMED)
     drift, guarded = _compared(listing, record)
     held = _held(listing, drift, which)
     running = running_tunnels()
@@ -120,7 +112,7 @@ def read_status(*, counted: bool = True) -> Status:
         _MISROUTED if routing else "",
     ]
     return Status(
-        state=State.DRIFT if drift or any(problems) else State.ARMED,
+        state=LockState.DRIFT if drift or any(problems) else LockState.ARMED,
         record=record,
         drift=drift,
         routing=routing,

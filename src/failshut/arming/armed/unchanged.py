@@ -13,7 +13,7 @@ from pathlib import Path
 
 from failshut import __version__
 from failshut.arming.armed.record import Record, load_pending, readable_record
-from failshut.arming.armed.status import State, Status, read_status
+from failshut.arming.armed.status import Status, read_status
 from failshut.arming.boot.generations import CURRENT
 from failshut.arming.survey import has_room
 from failshut.boot.artefacts import SYSCTLS
@@ -24,6 +24,7 @@ from failshut.host.network.sysctl import read_sysctl
 from failshut.host.run import run
 from failshut.host.service import systemd
 from failshut.model.host import HostFacts
+from failshut.model.lock import LockState
 from failshut.model.plan import Plan
 from failshut.model.policy import Forward, Policy, Tunnel, TunnelKind
 from failshut.model.units import InterfaceName
@@ -80,7 +81,7 @@ def still_armed(policy_path: str) -> Record | None:
 
 
 def _is_sound(status: Status) -> bool:
-    return status.state is State.ARMED and not status.drift and status.boot is not None and status.boot.is_sound
+    return status.state is LockState.ARMED and not status.drift and status.boot is not None and status.boot.is_sound
 
 
 def _like(record: Record, known: Iterable[str]) -> Policy:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from failshut.arming.armed.status import Boot, State, Status
+from failshut.arming.armed.status import Boot, Status
+from failshut.model.lock import LockState
 from failshut.model.running import SESSION_LASTS, RunningTunnel
 
 
@@ -52,11 +53,11 @@ def boot_words(boot: Boot) -> str:
 
 def headline(status: Status) -> tuple[str, str]:
     """Return the state in one or two words, and what it means in a sentence."""
-    if status.state is State.DISARMED:
+    if status.state is LockState.DISARMED:
         return "OPEN", "nothing is held back: `failshut arm` turns the lock on"
-    if status.state is State.UNKNOWN:
+    if status.state is LockState.UNKNOWN:
         return "UNKNOWN", status.reason
-    if status.state is State.DRIFT:
+    if status.state is LockState.DRIFT:
         return "DRIFT", status.reason or "the kernel's rules are not the armed ones"
     names = ", ".join(name for name, _ in status.tunnels)
     if any(_is_alive(tunnel) for _, tunnel in status.tunnels):

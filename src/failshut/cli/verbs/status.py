@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from failshut.arming.armed.record import Record
-from failshut.arming.armed.status import Boot, State, Status, read_status
+from failshut.arming.armed.status import Boot, Status, read_status
 from failshut.arming.armed.words import boot_words, guard_words, tunnel_words
 from failshut.boot.places import LOADER
 from failshut.cli.session import Session, begin, session_options
 from failshut.host.pins import pins_json
 from failshut.model.backend import BackendName
 from failshut.model.exits import Exit
+from failshut.model.lock import LockState
 from failshut.model.running import RunningTunnel
 
 if TYPE_CHECKING:
     from failshut.allowances.openings import Open
 
-EXIT = {State.ARMED: Exit.OK, State.DISARMED: Exit.DISARMED, State.DRIFT: Exit.DRIFT, State.UNKNOWN: Exit.UNKNOWN}
-_COLOUR = {State.ARMED: "green", State.DISARMED: "red", State.DRIFT: "red", State.UNKNOWN: "yellow"}
+EXIT = {LockState.ARMED: Exit.OK, LockState.DISARMED: Exit.DISARMED, LockState.DRIFT: Exit.DRIFT, LockState.UNKNOWN: Exit.UNKNOWN}
+_COLOUR = {LockState.ARMED: "green", LockState.DISARMED: "red", LockState.DRIFT: "red", LockState.UNKNOWN: "yellow"}
 _SHOWN_DESTINATIONS = 5
 # `--watch` looks so often, in seconds.
 _LOOKED_EVERY = 1.0
@@ -115,10 +116,10 @@ def status_lines(status: Status, session: Session) -> Iterator[str]:
     """Yield the status as a person reads it."""
     word = session.style(str(status.state), fg=_COLOUR[status.state], bold=True)
     yield f"lock       {word}" + (f": {status.reason}" if status.reason else "")
-    if status.state is State.UNKNOWN:
+    if status.state is LockState.UNKNOWN:
         yield "           run it with sudo"
         return
-    if status.state is State.DISARMED:
+    if status.state is LockState.DISARMED:
         yield "           `failshut arm` turns it on"
         return
     if status.reverts_in is not None:

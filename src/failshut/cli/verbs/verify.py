@@ -106,20 +106,21 @@ def _upload(text: str) -> tuple[Address, int]:
 
 def _must_be_armed(session: Session) -> Status:
     """Return the status; leave where the kernel holds no lock: taking the tunnel down would then leak for sure."""
-    from failshut.arming.armed.status import State, read_status
+    from failshut.arming.armed.status import read_status
+    from failshut.model.lock import LockState
 
     status = read_status()
     match status.state:
-        case State.UNKNOWN:
+        case LockState.UNKNOWN:
             raise Failure(f"the lock's state can't be known: {status.reason}", help="run it with sudo", exit_code=Exit.UNKNOWN)
-        case State.DISARMED:
+        case LockState.DISARMED:
             raise Failure("the lock is disarmed; there is nothing to verify", help="`failshut arm`", exit_code=Exit.DISARMED)
-        case State.DRIFT if not status.listing.tables:
+        case LockState.DRIFT if not status.listing.tables:
             raise Failure(f"the lock is not there: {status.reason}", help="`failshut arm`", exit_code=Exit.DISARMED)
-        case State.DRIFT:
+        case LockState.DRIFT:
             reason = status.reason or "the kernel's rules are not the armed ones; `failshut status` shows the difference"
             _say(session.style(f"drift: {reason}. The packets decide.", fg="yellow"), session)
-        case State.ARMED:
+        case LockState.ARMED:
             pass
         case _:
             assert_never(status.state)
@@ -129,11 +130,11 @@ def _must_be_armed(session: Session) -> Status:
 
 
 def _say_what_is_not_armed(policy: Policy, status: Status, session: Session) -> None:
-    from failshut.arming.armed.status import State
     from failshut.arming.plan import make_plan
     from failshut.arming.survey import surveyed_as_armed
+    from failshut.model.lock import LockState
 
-    if status.state is State.ARMED and make_plan(policy, surveyed_as_armed(policy), status.listing).difference:
+    if status.state is LockState.ARMED and make_plan(policy, surveyed_as_armed(policy), status.listing).difference:
         words = f"{policy.path} is not what is armed (`failshut plan` shows the difference), and packets are judged by that file"
         _say(session.style(f"note: {words}", fg="yellow"), session)
 

@@ -9,12 +9,12 @@ import socket
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from failshut.allowances.endpoints.decide import endpoint_of, wake_addresses
 from failshut.allowances.endpoints.handshake import wake
 from failshut.host.filter import nft
 from failshut.host.network.links import traffic
+from failshut.host.network.resolvers import MOST_SERVERS, name_servers
 from failshut.host.run import run
 from failshut.host.tunnels.wireguard import running_tunnels
 from failshut.model.running import SESSION_LASTS, RunningPeer, RunningTunnel
@@ -22,7 +22,6 @@ from failshut.model.units import Endpoint
 from failshut.monitor.health import Look
 from failshut.read.counts import counts
 
-_RESOLV_CONF = Path("/etc/resolv.conf")
 _DNS, _DNS_PATIENCE = 53, 2.0
 # The root's name servers: a question that every resolver answers from its memory, and that says nothing about who asks.
 _QUESTION = b"\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x01"
@@ -143,12 +142,8 @@ def _route_to(address: str, *words: str) -> str | None:
 
 def _resolves() -> bool | None:
     """Ask the system's resolver one question; None where there is none to ask. Outside the tunnel the lock refuses it."""
-    try:
-        lines = [line.split() for line in _RESOLV_CONF.read_text(errors="replace").splitlines()]
-    except OSError:
-        return None
-    servers = [words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1]
-    return any(_answers(each) for each in servers[:3]) if servers else None
+    servers = list(name_servers())[:MOST_SERVERS]
+    return any(_answers(each) for each in servers) if servers else None
 
 
 def _answers(server: str) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from failshut.arming.armed.status import read_status
 from failshut.host.network.links import received
+from failshut.host.network.resolvers import RESOLV_CONF, name_servers
 from failshut.host.run import NOT_FOUND, run
 from failshut.model.lock import LockState
 from failshut.model.policy import Policy
@@ -27,7 +28,7 @@ from failshut.verify.tunnel import Standing, bring_back, carries, crash, is_ther
 _CARRIES_WITHIN = 20.0
 _SETTLING = 1.0
 # systemd-resolved's own file names the servers that its stub asks.
-_RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
+_RESOLVED_CONF = Path("/run/systemd/resolve/resolv.conf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,15 +239,11 @@ def _final(this: _Run, progress: Progress) -> bool:
 
 
 def resolvers() -> list[Address]:
-    """Return the name servers that the system's files name, without their scopes."""
+    """Return the name servers that the system's files name, each once."""
     found = []
-    for path in _RESOLV_CONF:
-        with contextlib.suppress(OSError):
-            lines = [line.split() for line in path.read_text(errors="replace").splitlines()]
-            for words in lines:
-                if len(words) > 1 and words[0] == "nameserver":
-                    with contextlib.suppress(ValueError):
-                        found.append(ip_address(words[1]))
+    for each in (server for path in (RESOLV_CONF, _RESOLVED_CONF) for server in name_servers(path)):
+        with contextlib.suppress(ValueError):
+            found.append(ip_address(each))
     return list(dict.fromkeys(found))
 
 

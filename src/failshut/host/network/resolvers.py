@@ -17,10 +17,10 @@ from failshut.host.run import run
 from failshut.model.units import Address
 
 # What a program reads of resolv.conf (MAXNS, resolv.conf(5)).
-_MOST = 3
+MOST_SERVERS = 3
 _NETWORKD = Path("/run/systemd/netif")
 _DHCLIENT = (Path("/var/lib/dhcp"), Path("/var/lib/dhclient"), Path("/run"))
-_RESOLV_CONF = Path("/etc/resolv.conf")
+RESOLV_CONF = Path("/etc/resolv.conf")
 _LEASE = re.compile(r"lease6?\s*\{(.*?)^\}", re.DOTALL | re.MULTILINE)
 _LEASE_DEVICE = re.compile(r'interface\s+"([^"]+)"\s*;')
 _LEASE_DNS = re.compile(r"option\s+(?:domain-name-servers|dhcp6\.name-servers)\s+([^;]+);")
@@ -40,7 +40,7 @@ def network_resolvers(devices: Iterable[str]) -> tuple[FoundResolver, ...]:
     for source, ask in _SOURCES:
         found = dict.fromkeys(each for each in ask(devices) if _is_elsewhere(each))
         if found:
-            return tuple(FoundResolver(each, source) for each in list(found)[:_MOST])
+            return tuple(FoundResolver(each, source) for each in list(found)[:MOST_SERVERS])
     return ()
 
 
@@ -79,16 +79,18 @@ def _resolved(devices: tuple[str, ...]) -> Iterator[Address]:
         yield from addresses(run(["resolvectl", "dns", device], timeout=5).out.partition("):")[2])
 
 
-def _resolv_conf() -> Iterator[Address]:
-    for line in _read(_RESOLV_CONF).splitlines():
+def name_servers(path: Path = RESOLV_CONF) -> Iterator[str]:
+    """Yield the name servers of a resolv.conf, as they stand there; none of one that can't be read."""
+    for line in _read(path).splitlines():
         words = line.split()
         if words[:1] == ["nameserver"]:
-            yield from addresses(" ".join(words[1:2]))
+            yield from words[1:2]
 
 
 def _by_guess(devices: tuple[str, ...]) -> Iterator[Address]:
     # resolv.conf may hold the tunnel's resolver by now, which does not answer here.
-    yield from _resolv_conf()
+    for each in name_servers():
+        yield from addresses(each)
     yield from _gateways(devices)
 
 

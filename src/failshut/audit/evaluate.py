@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from failshut.audit.concrete import Values, compare, may_hold, written
 from failshut.audit.fields import load_of
@@ -30,28 +31,23 @@ from failshut.audit.words import ETHERTYPE, NEW, NFPROTO, RELATED, TRANSLATED, N
 from failshut.model.ruleset import (
     Assign,
     ChainType,
-    ConnectionLimit,
-    Counter,
     Duplicate,
     Family,
     Forward,
     Hook,
     Jump,
-    Limit,
-    Log,
     Match,
     Nat,
+    Neutral,
     Notrack,
     ObjectRef,
-    Offload,
     Queue,
-    Quota,
     Reject,
     Rule,
     Statement,
     Synproxy,
     Table,
-    Tproxy,
+    Threshold,
     Unknown,
     UnknownMatch,
     Update,
@@ -288,9 +284,7 @@ def _statement(run: _Run, stop: Stop, statement: Statement, place: str) -> Verdi
     match statement:
         case Match():
             return None if compare(values, statement) else Verdict.CONTINUE
-        case UnknownMatch() | Limit() | Quota() | ConnectionLimit():
-            return None if run.oracle(_prefix(stop) + place) else Verdict.CONTINUE
-        case ObjectRef(kind) if kind in ("limit", "quota", "ct count"):
+        case UnknownMatch() | Threshold() | ObjectRef(is_threshold=True):
             return None if run.oracle(_prefix(stop) + place) else Verdict.CONTINUE
         case Update(key=key):
             return None if values.of(key) is not None and run.oracle(_prefix(stop) + place) else Verdict.CONTINUE
@@ -315,8 +309,10 @@ def _statement(run: _Run, stop: Stop, statement: Statement, place: str) -> Verdi
             return Verdict.ACCEPT if run.oracle(_prefix(stop) + place + "?accept") else Verdict.DROP
         case Unknown():
             return _unknown(run, _prefix(stop) + place)
-        case Counter() | Log() | ObjectRef() | Offload() | Tproxy():
+        case Neutral():
             return None
+        case _:
+            assert_never(statement)
 
 
 def _unknown(run: _Run, place: str) -> Verdict | None:

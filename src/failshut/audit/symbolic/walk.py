@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from failshut.audit.fields import Load, load_of
 from failshut.audit.nat import concerns, written
@@ -22,27 +22,22 @@ from failshut.audit.words import NotUnderstoodError, holds_sometimes, number
 from failshut.model.ruleset import (
     AnySet,
     Assign,
-    ConnectionLimit,
-    Counter,
     Duplicate,
     Family,
     Forward,
     Jump,
     Left,
-    Limit,
-    Log,
     Match,
     Nat,
+    Neutral,
     Notrack,
     ObjectRef,
-    Offload,
     Queue,
-    Quota,
     Reject,
     Rule,
     Statement,
     Synproxy,
-    Tproxy,
+    Threshold,
     Unknown,
     UnknownMatch,
     Update,
@@ -130,9 +125,9 @@ class Walk:
             case Update(key=key):
                 taken = self._guess(place, "update", rule, benign=True)
                 return conj([condition, self._is_there(key), taken]), False
-            case Limit() | Quota() | ConnectionLimit():
+            case Threshold():
                 return conj([condition, self._guess(place, type(statement).__name__.lower(), rule, benign=True)]), False
-            case ObjectRef(kind) if kind in ("limit", "quota", "ct count"):
+            case ObjectRef(kind, is_threshold=True):
                 return conj([condition, self._guess(place, kind, rule, benign=True)]), False
             case Verdict.CONTINUE:
                 return condition, True
@@ -166,8 +161,10 @@ class Walk:
                 return condition, True
             case Unknown(text):
                 return self._unknown(text, condition, place, rule), False
-            case Counter() | Log() | ObjectRef() | Offload() | Tproxy():
+            case Neutral():
                 return condition, False
+            case _:
+                assert_never(statement)
 
     def _is_there(self, key: Left) -> Bool:
         """Return whether the packet has what a set is changed by; without it the rule ends."""

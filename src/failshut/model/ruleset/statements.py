@@ -9,6 +9,18 @@ from failshut.model.ruleset.values import AnyMap, Right, Scalar, SetRef
 from failshut.model.ruleset.words import NatKind, Op, Verdict
 
 
+class Threshold:
+    """The rule goes on by what the kernel has counted so far, whatever the packet is."""
+
+    __slots__ = ()
+
+
+class Neutral:
+    """Gives no verdict, and changes nothing that a rule can ask for."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """The rule goes on only if the comparison holds; a field that the packet lacks ends the rule, whatever the operator.
@@ -67,14 +79,14 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
-class Counter:
+class Counter(Neutral):
     """Count packets and bytes; a named one is an object of the table and outlives its rules."""
 
     name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(Threshold):
     """The rule goes on at most `rate` times per `per`, after a burst of `burst` packets; with `over`, only beyond that.
 
     `unit` is empty for packets, else `bytes`, `kbytes` or `mbytes`, and `burst` then has its own unit.
@@ -89,7 +101,7 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(Threshold):
     """The rule goes on until `size` bytes have passed; with `over`, only after."""
 
     size: int
@@ -97,7 +109,7 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionLimit:
+class ConnectionLimit(Threshold):
     """The rule goes on while there are at most `count` connections; with `over`, while there are more."""
 
     count: int
@@ -105,15 +117,20 @@ class ConnectionLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectRef:
+class ObjectRef(Neutral):
     """Use an object of the table: a `limit`, a `quota`, a `ct helper`, ... By a name, or by one that a map gives."""
 
     kind: str
     name: str | Lookup
 
+    @property
+    def is_threshold(self) -> bool:
+        """Whether it is a `Threshold`, and not neutral: it depends on the object."""
+        return self.kind in ("limit", "quota", "ct count")
+
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class Log(Neutral):
     """Tell the kernel log (`prefix`, `level`, `flags`) or, with `group`, a listener on NFLOG."""
 
     prefix: str = ""
@@ -177,7 +194,7 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
-class Tproxy:
+class Tproxy(Neutral):
     """Hand the packet to a local socket."""
 
     family: str = ""
@@ -203,7 +220,7 @@ class Forward:
 
 
 @dataclass(frozen=True, slots=True)
-class Offload:
+class Offload(Neutral):
     """Let the connection's next packets go by a flowtable, past the forward hook."""
 
     flowtable: str

@@ -11,8 +11,8 @@ import pytest
 
 import notification_daemon
 from failshut.drill.network.wait import until
-from failshut.monitor.desktop import Desktop, sessions
-from failshut.monitor.notices import Notice
+from failshut.monitor.telling.desktop import Desktop, sessions
+from failshut.monitor.telling.notices import Notice
 from needed import needs
 
 popen = subprocess.Popen
@@ -75,8 +75,8 @@ def test_a_machine_without_sessions_shows_nothing(tmp_path):
 UNPRIVILEGED = """
 import subprocess, sys
 from pathlib import Path
-from failshut.monitor import desktop
-from failshut.monitor.notices import Notice
+from failshut.monitor.telling import desktop
+from failshut.monitor.telling.notices import Notice
 def silent(session):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     return subprocess.Popen(["sleep", "9"], user=session.uid, group=session.gid, extra_groups=[], **pipes)

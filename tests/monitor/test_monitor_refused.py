@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from failshut.monitor.notices import notice_of
 from failshut.monitor.state import Event, Kind
+from failshut.monitor.telling.notices import notice_of
 
 pytestmark = pytest.mark.lab
 

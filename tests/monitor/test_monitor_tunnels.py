@@ -6,7 +6,7 @@ import pytest
 
 from connected import SERVER
 from failshut.monitor.state import Reason
-from failshut.monitor.tunnels import JUMP, Clock
+from failshut.monitor.tunnels.look import JUMP, Clock
 from watched import RUN, Watched
 
 pytestmark = pytest.mark.lab

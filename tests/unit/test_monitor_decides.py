@@ -16,13 +16,13 @@ from failshut.host.network.doorbells import Change, Transaction
 from failshut.host.service.journal import log
 from failshut.host.service.notify import notify, watchdog_seconds
 from failshut.model.lock import LockState
-from failshut.monitor.drift import describe, describe_changes, uneven
-from failshut.monitor.health import BAD_LOOKS, GOOD_LOOKS, Health, Look, judge, step
-from failshut.monitor.listings import can_be_later, deviations, for_devices, own_devices, table_of, without_strangers
-from failshut.monitor.notices import Limit, notice_of, with_held
-from failshut.monitor.outlets import Outlets, status_json
+from failshut.monitor.lock.drift import describe, describe_changes, uneven
+from failshut.monitor.lock.listings import can_be_later, deviations, for_devices, own_devices, table_of, without_strangers
 from failshut.monitor.places import Places
 from failshut.monitor.state import Carries, Event, Kind, Reason, State, Tunnel
+from failshut.monitor.telling.notices import Limit, notice_of, with_held
+from failshut.monitor.telling.outlets import Outlets, status_json
+from failshut.monitor.tunnels.health import BAD_LOOKS, GOOD_LOOKS, Health, Look, judge, step
 
 UP = Health(Tunnel("wg0", Carries.UP))
 WELL, SILENT = Look(handshake_age=20), Look(handshake_age=400, network=True, refused=False)
@@ -263,7 +263,7 @@ def test_the_status_file_is_one_line_that_waybar_reads_and_holds_no_secret(tmp_p
 
 
 def test_the_list_of_events_never_grows_beyond_its_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr("failshut.monitor.outlets.MOST_EVENTS", 4000)
+    monkeypatch.setattr("failshut.monitor.telling.outlets.MOST_EVENTS", 4000)
     outlets = Outlets(Places(tmp_path))
     for number in range(200):
         assert outlets.record(Event(Kind.DRIFT, number, f"number {number}")) == ""

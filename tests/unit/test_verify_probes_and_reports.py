@@ -16,8 +16,8 @@ from failshut.model.units import Endpoint, InterfaceName, Port, Protocol
 from failshut.read.frame import decode
 from failshut.verify.capture import Capture
 from failshut.verify.ground import Ground, explain_here, joined, stacked
+from failshut.verify.outcome import Outcome, Report, Verdict, worst
 from failshut.verify.probes import Words, programs, whose
-from failshut.verify.report import Outcome, Report, Verdict, worst
 
 A, B = "02:00:00:00:00:0a", "02:00:00:00:00:0b"
 OWN, PRINTER, CALLER, FAR = (IPv4Address(each) for each in ("192.168.50.2", "192.168.50.9", "198.51.100.9", "198.51.100.77"))

@@ -1,4 +1,5 @@
 """Stands beside an armed lock: puts back drift, holds new devices, watches the tunnels, tells. The lock needs none of it.
 
-`State` is the one value that it keeps; what shows or measures it reads that.
+`service` runs it, and `State` is the one value that it keeps: what shows or measures it reads that. `lock` puts back, `tunnels`
+looks, `telling` says.
 """

@@ -15,17 +15,17 @@ from failshut.host.run import NoAnswerError
 from failshut.host.service.notify import notify, watchdog_seconds
 from failshut.model.lock import LockState
 from failshut.model.policy import Metrics
-from failshut.monitor.desktop import Desktop
-from failshut.monitor.exporter import Exporter
-from failshut.monitor.health import Health, step
-from failshut.monitor.keeper import Keeper
-from failshut.monitor.notices import Limit, Notice, notice_of, with_held
-from failshut.monitor.outlets import Outlets
+from failshut.monitor.lock.keeper import Keeper
 from failshut.monitor.pace import ANXIOUS, CALM
 from failshut.monitor.places import Places
-from failshut.monitor.refused import Refused, by_user, described
 from failshut.monitor.state import Carries, Event, Kind, Reason, State, Tunnel
-from failshut.monitor.tunnels import Clock, Looker
+from failshut.monitor.telling.desktop import Desktop
+from failshut.monitor.telling.exporter import Exporter
+from failshut.monitor.telling.notices import Limit, Notice, notice_of, with_held
+from failshut.monitor.telling.outlets import Outlets
+from failshut.monitor.telling.refused import Refused, by_user, described
+from failshut.monitor.tunnels.health import Health, step
+from failshut.monitor.tunnels.look import Clock, Looker
 
 _MOST_EVENTS = 100
 # In seconds: how often everything is judged as `status` does, and how often a tunnel that stays down is refreshed.

@@ -16,8 +16,8 @@ from failshut.model.policy import Policy
 from failshut.verify.capture import Capture, Seen
 from failshut.verify.ground import Ground, explain_here, joined, survey
 from failshut.verify.interrupt import Interrupt
+from failshut.verify.outcome import Outcome, Tried, Verdict
 from failshut.verify.probes import Probe, controls, whose
-from failshut.verify.report import Outcome, Tried, Verdict
 from failshut.verify.sending import Sending
 
 Progress = Callable[[Outcome], None]

@@ -19,7 +19,7 @@ from failshut.model.packet import ETHERTYPE_ARP, ICMP, ICMPV6, TCP, UDP, Packet
 from failshut.model.units import Address
 from failshut.verify.capture import CONTROL
 from failshut.verify.ground import Device, Ground
-from failshut.verify.report import Tried
+from failshut.verify.outcome import Tried
 
 # Documentation addresses (RFC 5737, RFC 3849): nobody has them, and no policy that is meant names them.
 FAR: dict[int, Address] = {4: IPv4Address("198.51.100.77"), 6: IPv6Address("2001:db8:77::77")}

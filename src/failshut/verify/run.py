@@ -20,8 +20,8 @@ from failshut.model.units import Address
 from failshut.verify.bench import Bench, Progress
 from failshut.verify.ground import Ground
 from failshut.verify.interrupt import Interrupt, StoppedError
+from failshut.verify.outcome import Outcome, Report, Tried, Verdict
 from failshut.verify.probes import FAR, Probe, Words, programs, questions, upload, ways_out
-from failshut.verify.report import Outcome, Report, Tried, Verdict
 from failshut.verify.tunnel import Standing, bring_back, carries, crash, is_there, take_down
 
 # In seconds: a handshake is asked for again after five (WireGuard whitepaper, 6.1).

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Self
 
 from failshut.drill.network.wait import pace
+from failshut.verify.outcome import Tried
 from failshut.verify.probes import Probe
-from failshut.verify.report import Tried
 
 # Between two rounds, in seconds. A round sends each probe once.
 _PACE = 0.05

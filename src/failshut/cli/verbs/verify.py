@@ -20,7 +20,7 @@ from failshut.model.exits import Exit
 from failshut.model.units import Address
 from failshut.verify.boot import Answer
 from failshut.verify.interrupt import deferred
-from failshut.verify.report import Outcome, Report, Verdict
+from failshut.verify.outcome import Outcome, Report, Verdict
 
 if TYPE_CHECKING:
     from failshut.arming.armed.status import Status

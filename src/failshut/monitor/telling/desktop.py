@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from failshut.monitor.notices import Notice
+from failshut.monitor.telling.notices import Notice
 from failshut.read.visible import plain
 
 _RUN_USER = Path("/run/user")
@@ -95,7 +95,7 @@ def sessions(run_user: Path = _RUN_USER) -> Iterator[Session]:
 def _child(session: Session) -> subprocess.Popen[bytes]:
     is_other = session.uid != os.geteuid()
     return subprocess.Popen(
-        [sys.executable, "-m", "failshut.monitor.desktop", str(session.bus)],
+        [sys.executable, "-m", "failshut.monitor.telling.desktop", str(session.bus)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -19,7 +19,7 @@ from failshut.host.run import run
 from failshut.host.tunnels.wireguard import running_tunnels
 from failshut.model.running import SESSION_LASTS, RunningPeer, RunningTunnel
 from failshut.model.units import Endpoint
-from failshut.monitor.health import Look
+from failshut.monitor.tunnels.health import Look
 from failshut.read.counts import counts
 
 _DNS, _DNS_PATIENCE = 53, 2.0

@@ -27,9 +27,9 @@ from failshut.host.run import NoAnswerError, Result, run
 from failshut.lower.egress import chain_name
 from failshut.model.lock import LockState
 from failshut.model.units import InterfaceName
-from failshut.monitor.armed import Armed, current_generation, load_armed
-from failshut.monitor.drift import Drift, describe, describe_changes, uneven
-from failshut.monitor.listings import (
+from failshut.monitor.lock.armed import Armed, current_generation, load_armed
+from failshut.monitor.lock.drift import Drift, describe, describe_changes, uneven
+from failshut.monitor.lock.listings import (
     Table,
     can_be_later,
     deviations,
@@ -39,7 +39,7 @@ from failshut.monitor.listings import (
     table_of,
     without_strangers,
 )
-from failshut.monitor.loading import Shelf
+from failshut.monitor.lock.loading import Shelf
 from failshut.monitor.places import Places, put
 from failshut.monitor.state import Kind
 

@@ -11,7 +11,7 @@ from failshut.arming.boot.generations import CURRENT, EGRESS_FILE, LAST_GOOD, LO
 from failshut.boot.places import ARMED_DIRECTORY, PENDING_LINK
 from failshut.config.listening import parse_metrics
 from failshut.model.policy import Metrics
-from failshut.monitor.listings import Table, table_of
+from failshut.monitor.lock.listings import Table, table_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,12 +198,6 @@ class Signing(Sandbox):
         self.write(FILE, text)
         self.must(*FAILSHUT, "sign", f"/run/{by}")
 
-    def must(self, *argv: str) -> str:
-        """Return what a program says that must succeed."""
-        done = self.run(*argv)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
     def rules(self) -> str:
         """Return the kernel's rules."""
         return self.must("nft", "-s", "list", "ruleset")

@@ -24,7 +24,7 @@ from failshut.drill.network.capture import Capture
 from failshut.drill.network.netns import Namespace
 from failshut.drill.network.wait import until
 from failshut.model.packet import Captured
-from sandbox import Sweeper
+from sandbox import Sweeper, another_machine
 from seen import out_of_the_tunnel, watch_tunnel
 
 BRIDGE, LINK_LOCAL = "virbr0", "fe80::50:2/64"
@@ -35,13 +35,6 @@ ROUTED = frozenset({"udp", "tcp", "icmp", "raw", "udp6"})
 FLOW4, FLOW6 = "198.51.100.31", "2001:db8::31"
 _KINDS = {target: kind for kind, target in noise.TARGETS.items()}
 
-_HOST = """
-set -e
-mount -t tmpfs none /run
-ip link set lo up
-echo ready
-exec sleep infinity
-"""
 _SINK = """
 import socket, threading
 listening = socket.create_server(("", {port}), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128)
@@ -104,7 +97,7 @@ class Host:
     """A host in network and mount namespaces of its own, with one device `eth0`."""
 
     def __init__(self, machine: Connected) -> None:
-        self._process = machine.start("unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", _HOST)
+        self._process = machine.start(*another_machine())
         if self._process.stdout.readline() != "ready\n":
             raise RuntimeError("the namespace of a host could not be made")
         self._sweeper = Sweeper(self._process.pid)

@@ -32,6 +32,16 @@ echo ready
 exec sleep infinity
 """
 
+# A machine beside it needs no more.
+_HOLD = """
+set -e
+mount -t tmpfs none /run
+ip link set lo up
+{more}
+echo ready
+exec sleep infinity
+"""
+
 # What leaves its parent, as wireguard-go does, would keep its namespace: whatever is left in it ends with the test, however that
 # comes. Holding the namespace open keeps its number from going to another.
 _SWEEP = """
@@ -67,6 +77,16 @@ prefixes = ["192.168.50.0/24"]
 """
 
 
+def held_open(script: str) -> tuple[str, ...]:
+    """Return the command that makes network and mount namespaces, runs a script there, and holds them while that lasts."""
+    return ("unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", script)
+
+
+def another_machine(more: str = "") -> tuple[str, ...]:
+    """Return the command that holds another machine's namespaces open; it says "ready", once the lines in `more` are done."""
+    return held_open(_HOLD.format(more=more))
+
+
 class Sweeper:
     """Ends every process in the network namespace of a process: when it is told to, or when the test is gone."""
 
@@ -95,7 +115,7 @@ class Sandbox:
         self._holder = subprocess.Popen(
             [
                 *("setpriv", "--pdeathsig", "KILL", *self._holder_prefix()),
-                *("unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", _SET_UP),
+                *held_open(_SET_UP),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -114,6 +134,13 @@ class Sandbox:
         """Run a program inside; its output is text."""
         return subprocess.run(self._inside(argv, env), input=stdin, capture_output=True, text=True, timeout=180, check=False)
 
+    def must(self, *argv: str, stdin: str | None = None) -> str:
+        """Run a program inside, which must succeed; return its output."""
+        done = self.run(*argv, stdin=stdin)
+        if done.returncode:
+            raise RuntimeError(f"{argv}: {done.stdout}{done.stderr}")
+        return done.stdout
+
     def start(self, *argv: str) -> subprocess.Popen[str]:
         """Start a program inside and leave it running."""
         return subprocess.Popen(
@@ -130,9 +157,7 @@ class Sandbox:
 
     def write(self, path: str, text: str) -> None:
         """Write a file inside."""
-        done = self.run("sh", "-c", 'mkdir -p "$(dirname "$1")" && cat > "$1"', "sh", path, stdin=text)
-        if done.returncode:
-            raise RuntimeError(done.stderr)
+        self.must("sh", "-c", 'mkdir -p "$(dirname "$1")" && cat > "$1"', "sh", path, stdin=text)
 
     def read(self, path: str) -> str:
         """Return a file's text; empty when it is not there."""
@@ -144,9 +169,7 @@ class Sandbox:
             "mkdir /run/upper /run/work && mount -t overlay overlay"
             " -o lowerdir=/usr/sbin,upperdir=/run/upper,workdir=/run/work /usr/sbin && rm /usr/sbin/"
         )
-        done = self.run("sh", "-c", hide + program)
-        if done.returncode:
-            raise RuntimeError(done.stderr)
+        self.must("sh", "-c", hide + program)
 
     def adopt_example(self) -> None:
         """Put a tunnel's config without a mark and a policy for it in their places."""

@@ -14,7 +14,7 @@ from typing import Self
 
 import watcher
 from connected import Frame
-from sandbox import Sandbox, Sweeper
+from sandbox import Sandbox, Sweeper, another_machine
 
 VPS4, VPS6 = "203.0.113.10", "2001:db8:10::10"
 SITE4, SITE6 = "198.51.100.80", "2001:db8:80::80"
@@ -22,14 +22,9 @@ SITE4, SITE6 = "198.51.100.80", "2001:db8:80::80"
 METADATA = "169.254.169.254"
 HOME4, HOME6 = "192.168.50.2", "fd50::2"
 
-_HOLD = """
-set -e
-mount -t tmpfs none /run
-ip link set lo up
+_FORWARD = """
 echo 1 > /proc/sys/net/ipv4/ip_forward
 echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
-echo ready
-exec sleep infinity
 """
 _WEB = """
 import http.server, socket
@@ -69,12 +64,6 @@ def url(host: str, port: int = 80) -> str:
 class Machine(Sandbox):
     """A sandbox with a cable to the router."""
 
-    def must(self, *argv: str, stdin: str | None = None) -> str:
-        """Run a program that must succeed; return its output."""
-        done = self.run(*argv, stdin=stdin)
-        assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
-        return done.stdout
-
     def ok(self, *argv: str) -> str:
         """Run failshut, which must succeed; return what it answers."""
         done = self.failshut(*argv)
@@ -97,7 +86,7 @@ class TwoSites:
         with ExitStack() as stack:
             self.client, self.vps = stack.enter_context(Machine()), stack.enter_context(Machine())
             self._router = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", _HOLD],
+                ["setpriv", "--pdeathsig", "KILL", *another_machine(_FORWARD)],
                 stdout=subprocess.PIPE,
                 text=True,
             )

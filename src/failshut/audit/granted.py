@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from failshut.audit.predicate import Is, Predicate, Some, among, both, either, equals
 from failshut.audit.route import ANYTHING
+from failshut.model.lock import LOCK_NAME
 from failshut.model.policy import PORTAL_SLICE, Policy, slice_path
 from failshut.model.ruleset import CatchAll, Element, Left, Match, Meta, NamedSet, Range, Ruleset, SetRef, Socket, Table, Tuple
 from failshut.model.timed import (
@@ -27,7 +28,6 @@ from failshut.model.timed import (
     programs_name,
 )
 
-LOCK = "failshut"
 # Where hybrid machines mount cgroup v2, below the place at which nft looks.
 _HYBRID = "unified/"
 _GROUPS = "cgroupsv2"
@@ -123,7 +123,7 @@ def _in_group(path: str, gone: tuple[int, ...]) -> Predicate:
 
 def granted(ruleset: Ruleset) -> Granted:
     """Return what the lock's sets hold in a ruleset."""
-    return Granted({each.name: each for table in ruleset.tables if table.name == LOCK for each in table.sets})
+    return Granted({each.name: each for table in ruleset.tables if table.name == LOCK_NAME for each in table.sets})
 
 
 def opened(ruleset: Ruleset) -> tuple[Opened, ...]:
@@ -181,6 +181,6 @@ def _groups(policy: Policy) -> dict[str, str]:
 
 def _with_sets(ruleset: Ruleset, change: Callable[[NamedSet], NamedSet]) -> Ruleset:
     def changed(table: Table) -> Table:
-        return replace(table, sets=tuple(map(change, table.sets))) if table.name == LOCK else table
+        return replace(table, sets=tuple(map(change, table.sets))) if table.name == LOCK_NAME else table
 
     return Ruleset(tuple(map(changed, ruleset.tables)))

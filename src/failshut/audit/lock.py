@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from failshut.audit.allowed import world_of
 from failshut.audit.explain import explain
-from failshut.audit.granted import LOCK, Granted, as_anything
+from failshut.audit.granted import Granted, as_anything
 from failshut.audit.properties import PROPERTIES
 from failshut.audit.prove import Answer, Auditor, Progress, Result
 from failshut.model.host import HostFacts
+from failshut.model.lock import LOCK_NAME
 from failshut.model.policy import Policy
 from failshut.model.ruleset import Engine, Ruleset
 
@@ -22,7 +23,7 @@ def objections(ruleset: Ruleset, policy: Policy, host: HostFacts, *, under_ip: b
 
     Without `under_ip` the lock has no layer under IP, and is not asked about it.
     """
-    own = Ruleset(tuple(each for each in ruleset.tables if each.name == LOCK or each.engine is not Engine.NFT))
+    own = Ruleset(tuple(each for each in ruleset.tables if each.name == LOCK_NAME or each.engine is not Engine.NFT))
     auditor = Auditor(as_anything(own, policy), world_of(policy, host, open_now=Granted()))
     asked = [(each, family) for each in PROPERTIES if each.name in _ASKED for family in each.families]
     found = []

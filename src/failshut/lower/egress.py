@@ -11,9 +11,10 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 from failshut.lower.link import BROADCAST, DHCP_RATE
-from failshut.lower.lock import NAME, tunnel_addresses
+from failshut.lower.lock import tunnel_addresses
 from failshut.lower.rules import META_MARK, SKUID, any_of, is_, rule
 from failshut.model.host import HostFacts
+from failshut.model.lock import LOCK_NAME
 from failshut.model.policy import Policy
 from failshut.model.ruleset import (
     AnySet,
@@ -65,7 +66,7 @@ def egress_table(policy: Policy, facts: HostFacts) -> Table | None:
         return None
     devices = tuple(_device_chain(device, facts) for device in held)
     admit = Chain("admit", tuple(_admit(policy, facts)))
-    return Table(Family.NETDEV, NAME, (admit, *devices), counters=(COUNTER,))
+    return Table(Family.NETDEV, LOCK_NAME, (admit, *devices), counters=(COUNTER,))
 
 
 def with_later(ruleset: Ruleset) -> Ruleset:

@@ -62,6 +62,7 @@ from failshut.lower.transport import (
     transport_input_rules,
 )
 from failshut.model.host import HostFacts
+from failshut.model.lock import LOCK_NAME
 from failshut.model.policy import Policy
 from failshut.model.ruleset import (
     AnySet,
@@ -86,7 +87,6 @@ from failshut.model.ruleset import (
 )
 from failshut.model.units import Address, InterfaceAddress
 
-NAME = "failshut"
 # The last priority before the kernel confirms the connection (INT_MAX): after every re-route and after SNAT.
 LAST = 2147483646
 _RAW, _MANGLE, _FILTER, _SRCNAT = -300, -150, 0, 100
@@ -125,7 +125,7 @@ def inet_table(policy: Policy, facts: HostFacts) -> Table:
         Chain("count-blocked", tuple(blocked_rules(policy))),
         Chain("count-forwarded", tuple(forwarded_rules(policy))),
     )
-    return Table(Family.INET, NAME, chains, (*ledger_sets(), *timed_sets(policy, facts)), COUNTERS)
+    return Table(Family.INET, LOCK_NAME, chains, (*ledger_sets(), *timed_sets(policy, facts)), COUNTERS)
 
 
 def arp_table(policy: Policy, facts: HostFacts) -> Table | None:
@@ -137,7 +137,7 @@ def arp_table(policy: Policy, facts: HostFacts) -> Table | None:
     if not own:
         return None
     refuse = rule("tunnel-address", is_(Payload("arp", "saddr ip"), any_of(own)), Verdict.DROP)
-    return Table(Family.ARP, NAME, (Chain("output", (refuse,), _base(Hook.OUTPUT, _FILTER, Verdict.ACCEPT)),))
+    return Table(Family.ARP, LOCK_NAME, (Chain("output", (refuse,), _base(Hook.OUTPUT, _FILTER, Verdict.ACCEPT)),))
 
 
 def tunnel_addresses(policy: Policy, facts: HostFacts) -> tuple[Address, ...]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from failshut.lower.egress import chain_name
 from failshut.lower.forwarding import to_bridge_rules
-from failshut.lower.lock import LAST, LOOPBACK_IN, LOOPBACK_OUT, NAME
+from failshut.lower.lock import LAST, LOOPBACK_IN, LOOPBACK_OUT
 from failshut.lower.rules import META_MARK, OIFNAME, any_of, is_, rule
 from failshut.model.host import HostFacts
+from failshut.model.lock import GUARD_NAME, LOCK_NAME
 from failshut.model.policy import Policy
 from failshut.model.ruleset import Base, Chain, ChainType, Family, Hook, Rule, Ruleset, Table, Verdict
 from failshut.model.units import InterfaceName
 
-GUARD_NAME = "failshut-guard"
 # After the lock's own chain. A chain of the same priority that is registered later would come before it.
 _AFTER_THE_LOCK = LAST + 1
 _DROP = rule("everything", Verdict.DROP)
@@ -29,7 +29,7 @@ def everything() -> Ruleset:
         *(Chain(name, (loopback, _DROP), Base(ChainType.FILTER, hook, at, Verdict.DROP)) for name, hook, at, loopback in hooks),
         Chain("forward", (_DROP,), Base(ChainType.FILTER, Hook.FORWARD, 0, Verdict.DROP)),
     )
-    return Ruleset((Table(Family.INET, NAME, chains),))
+    return Ruleset((Table(Family.INET, LOCK_NAME, chains),))
 
 
 def guard(policy: Policy, facts: HostFacts) -> Ruleset:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
-from failshut.host.filter import nft
 from failshut.host.network.surroundings import ssh_session
 from failshut.host.network.sysctl import read_sysctl
 from failshut.host.run import find, run
 from failshut.host.service import systemd
+from failshut.model.lock import LOCK_NAME
 from failshut.model.policy import Service
 from failshut.model.units import Address, Port, Prefix, Protocol
 from failshut.server.firewall import NAME, PRIVATE
@@ -159,8 +159,8 @@ def _tables() -> dict[str, Any]:
         for chain in table.chains
         if chain.base and chain.base.hook in (Hook.INPUT, Hook.FORWARD) and chain.base.policy is Verdict.DROP
     )
-    own = (f"inet {NAME}", *(f"{family} {nft.LOCK_NAME}" for family in ("inet", "arp", "netdev")))
-    armed = any(each.name == nft.LOCK_NAME for each in tables)
+    own = (f"inet {NAME}", *(f"{family} {LOCK_NAME}" for family in ("inet", "arp", "netdev")))
+    armed = any(each.name == LOCK_NAME for each in tables)
     return {"armed": armed, "others": tuple(each for each in dict.fromkeys(shut) if each not in own)}
 
 

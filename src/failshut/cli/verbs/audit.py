@@ -218,7 +218,7 @@ def _sender(text: str, accounts: dict[str, int]) -> dict[str, int]:
 
 
 def _by_policy(ruleset: Ruleset, session: Session) -> World | None:
-    from failshut.host.filter.nft import GUARD_NAME, LOCK_NAME
+    from failshut.model.lock import GUARD_NAME, LOCK_NAME
 
     if not any(each.name == LOCK_NAME for each in ruleset.tables):
         return None

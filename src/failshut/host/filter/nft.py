@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from failshut.host.run import NOT_EXECUTABLE, NOT_FOUND, TIMED_OUT, Result, run, run_all
+from failshut.model.lock import GUARD_NAME, LOCK_NAME
 
 if TYPE_CHECKING:
     from failshut.model.ruleset import Ruleset
 
-LOCK_NAME = "failshut"
-GUARD_NAME = "failshut-guard"
 # Where something is counted, or open for a time. Without the rules: a long list of prefixes in them is none of these.
 _COUNTED = (("inet", "counters"), ("inet", "sets"), ("netdev", "counters"))
 # In seconds, for a text of 100,000 prefixes on a machine that is emulated, or has no processor left.

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from failshut.host.filter.nft import LOCK_NAME, load
+from failshut.host.filter.nft import load
 from failshut.host.run import Result, run
 from failshut.host.service.cgroups import NoControlGroupsError, hierarchy
+from failshut.model.lock import LOCK_NAME
 from failshut.model.timed import PORTAL_DNS
 from failshut.model.units import Address
 

@@ -25,7 +25,7 @@ from failshut.host.network import doorbells
 from failshut.host.network.links import underlay_devices
 from failshut.host.run import NoAnswerError, Result, run
 from failshut.lower.egress import chain_name
-from failshut.model.lock import LockState
+from failshut.model.lock import LOCK_NAME, LockState
 from failshut.model.units import InterfaceName
 from failshut.monitor.lock.armed import Armed, current_generation, load_armed
 from failshut.monitor.lock.drift import Drift, describe, describe_changes, uneven
@@ -47,7 +47,7 @@ _T = TypeVar("_T")
 Tell = Callable[[Kind, str, dict[str, str]], None]
 # In seconds: how long the kernel may take for a transaction; how often to look whether an arming has ended.
 _PATIENCE, _LOOK = 2.0, 0.05
-_UNDER_IP: Table = ("netdev", nft.LOCK_NAME)
+_UNDER_IP: Table = ("netdev", LOCK_NAME)
 # By the warm nft, then by the loader with its other locks, then only said.
 _WARM_TRIES, _TRIES = 2, 4
 
@@ -147,7 +147,7 @@ class Keeper:
             self._check_everything()
 
     def _heard(self, transaction: doorbells.Transaction, now: float) -> None:
-        ours = [each for each in transaction.changes if each.table == nft.LOCK_NAME and each.what != "element"]
+        ours = [each for each in transaction.changes if each.table == LOCK_NAME and each.what != "element"]
         if not ours:
             return
         fate = {(each.family, each.table): each.verb for each in ours if each.what == "table"}
@@ -162,7 +162,7 @@ class Keeper:
             # At once: whoever it was may be gone in a moment.
             self._drift = Drift(now, describe(transaction))
             # A load of ours takes as many rules out of a chain as it puts in.
-            odd = {} if gone else uneven(transaction.changes, nft.LOCK_NAME)
+            odd = {} if gone else uneven(transaction.changes, LOCK_NAME)
             self._drift.lines = tuple(describe_changes(odd))
         # Before the look, which takes longer than the load. Nothing of ours ever takes a table away: the count begins anew.
         if (gone or odd) and not self.is_busy():
@@ -312,7 +312,7 @@ class Keeper:
         for name in devices:
             if name not in wanted:
                 self._hooked = {each for each in self._hooked if each[0] != name}
-                self._shelf.nft.tell(f"delete chain netdev {nft.LOCK_NAME} {chain_name(InterfaceName(name))}")
+                self._shelf.nft.tell(f"delete chain netdev {LOCK_NAME} {chain_name(InterfaceName(name))}")
 
     def _notice_devices(self) -> None:
         """Say which devices are held now that were not before; try again with those that are not, for a while."""

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from failshut.host.account import user_name
-from failshut.host.filter import nft
 from failshut.host.filter.counters import counted_packets
 from failshut.host.run import run
 from failshut.lower.ledger import COUNTERS
+from failshut.model.lock import LOCK_NAME
 from failshut.read.counts import LOCAL_SETS, Blocked, counts
 
 # The sets hold 4,096 destinations of each version of IP.
@@ -30,11 +30,11 @@ class Refused:
 
     def fresh(self) -> tuple[Blocked, ...]:
         """Return what was never refused before, as far as it is remembered; nothing the first time."""
-        counted = counted_packets(nft.LOCK_NAME, COUNTERS[0])
+        counted = counted_packets(LOCK_NAME, COUNTERS[0])
         if counted is None or (counted == self._counted and self._begun):
             return ()
         self._counted = counted
-        listed = [run(["nft", "--json", "list", "set", "inet", nft.LOCK_NAME, name]) for name in LOCAL_SETS]
+        listed = [run(["nft", "--json", "list", "set", "inet", LOCK_NAME, name]) for name in LOCAL_SETS]
         found = [each for each in counts(tuple(each.out for each in listed if each.ok)).blocked if self._is_new(each)]
         begun, self._begun = self._begun, True
         return tuple(found) if begun else ()

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from failshut.allowances.endpoints.decide import endpoint_of, wake_addresses
 from failshut.allowances.endpoints.handshake import wake
-from failshut.host.filter import nft
 from failshut.host.network.links import traffic
 from failshut.host.network.resolvers import MOST_SERVERS, name_servers
 from failshut.host.run import run
 from failshut.host.tunnels.wireguard import running_tunnels
+from failshut.model.lock import LOCK_NAME
 from failshut.model.running import SESSION_LASTS, RunningPeer, RunningTunnel
 from failshut.model.units import Endpoint
 from failshut.monitor.tunnels.health import Look
@@ -111,7 +111,7 @@ class Looker:
         endpoint = endpoint_of(peer.endpoint) if peer else None
         if endpoint is None:
             return False
-        listed = run(["nft", "--json", "list", "set", "inet", nft.LOCK_NAME, f"blocked{endpoint.address.version}"])
+        listed = run(["nft", "--json", "list", "set", "inet", LOCK_NAME, f"blocked{endpoint.address.version}"])
         lines = counts((listed.out,)).blocked if listed.ok else ()
         aim = (str(endpoint.address), int(endpoint.port))
         packets = sum(each.packets for each in lines if (each.destination, each.port) == aim)

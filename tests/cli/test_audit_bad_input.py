@@ -116,6 +116,27 @@ def test_a_rule_of_ten_million_characters_is_not_repeated_in_full(tmp_path, text
     assert len(result.stdout) < 1_000_000
 
 
+@pytest.mark.parametrize("text", [JSON[:40], "[1, 2]"])
+def test_of_what_nothing_could_be_read_nothing_is_said(tmp_path, text):
+    """Not even that it refuses nothing: there are no rules that an answer could be about."""
+    path = tmp_path / "rules"
+    path.write_text(text)
+
+    done = CliRunner().invoke(root, ["audit", str(path)])
+
+    assert done.exit_code == Exit.USAGE
+    assert "LEAK" not in done.output
+
+
+@pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
+def test_text_of_windows_is_called_so(tmp_path, order):
+    """As PowerShell writes it."""
+    path = tmp_path / "rules"
+    path.write_bytes(("\ufeff" + SAVE).encode(order))
+
+    assert "it is text in UTF-16" in run(path).stdout
+
+
 def test_what_is_too_large_for_a_ruleset_is_refused(tmp_path):
     """Such a file is not read to its end."""
     path = tmp_path / "rules"

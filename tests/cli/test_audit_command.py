@@ -61,6 +61,7 @@ def test_without_that_rule_the_guides_rules_are_proved(audit):
 
     assert done.exit_code == Exit.OK, done.output
     assert "LEAK" not in done.output
+    assert "ip6tables-save prints" not in done.output
     assert done.output.startswith("proved  no packet leaves past the tunnel")
 
 
@@ -70,6 +71,7 @@ def test_rules_for_ipv4_alone_leak_all_of_ipv6(audit):
 
     assert done.exit_code == Exit.LEAK
     assert "nothing filters outgoing IPv6" in done.output
+    assert "those of ip6tables are what ip6tables-save prints" in done.output
 
 
 def test_json_has_every_answer_with_its_witnesses(audit):
@@ -114,6 +116,51 @@ def test_who_is_not_confined_is_told_who_is(audit):
     assert "LEAKS  packets of user 992 leave past the tunnel: new-flow" in other.output
     assert "these rules refuse only" not in audit(GUIDE).output
     assert audit(ONE_USER, options=("--user", "a b")).exit_code == Exit.USAGE
+
+
+NETWORKS = """table inet t {{
+	chain out {{
+		type filter hook output priority 0; policy drop;
+		oifname {{ "lo", "wg0" }} accept
+		ip daddr {{ {} }} accept
+	}}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "whose"),
+    [
+        ('socket cgroupv2 level 1 "vpn.slice"', "of control group vpn.slice"),
+        ("meta cgroup 0x110011", "of control group 0x110011"),
+        ("meta mark 0xb", "with mark 0xb"),
+    ],
+)
+def test_who_is_told_by_a_group_or_a_mark_is_named(audit, rule, whose):
+    """Nobody else is held, and the answer says so; beside a rule for everybody it does not."""
+    chain = 'table inet t {{\nchain out {{\ntype filter hook output priority 0\n{} oifname != {{ "lo", "wg0" }} drop\n}}\n}}\n'
+    one = f"these rules refuse only packets {whose}: nobody else's are held by them"
+
+    assert one in audit(chain.format(rule)).output
+    assert "these rules refuse only" not in audit(chain.format("ip daddr 0.0.0.0/0")).output
+
+
+def test_what_stands_for_a_device_without_a_name_is_said(audit):
+    """`other7` is on nobody's machine; where no leak needs it, it is not spoken of."""
+    named = 'table inet t {\nchain out {\ntype filter hook output priority 0\noifname "eth0" drop\n}\n}\n'
+    line = "other7 stands for any device that no rule names"
+
+    assert line in audit(named).output
+    assert line not in audit(SHUT, SIX).output
+
+
+def test_a_long_list_is_shortened(audit):
+    """Nobody reads a thousand prefixes in one line."""
+    prefixes = ", ".join(f"10.0.{each}.0/24" for each in range(0, 200, 2))
+    done = audit(NETWORKS.format(prefixes))
+
+    assert "local network 10.0.0.0/24, " in done.output
+    assert "10.0.22.0/24 and 88 more (" in done.output
 
 
 def test_a_report_is_written_beside_the_answer(audit, tmp_path):

@@ -130,6 +130,24 @@ def test_a_script_that_makes_no_rules_is_no_ruleset(tmp_path):
     assert "no rules came of it" in result.output
 
 
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("#!/bin/sh\nferm /etc/ferm/ferm.conf\n", "ferm is not installed here"),
+        ("#!/bin/sh\nip netns add inner\nip netns exec inner iptables -P OUTPUT DROP\n", "by `ip netns exec NAME`"),
+        ("#!/bin/sh\nip route add blackhole default metric 300\n", "routes are not judged"),
+        (KILL_SWITCH, "what follows the script on the command line"),
+    ],
+    ids=["a program that is missing", "a namespace", "routes alone", "an argument that is missing"],
+)
+def test_why_no_rules_came_of_it_is_said(tmp_path, text, remedy):
+    """By what the script did and said."""
+    result = run(tmp_path, text)
+
+    assert result.exit_code == Exit.UNKNOWN
+    assert remedy in result.output
+
+
 def test_the_hooks_of_a_tunnel_are_run(tmp_path):
     """As wg-quick would, with the mark that it sets."""
     guide = "-I OUTPUT ! -o %i -m mark ! --mark $(wg show %i fwmark) -m addrtype ! --dst-type LOCAL -j REJECT"

@@ -22,7 +22,7 @@ LEAKY = f"""table inet "lock" {{
     oifname {{ "lo", "wg0" }} accept
     ip daddr 203.0.113.10 udp dport 51820 accept
     ct state established,related accept comment "{SCRIPT} & 'quoted'"
-    @th,0,16 53 accept
+    @th,0,8 53 accept
   }}
 }}
 """

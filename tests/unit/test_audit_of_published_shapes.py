@@ -38,6 +38,15 @@ def nft_text(rules: str) -> Ruleset:
     ).ruleset
 
 
+def nft_open(rules: str) -> Ruleset:
+    """An output chain that lets out all that `rules` do not refuse."""
+    return read_text(f"table inet t {{\nchain o {{ type filter hook output priority 0;\n{rules}\n}}\n}}\n", "r").ruleset
+
+
+def save_open(*rules: str) -> Ruleset:
+    return read_save("\n".join(["*filter", ":OUTPUT ACCEPT [0:0]", *rules, "COMMIT", ""]), "rules.v4", Family.IP).ruleset
+
+
 def save(*rules: str) -> Ruleset:
     lines = ["*filter", ":INPUT ACCEPT [0:0]", ":FORWARD DROP [0:0]", ":OUTPUT DROP [0:0]", *rules, "COMMIT", ""]
     reading = read_save("\n".join(lines), "rules.v4", Family.IP)
@@ -126,6 +135,21 @@ class TestWhereTheTunnelLeads:
 
         assert [str(each) for each in infer(rules).endpoints] == ["192.168.1.5:51820"]
 
+    def test_what_rules_that_refuse_the_rest_leave_alone_is_said_by_them(self):
+        """`! -d SERVER -j DROP`: the server is the tunnel's, and the prefix the local network."""
+        rules = save_open("-A OUTPUT ! -d 203.0.113.7/32 -o eth0 -j DROP", "-A OUTPUT ! -d 203.0.113.7/32 ! -o eth0 -j DROP")
+        spared = nft_open('oifname != { "lo", "wg0" } ip daddr != { 203.0.113.7, 192.168.1.0/24 } drop')
+        found = answers(rules, infer(rules))
+
+        assert (found["new-flow4"], found["endpoint-port4"]) == (Answer.PROVED, Answer.LEAK)
+        assert [str(each) for each in (*infer(spared).servers, *infer(spared).lan)] == ["203.0.113.7/32", "192.168.1.0/24"]
+
+    def test_a_resolver_that_alone_is_spared_is_no_server(self):
+        """The control: of everything else that goes there the rule says nothing."""
+        rules = nft_open("udp dport 53 ip daddr != 198.51.100.9 drop")
+
+        assert infer(rules).servers == ()
+
     def test_rules_that_return_say_as_much_as_rules_that_accept(self):
         """A chain of its own that drops what has not returned."""
         rules = save(
@@ -202,6 +226,15 @@ class TestSometimes:
         halved = save("-A OUTPUT -m statistic --mode random --probability 0.5 -j DROP", "-A OUTPUT -p tcp -j ACCEPT")
         assert answers(halved)["new-flow4"] is Answer.LEAK
 
+    def test_so_it_is_where_nft_says_it(self):
+        """By the clock, by its number, by chance."""
+        for rule in ('meta hour "08:00"-"17:00"', 'meta day { "Monday", "Friday" }', "numgen inc mod 2 == 0"):
+            assert answers(nft(f"{rule} tcp dport 443 accept"))["new-flow4"] is Answer.LEAK, rule
+
+    def test_a_day_that_may_have_passed_is_possible(self):
+        """The control: `meta time` comes once."""
+        assert answers(nft('meta time < "2024-01-01" accept'))["new-flow4"] is Answer.POSSIBLE
+
     def test_what_depends_on_packets_before_is_possible(self):
         """The control: nobody may ever have put an address into the list."""
         assert answers(save("-A OUTPUT -m recent --name knocked --rcheck -j ACCEPT"))["new-flow4"] is Answer.POSSIBLE
@@ -249,6 +282,33 @@ class TestReasons:
         """The control."""
         for rule in ("meta skuid 1500 accept", "meta mark & 0xff == 0x6c accept", "meta skuid . tcp dport { 1500 . 443 } accept"):
             assert why_exempt(nft(rule)) == "who has this mark or runs as this user is outside of the tunnel"
+
+
+def why_of(rule: str, question: str, family: int) -> str:
+    found = (each for each in audit(nft(rule), SERVED) if each.question.name == question and each.family == family)
+    result = next(found)
+    return explain(result, result.witnesses[0]).why
+
+
+class TestMeantForLess:
+    """A rule that lets out more than its author meant says what is missing in it."""
+
+    @pytest.mark.parametrize("question", ["new-flow", "established", "odd-state", "endpoint-port"])
+    def test_of_dhcp_it_is_where_it_goes(self, question):
+        """`udp sport 68 udp dport 67 accept` is no way for any program: only for one that may have that port, to everywhere."""
+        why = why_of("udp sport 68 udp dport 67 accept", question, 4)
+
+        assert why.endswith("name 255.255.255.255 and the router")
+        assert why_of("udp sport 546 udp dport 547 accept", "new-flow", 6).endswith("name ff02::1:2")
+
+    def test_of_a_protocol_it_is_the_family(self):
+        """`meta l4proto icmpv6` lets its number out over IPv4 too."""
+        assert "IPv4 may have it too" in why_of("meta l4proto icmpv6 accept", "icmp", 4)
+
+    def test_of_anything_else_the_reason_is_its_own(self):
+        """The control: a rule for every port, and ping where it belongs."""
+        assert why_of("meta l4proto udp accept", "new-flow", 4) == "any program may open a connection past the tunnel"
+        assert why_of("meta l4proto icmpv6 accept", "icmp", 6).startswith("a ping shows")
 
 
 class TestConnections:

@@ -13,15 +13,15 @@ from failshut.audit.prove import Replay, Result, Witness
 from failshut.audit.route import Way
 from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, TCP, UDP, UNTRACKED, account_number, number
 from failshut.model.packet import PROTOCOL_NAMES
-from failshut.model.ruleset import Binary, Concat, Ct, Match, Meta, Payload, Socket, VerdictMap
+from failshut.model.ruleset import Binary, Concat, Ct, Left, Match, Meta, Payload, Socket, VerdictMap
 
 _STATES = {NEW: "new", ESTABLISHED: "established", RELATED: "related", INVALID: "invalid", UNTRACKED: "untracked"}
 _WITH_PORTS = (TCP, UDP, 33, 132, 136)
 _NO_CHAIN = "nothing filters {what}: no chain of this ruleset sees it"
 
 
-# Of one rule nobody reads more.
-LONGEST = 400
+# Of one rule, and of one list, nobody reads more.
+LONGEST, MOST_LISTED = 400, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,13 @@ def _number(packet: object, name: str) -> int:
     return value if isinstance(value, int) else 0
 
 
+def shortened(values: Iterable[object]) -> str:
+    """Return a list in words, but of a long one only how it begins."""
+    words = list(map(str, values))
+    rest = len(words) - MOST_LISTED
+    return ", ".join(words[:MOST_LISTED]) + (f" and {rest} more" if rest > 0 else "")
+
+
 def shorten(text: str) -> str:
     """Return a rule's text, but of a very long one only how it begins."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
@@ -158,15 +165,40 @@ def _why(result: Result, witness: Witness) -> str:
         return f"no rule refuses it, and {step.stop.chain.name} accepts what reaches its end; {result.question.because}"
     if result.question.name == "exempt" and not _asks_for_sender(step):
         return "the rule that lets it out asks for no user, group or mark"
+    if meant := _meant_for_less(witness, _asked(step)):
+        return meant
     if witness.packet.get("ct state") == ESTABLISHED and _asks_only_state(step):
         return "a flow that was opened through the tunnel goes on in the clear when its route is lost: the rule asks for no device"
     return result.question.because
 
 
-def _asks_for_sender(step: Step) -> bool:
+def _asked(step: Step) -> list[Left]:
+    """Return all that the rule, and those that called its chain, ask for."""
     rules = [each for each in (*step.calls, step.rule) if each]
     asked = [each for rule in rules for each in rule.statements if isinstance(each, Match | VerdictMap)]
-    return any(_is_of_sender(each.left if isinstance(each, Match) else each.key) for each in asked)
+    return [each.left if isinstance(each, Match) else each.key for each in asked]
+
+
+# By protocol and port, what a rule for it is meant for, and where that goes.
+_DHCP = {67: "255.255.255.255 and the router", 547: "ff02::1:2"}
+
+
+def _meant_for_less(witness: Witness, asked: list[Left]) -> str:
+    """Return why a rule lets out more than it seems to be meant for; empty where nothing says so."""
+    protocol, port = _number(witness.packet, "l4proto"), _number(witness.fate.end, "dport")
+    if port in _DHCP and protocol == UDP and _PORTS & set(asked) and not _ADDRESSES & set(asked):
+        return f"a rule for DHCP that asks for no destination lets its ports through to everywhere: name {_DHCP[port]}"
+    if (protocol, witness.family) in ((ICMPV6, 4), (ICMP, 6)) and Meta("l4proto") in asked:
+        return f"the rule asks for {PROTOCOL_NAMES[protocol]}'s number and not for its family: IPv{witness.family} may have it too"
+    return ""
+
+
+_PORTS = {Payload(protocol, field) for protocol in ("udp", "th") for field in ("sport", "dport")}
+_ADDRESSES = {Payload("ip", "daddr"), Payload("ip6", "daddr")}
+
+
+def _asks_for_sender(step: Step) -> bool:
+    return any(map(_is_of_sender, _asked(step)))
 
 
 def _is_of_sender(left: object) -> bool:

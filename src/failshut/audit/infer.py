@@ -13,6 +13,7 @@ from failshut.model.ruleset import (
     CatchAll,
     Concat,
     Ct,
+    Fib,
     Hook,
     Jump,
     Left,
@@ -25,6 +26,7 @@ from failshut.model.ruleset import (
     Rule,
     Ruleset,
     SetRef,
+    Socket,
     Statement,
     Table,
     Tuple,
@@ -46,6 +48,11 @@ _EITHER = re.compile(r"ppp")
 _BRIDGE = re.compile(r"br\d*$")
 # A prefix of more hosts than this is a network, not a server that the rules pin.
 _PINNED = {4: 16, 6: 48}
+_OF_ADDRESSES = frozenset({Payload("ip", "daddr"), Payload("ip6", "daddr")})
+# What a rule may ask beside where a packet goes, and still be about everything that goes there.
+_BESIDE_ADDRESSES = frozenset(
+    {*map(Meta, ("oifname", "oif", "nfproto", "mark", "skuid", "skgid")), Ct("state"), Fib(("daddr",), "type")}
+)
 
 
 def infer(ruleset: Ruleset) -> World:
@@ -73,6 +80,7 @@ def infer(ruleset: Ruleset) -> World:
                 if not near:
                     named[host] = None
                     whole |= {host: None} if single and _asks_for_host_alone(rule) else {}
+    confined, others = _confined(ruleset)
     return World(
         tunnels or ("wg0", "tun0"),
         tuple(endpoints),
@@ -82,7 +90,8 @@ def infer(ruleset: Ruleset) -> World:
         tuple(named),
         underlay or ("eth0",),
         levels=group_levels(ruleset),
-        confined=_confined(ruleset),
+        confined=() if others else confined,
+        held=(*(f"of {sender_words(each)}" for each in confined), *others) if others else (),
         assumed=() if tunnels else ("tunnels",),
     )
 
@@ -115,18 +124,42 @@ def _only_way_out(ruleset: Ruleset) -> Iterator[str]:
             yield from (each for each in names if not _NO_TUNNEL.match(each) and not any(map(_UNDERLAY.match, names)))
 
 
-def _confined(ruleset: Ruleset) -> tuple[str, ...]:
-    """Return the users and `:groups` of whom alone something is refused; empty where anybody else's packets are, too."""
+def _confined(ruleset: Ruleset) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the users and `:groups` of whom alone something is refused, and in words what else alone is refused.
+
+    Both are empty where anybody else's packets are refused, too.
+    """
     chains = [chain for table in ruleset.tables for chain in table.chains if not chain.base or chain.base.hook in _OUT]
     if any(chain.base and chain.base.policy is Verdict.DROP for chain in chains):
-        return ()
+        return (), ()
     found: dict[str, None] = {}
+    others: dict[str, None] = {}
     for rule in (each for chain in chains for each in chain.rules if any(_refuses(one) for one in each.statements)):
         senders = [f"{sign}{each}" for sign, key in (("", "skuid"), (":", "skgid")) for each in _values(rule, Meta(key))]
-        if not senders:
-            return ()
+        if not senders and not (words := tuple(_told_apart(rule))):
+            return (), ()
         found |= dict.fromkeys(senders)
-    return tuple(found)
+        others |= {} if senders else dict.fromkeys(words)
+    return tuple(found), tuple(others)
+
+
+def _told_apart(rule: Rule) -> Iterator[str]:
+    """Yield in words whose packets a rule is about, where it tells them by a control group or a mark."""
+    for each in rule.statements:
+        if isinstance(each, Match) and each.op is Op.EQ:
+            values = each.right.elements if isinstance(each.right, AnySet) else (each.right,)
+            kind = _OF_GROUP if isinstance(each.left, Socket) and each.left.key == "cgroupv2" else _TELLING.get(each.left, "")
+            yield from (f"{kind} {one:#x}" if isinstance(one, int) else f"{kind} {one}" for one in values if kind)
+
+
+_OF_GROUP = "of control group"
+_TELLING: dict[Left, str] = {Meta("cgroup"): _OF_GROUP, Meta("mark"): "with mark"}
+
+
+def sender_words(said: str) -> str:
+    """Return a user, a user and its group, or a `:group` in words."""
+    user, _, group = said.partition(":")
+    return " ".join((*((f"user {user}",) if user else ()), *((f"group {group}",) if group else ())))
 
 
 _OUT = (Hook.OUTPUT, Hook.POSTROUTING)
@@ -149,7 +182,20 @@ def _rules(ruleset: Ruleset) -> Iterator[Rule]:
 def _accepting(ruleset: Ruleset) -> Iterator[Rule]:
     """Yield the rules that let something out, or out of a chain that refuses the rest."""
     lets = (Verdict.ACCEPT, Verdict.RETURN)
-    return (each for each in _rules(ruleset) if any(one in lets or isinstance(one, Jump) for one in each.statements))
+    for rule in _rules(ruleset):
+        if any(one in lets or isinstance(one, Jump) for one in rule.statements):
+            yield rule
+        elif any(map(_refuses, rule.statements)):
+            yield from _spared(rule)
+
+
+def _spared(rule: Rule) -> Iterator[Rule]:
+    """Yield a rule that accepts what one that refuses everything else leaves alone: of `! -d SERVER -j DROP`, the server."""
+    matches = [each for each in rule.statements if isinstance(each, Match)]
+    if all(isinstance(each.left, Meta | Ct | Fib | Payload) and each.left in _OF_ADDRESSES | _BESIDE_ADDRESSES for each in matches):
+        for each in matches:
+            if each.left in _OF_ADDRESSES and each.op is Op.NE:
+                yield Rule((Match(each.left, each.right), Verdict.ACCEPT))
 
 
 def _resolved(table: Table, rule: Rule) -> Iterator[Rule]:

@@ -5,11 +5,12 @@ Source: linux/netfilter/nf_conntrack_common.h.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from failshut.model.ruleset import Range, Scalar
+from failshut.model.ruleset import Meta, Opaque, Range, Scalar
 from failshut.model.symbols import WORDS
 from failshut.model.units import bounds
 
@@ -66,6 +67,10 @@ def number(value: Scalar, kind: str) -> int:
     raise NotUnderstoodError(f"{value} is no {kind}")
 
 
+# What stands for the devices that no rule names.
+ANY_OTHER = re.compile(r"other\d+")
+
+
 # Of iptables: what lets some packets of a kind through and others not, by their number, by chance or by the clock.
 _SOMETIMES = frozenset({"statistic", "hashlimit", "connlimit", "rateest", "time"})
 
@@ -73,6 +78,15 @@ _SOMETIMES = frozenset({"statistic", "hashlimit", "connlimit", "rateest", "time"
 def holds_sometimes(text: str) -> bool:
     """Whether a match of unknown meaning is one that every packet of a kind meets now and then, and now and then not."""
     return text.removeprefix("-m ").partition(" ")[0] in _SOMETIMES
+
+
+# The same as nft says it. `meta time` is a date, and comes once.
+_AGAIN = (Opaque("numgen"), Meta("hour"), Meta("day"))
+
+
+def is_now_and_then(left: object) -> bool:
+    """Whether an expression has each of its values now and then, whatever the packet is: by the clock, by its number, by chance."""
+    return left in _AGAIN
 
 
 _NETWORKS = (IPv4Network, IPv6Network)

@@ -96,6 +96,8 @@ class World:
     levels: tuple[int, ...] = ()
     # The users, and after a colon the groups, of whom alone the rules refuse something: nobody else is held by them.
     confined: tuple[str, ...] = ()
+    # In words, what tells their packets, where it is a control group or a mark.
+    held: tuple[str, ...] = ()
     frames: Predicate = field(default_factory=Some)
     forwarded: Predicate = field(default_factory=Some)
     # Which of the fields above nobody said and no rule tells.
@@ -129,9 +131,9 @@ def endpoint_hosts(world: World) -> tuple[Prefix, ...]:
     return tuple(dict.fromkeys((*(ip_network(str(each.address)) for each in world.endpoints), *world.servers)))
 
 
-def endpoint_words(world: World) -> str:
-    """Return where the tunnels lead to, in words; empty when nobody knows."""
-    return ", ".join((*map(str, world.endpoints), *(f"{each.network_address} (any port)" for each in world.servers)))
+def endpoint_words(world: World) -> tuple[str, ...]:
+    """Return where the tunnels lead to, each in words; none when nobody knows."""
+    return (*map(str, world.endpoints), *(f"{each.network_address} (any port)" for each in world.servers))
 
 
 def facts(way: Way, family: int) -> Predicate:

@@ -26,10 +26,18 @@ MOST = 128 << 20
 _NOT_THERE = "it has no network here, and a copy of /etc; what it could not do is not in the rules"
 # What iptables adds to each of its complaints.
 _USAGE = re.compile(r"Try `\S+ -h'")
-_NO_PROGRAM = re.compile(r"\b(?:ufw|firewall-cmd|ipset|ip6?tables[\w-]*|nft|ferm|shorewall): (?:command )?not found")
+_NO_PROGRAM = re.compile(r"\b(ufw|firewall-cmd|ipset|ip6?tables[\w-]*|nft|ferm|shorewall): (?:command )?not found")
+_ONLY_ROUTES = re.compile(
+    rb"(?s)\A(?!.*\b(?:ip6?tables|nft|ufw|firewall-cmd)\b).*\bip (?:-[46] )?(?:route|rule) (?:add|replace|append)\b"
+)
+_NO_NAMESPACE = re.compile(r"/run/netns|network namespace")
 _NO_RULES = (
     "what follows the script on the command line are its arguments, such as `up` or `enable`; nothing else of it is known here"
 )
+_PRINTED = "`iptables-save`, `ip6tables-save` and `nft list ruleset`"
+_NO_PROGRAM_HERE = f"{{}} is not installed here: run this where it is, or give what {_PRINTED} print there"
+_NAMESPACES = f"a script can't make network namespaces here: run it, and give what {_PRINTED} print by `ip netns exec NAME`"
+_ROUTES = "it refuses nothing, and routes are not judged: when one is lost, or a program names its device, everything leaves"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,8 @@ def read_files(files: tuple[str, ...], session: Session) -> Given:
 
     texts = [(each, _text(each)) for each in files]
     reading = together([_with_refusal(read_ruleset(text, name), name, text) for name, text in texts])
-    if any(each.code is Code.RULES_UNREADABLE for each in reading.findings):
+    nothing = not reading.is_whole and not reading.ruleset.tables
+    if nothing or any(each.code is Code.RULES_UNREADABLE for each in reading.findings):
         # Nothing that an answer could be about.
         refuse(reading.findings, session, "audit")
     return Given(reading, rules)
@@ -152,9 +161,18 @@ def _scripted(file: str, arguments: tuple[str, ...]) -> Given:
     complaints = _complaints(ran, file)
     if not any(chain.base for table in given.reading.ruleset.tables for chain in table.chains):
         said = "".join(f": {each.message}" for each in complaints)
-        raise Failure(f"{file}: no rules came of it{said}", help=_NO_RULES, exit_code=Exit.UNKNOWN)
+        raise Failure(f"{file}: no rules came of it{said}", help=_remedy(ran, script.text), exit_code=Exit.UNKNOWN)
     reading = replace(given.reading, findings=(*complaints, *given.reading.findings))
     return replace(given, reading=reading, accounts=ran.accounts)
+
+
+def _remedy(ran: Ran, text: bytes) -> str:
+    """Return what to do about a script that no rules came of."""
+    if missing := _NO_PROGRAM.search(ran.said):
+        return _NO_PROGRAM_HERE.format(missing[1])
+    if _NO_NAMESPACE.search(ran.said):
+        return _NAMESPACES
+    return _ROUTES if ran.status == 0 and _ONLY_ROUTES.search(text) else _NO_RULES
 
 
 def _complaints(ran: Ran, file: str) -> tuple[Finding, ...]:

@@ -8,14 +8,17 @@ from typing import Any
 
 import click
 
-from failshut.audit.explain import explain, replay_line
+from failshut.audit.explain import explain, replay_line, shortened
 from failshut.audit.granted import Opened, element_text
+from failshut.audit.infer import sender_words
 from failshut.audit.properties import ASSUMPTIONS, Sense
 from failshut.audit.prove import Answer, Outcome, Replay, Result, Witness
+from failshut.audit.words import ANY_OTHER
 from failshut.audit.world import World, endpoint_words
 from failshut.cli.session import Session, finding_json
 from failshut.model.finding import Finding
-from failshut.read.reading import Approximation
+from failshut.model.ruleset import Engine, Family, Ruleset
+from failshut.read.reading import Approximation, Reading
 
 _COLOURS = {
     Answer.LEAK: "red",
@@ -35,14 +38,20 @@ def _label(result: Result) -> str:
     return {Answer.LEAK: "LEAK", Answer.BROKEN: "BROKEN"}.get(result.answer, result.answer.value)
 
 
-def show(results: tuple[Result, ...], world: World, session: Session, *, whole: bool) -> None:
-    """Print the verdict, what was found, the worst first, then what was proved. `whole`: the rules could be read to their end."""
+def show(results: tuple[Result, ...], world: World, reading: Reading, session: Session) -> None:
+    """Print the verdict, what was found, the worst first, then what was proved."""
     order = {"LEAK": 0, "possible": 1, "refuted": 2, "BROKEN": 3, "note": 4}
     bad = [each for each in results if each.answer not in (Answer.PROVED, Answer.WORKS)]
-    click.echo(_verdict(results, world, session, whole=whole))
+    click.echo(_verdict(results, world, session, whole=reading.is_whole))
     click.echo(_world_line(world))
+    if any(each.is_leak and each.family == 6 for each in results) and _of_one_program(reading.ruleset):
+        click.echo("no rule of these is for IPv6: iptables has none, and those of ip6tables are what ip6tables-save prints")
+    for name in _unnamed(results):
+        click.echo(f"{name} stands for any device that no rule names, such as a phone on USB")
     if world.confined:
         click.echo(f"these rules refuse only what {_senders(world.confined)}: --user {world.confined[0]} judges that alone")
+    if world.held:
+        click.echo(f"these rules refuse only packets {', '.join(world.held)}: nobody else's are held by them")
     for each in sorted(bad, key=lambda result: order.get(_label(result), 5)):
         _show_one(each, session)
     for answer in (Answer.PROVED, Answer.WORKS):
@@ -55,7 +64,7 @@ def show(results: tuple[Result, ...], world: World, session: Session, *, whole: 
 def _verdict(results: tuple[Result, ...], world: World, session: Session, *, whole: bool) -> str:
     """Return the answer in one line: whether anything leaks, and what."""
     leaks, doubts = [each for each in results if each.is_leak], [each for each in results if each.is_doubt]
-    whose = f" of {_sender(world.alone)}" if world.alone else ""
+    whose = f" of {sender_words(world.alone)}" if world.alone else ""
     if leaks:
         return f"{session.style('LEAKS', fg='red', bold=True)}  packets{whose} leave past the tunnel: {_kinds(leaks)}"
     if not whole:
@@ -87,25 +96,32 @@ def show_open(results: tuple[Result, ...], session: Session) -> None:
     click.echo(_sum(results))
 
 
+def _of_one_program(ruleset: Ruleset) -> bool:
+    """Whether all rules are those of iptables, which has none for IPv6."""
+    return {(each.engine is Engine.NFT, each.family) for each in ruleset.tables} == {(False, Family.IP)}
+
+
+def _unnamed(results: tuple[Result, ...]) -> Iterable[str]:
+    """Return the name that stands for devices without one, where a leak's packet has it."""
+    packets = (witness.packet for each in results if each.is_leak for witness in each.witnesses)
+    names = (packet.get(field) for packet in packets for field in ("iifname", "oifname", "oifname rerouted"))
+    return dict.fromkeys(each for each in names if isinstance(each, str) and ANY_OTHER.fullmatch(each))
+
+
 def _world_line(world: World) -> str:
     unknown = " (assumed: no rule tells which device is one)" if "tunnels" in world.assumed else ""
-    parts = [f"tunnel {', '.join(world.tunnels)}{unknown}"]
-    parts.append(f"endpoint {endpoint_words(world) or 'unknown'}")
+    parts = [f"tunnel {shortened(world.tunnels)}{unknown}"]
+    parts.append(f"endpoint {shortened(endpoint_words(world)) or 'unknown'}")
     if world.lan:
-        parts.append(f"local network {', '.join(map(str, world.lan))}")
+        parts.append(f"local network {shortened(world.lan)}")
     source = "by the policy" if world.is_strict else "inferred where not said; --tunnel, --endpoint, --lan say it"
     return f"{'; '.join(parts)} ({source})"
 
 
 def _senders(confined: tuple[str, ...]) -> str:
     """Return users and `:groups` in words."""
-    words = ", ".join(map(_sender, confined))
+    words = ", ".join(map(sender_words, confined))
     return f"{words} sends" if len(confined) == 1 else f"{words} send"
-
-
-def _sender(said: str) -> str:
-    user, _, group = said.partition(":")
-    return " ".join((*((f"user {user}",) if user else ()), *((f"group {group}",) if group else ())))
 
 
 def _show_one(result: Result, session: Session) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from failshut.audit.explain import explain, replay_line
+from failshut.audit.explain import explain, replay_line, shortened
 from failshut.audit.granted import opened
 from failshut.audit.properties import ASSUMPTIONS, Property, Sense
 from failshut.audit.prove import Answer, Result, Witness
@@ -169,10 +169,10 @@ def _facts(audited: Audited, machine: Machine) -> list[tuple[str, str]]:
     world = audited.world
     rows = [
         ("Rules", _subject(audited)),
-        ("Tunnel", ", ".join(world.tunnels) or "none"),
-        ("Endpoint", endpoint_words(world) or "unknown"),
+        ("Tunnel", shortened(world.tunnels) or "none"),
+        ("Endpoint", shortened(endpoint_words(world)) or "unknown"),
         *((("Of whom", world.alone),) if world.alone else ()),
-        ("Local network", ", ".join(map(str, world.lan)) or "unknown"),
+        ("Local network", shortened(world.lan) or "unknown"),
         ("Judged", "by the policy" if world.is_strict else "by what the rules seem to mean, and what was said"),
         ("Made", f"{machine.made:%Y-%m-%d %H:%M:%S %Z} by failshut {machine.version}"),
     ]

@@ -18,7 +18,7 @@ from failshut.audit.route import (
 from failshut.audit.symbolic.formula import Bool, Number, as_bits, choose, conj, disj, neg, within
 from failshut.audit.symbolic.outcome import Outcome, prefix, rule_key
 from failshut.audit.symbolic.terms import Env, Scope, at_most, entry_conditions, matches, term
-from failshut.audit.words import NotUnderstoodError, holds_sometimes, number
+from failshut.audit.words import NotUnderstoodError, holds_sometimes, is_now_and_then, number
 from failshut.model.ruleset import (
     AnySet,
     Assign,
@@ -185,7 +185,7 @@ class Walk:
                 self.chains.atoms[key] = matches(self._scope(), match)
             except NotUnderstoodError as reason:
                 # An element that time takes away is there for a while: whatever passes by it does pass.
-                timed = timed_elements(self.stop.table, match) is not None
+                timed = timed_elements(self.stop.table, match) is not None or is_now_and_then(match.left)
                 return conj([self._guess(place, str(reason), rule, benign=timed), at_most(self._scope(), match)])
         return self.chains.atoms[key]
 

@@ -108,7 +108,7 @@ def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
         if refuses_nothing(reading.ruleset):
             output.show_open(results, session)
         else:
-            output.show(results, world, session, whole=reading.is_whole)
+            output.show(results, world, reading, session)
         output.show_opened(open_now, session)
         output.show_rest(reading.approximations, results, session.verbose > 0)
     if asked["report"]:
@@ -199,7 +199,7 @@ def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, accounts: 
     if asked["lan"]:
         said["lan"] = tuple(_prefix(each) for each in asked["lan"])
     if asked["user"]:
-        said |= _sender(asked["user"], accounts) | {"confined": (), "alone": asked["user"]}
+        said |= _sender(asked["user"], accounts) | {"confined": (), "held": (), "alone": asked["user"]}
     return replace(world, **said, assumed=tuple(each for each in world.assumed if each not in said))
 
 

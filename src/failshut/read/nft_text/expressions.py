@@ -94,6 +94,10 @@ def _folded(operator: BitOp, left: Expression, right: Expression) -> Expression:
     raise NotUnderstoodError(f"a shift by {right} bits")
 
 
+# nft lists them so.
+_PORTS_BY_PLACE = {RawPayload("th", 0, 16): Payload("th", "sport"), RawPayload("th", 16, 16): Payload("th", "dport")}
+
+
 def _primary(cursor: Cursor, type_: str) -> Expression:
     text = cursor.take()
     if text == "(":
@@ -103,7 +107,8 @@ def _primary(cursor: Cursor, type_: str) -> Expression:
     if reader := _PRIMARIES.get(text):
         return reader(cursor, text)
     if found := _RAW.fullmatch(text):
-        return RawPayload(found[1], int(found[2][:6]), int(found[3][:6]))
+        raw = RawPayload(found[1], int(found[2][:6]), int(found[3][:6]))
+        return _PORTS_BY_PLACE.get(raw, raw)
     if text[0].isdigit() and not type_.endswith("_addr"):
         return number(text)
     if type_:

@@ -212,6 +212,34 @@ class TestWhichDeviceIsATunnel:
         assert infer(save("-A OUTPUT -o ppp0 -j ACCEPT")).tunnels == ("ppp0",)
 
 
+class TestGuests:
+    """What goes to a container has not left the machine; what a container sends on has."""
+
+    @pytest.mark.parametrize("bridge", ["docker0", "br-0123456789ab", "virbr0", "podman1", "lxdbr0"])
+    def test_a_bridge_of_guests_leads_nowhere(self, bridge):
+        """By the name that its engine gives; the answers are those without the rule."""
+        rules = nft(f'oifname "{bridge}" accept')
+        found, without = answers(rules, infer(rules)), answers(nft(""), infer(nft("")))
+
+        assert found == without
+        assert infer(rules).inside == (bridge,)
+
+    def test_what_comes_from_there_leaves(self):
+        """The control: by the underlay."""
+        forward = 'chain f {{\ntype filter hook forward priority 0; policy drop;\niifname "docker0" {} accept\n}}'
+        opened, shut = (nft("", forward.format(each)) for each in ('oifname "eth0"', 'oifname "docker0"'))
+
+        assert answers(opened, infer(opened))["forwarded4"] is Answer.LEAK
+        assert answers(shut, infer(shut))["forwarded4"] is Answer.PROVED
+
+    @pytest.mark.parametrize("bridge", ["br-lan", "br0", "br-*", "bridge0"])
+    def test_any_other_bridge_may_have_the_cable(self, bridge):
+        """The control: a router's is the network itself."""
+        rules = nft(f'oifname "{bridge}" accept')
+
+        assert answers(rules, infer(rules))["new-flow4"] is Answer.LEAK
+
+
 class TestSometimes:
     """What lets every other packet through lets packets through."""
 

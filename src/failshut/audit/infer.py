@@ -41,6 +41,8 @@ _TUNNEL = re.compile(
 # What leads outside, by names of systemd, of older machines, routers and phones.
 _UNDERLAY = re.compile(r"(eth|en|wl|ww|usb|bond|team|wan|pppoe|dsl|rmnet|em\d|p\d+p\d)")
 _NO_TUNNEL = re.compile(rf"lo\*?$|{_UNDERLAY.pattern}|lan|docker|podman|cni|br|virbr|veth|vif|vnet|lxc|lxd|incus")
+# Bridges that engines of containers and guests make for their own: what leads outside from there is forwarded.
+_INSIDE = re.compile(r"(?:docker|podman|cni-podman|virbr|lxcbr|lxdbr|incusbr)\d*\*?|docker_gwbridge|br-[0-9a-f]{12}")
 # Where VPN servers usually listen: WireGuard, OpenVPN, IKE, and what providers add.
 _VPN_PORTS = frozenset({51820, 1194, 1195, 1196, 1197, 1198, 1301, 1302, 500, 4500, 1637, 51821, 41641})
 # Devices of PPP are an uplink as often as a tunnel: of a provider's line, a mobile modem. Of PPPoE they are never one.
@@ -91,6 +93,7 @@ def infer(ruleset: Ruleset) -> World:
         underlay or ("eth0",),
         levels=group_levels(ruleset),
         confined=() if others else confined,
+        inside=tuple(sorted(filter(_INSIDE.fullmatch, names))),
         held=(*(f"of {sender_words(each)}" for each in confined), *others) if others else (),
         assumed=() if tunnels else ("tunnels",),
     )

@@ -114,6 +114,8 @@ def _world_line(world: World) -> str:
     parts.append(f"endpoint {shortened(endpoint_words(world)) or 'unknown'}")
     if world.lan:
         parts.append(f"local network {shortened(world.lan)}")
+    if world.inside and not world.is_strict:
+        parts.append(f"guests of this machine behind {shortened(world.inside)}")
     source = "by the policy" if world.is_strict else "inferred where not said; --tunnel, --endpoint, --lan say it"
     return f"{'; '.join(parts)} ({source})"
 
@@ -221,6 +223,7 @@ def audit_json(
             "tunnels": list(world.tunnels),
             "endpoints": [str(each) for each in world.endpoints],
             "lan": [str(each) for each in world.lan],
+            "inside": list(world.inside),
             "by_policy": world.is_strict,
             "user": world.alone or None,
             "confined": list(world.confined),

@@ -116,7 +116,7 @@ def test_a_rule_of_ten_million_characters_is_not_repeated_in_full(tmp_path, text
     assert len(result.stdout) < 1_000_000
 
 
-@pytest.mark.parametrize("text", [JSON[:40], "[1, 2]"])
+@pytest.mark.parametrize("text", [JSON[:40], "[1, 2]", "table inet ks {\n\tchain out {\n\t\ttype filter hook"])
 def test_of_what_nothing_could_be_read_nothing_is_said(tmp_path, text):
     """Not even that it refuses nothing: there are no rules that an answer could be about."""
     path = tmp_path / "rules"

@@ -42,6 +42,15 @@ FOREIGN = {
     "what ufw says": ("Status: active\n\nTo   Action\n", 1, "ufw status"),
     "a listing for people": (LISTED, 1, "iptables -L"),
     "sets of ipset": ("create wl hash:net family inet\nadd wl 198.51.100.0/24\n", 1, "ipset save"),
+    "a chain of a listing": (
+        "\tchain output {\n\t\ttype filter hook output priority 0; policy drop;\n\t}\n",
+        1,
+        "without its table",
+    ),
+    "rules of a listing": ('# mine\noifname "lo" accept\ndrop\n', 1, "without their chain"),
+    "a module of NixOS": ("{ config, pkgs, ... }:\n{\n  networking.nftables.enable = true;\n}\n", 1, "NixOS"),
+    "Ansible": ("---\n- name: lock\n  hosts: all\n", 2, "Ansible"),
+    "a page": ("# Kill switch\n\n```nft\ntable inet t {\n}\n```\n", 3, "page"),
     "Docker Compose": ("services:\n  vpn:\n    command: iptables -P OUTPUT DROP\n", 1, "Compose"),
 }
 RULESETS = (
@@ -49,6 +58,7 @@ RULESETS = (
     "#!/usr/sbin/iptables-restore\n*filter\n:OUTPUT DROP [0:0]\nCOMMIT\n",
     '# iptables -A OUTPUT -j DROP\n*filter\n:OUTPUT DROP [0:0]\n-A OUTPUT -m comment --comment "ufw allow out" -j ACCEPT\nCOMMIT\n',
     "*filter\n:INPUT DROP [0:0]\n:OUTPUT DROP [0:0]\n:ufw-before-output - [0:0]\n-A OUTPUT -j ufw-before-output\nCOMMIT\n",
+    "add table ip t\nchain t o {\n}\n",
     "define LAN = { 10.0.0.0/8 }\ntable inet t {\n\tset a {\n\t\ttype ipv4_addr\n\t\telements = {\n$LAN }\n\t}\n}\n",
 )
 

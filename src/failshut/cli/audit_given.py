@@ -68,7 +68,7 @@ def read_files(files: tuple[str, ...], session: Session) -> Given:
 
     texts = [(each, _text(each)) for each in files]
     reading = together([_with_refusal(read_ruleset(text, name), name, text) for name, text in texts])
-    nothing = not reading.is_whole and not reading.ruleset.tables
+    nothing = not reading.is_whole and not any(chain.base for table in reading.ruleset.tables for chain in table.chains)
     if nothing or any(each.code is Code.RULES_UNREADABLE for each in reading.findings):
         # Nothing that an answer could be about.
         refuse(reading.findings, session, "audit")

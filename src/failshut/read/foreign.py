@@ -15,6 +15,8 @@ _COMMAND = (
     # Or what goes into one.
     r"|^[^#\n]*\|[ \t]*(?:sudo[ \t]+)?(?:/\S{1,60}/)?(?:nft[ \t]+(?:-f|--file)|ip6?tables-restore)\b"
 )
+# Where a text begins, but for comments.
+_FIRST = r"\A(?:[ \t]*(?:#.*)?\n)*[ \t]*"
 # What a text is shows where it begins; in characters.
 _LOOKED_AT = 1 << 16
 
@@ -60,8 +62,21 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
         "this is what `ipset save` prints",
         "give the rules that use its sets: these are not read",
     ),
+    (
+        rf"{_FIRST}chain[ \t]+\S+[ \t]*\{{",
+        "this is a chain without its table",
+        f"what other chains do is not in it; {_SAVED}",
+    ),
+    (
+        rf"{_FIRST}(?:(?:meta[ \t]+)?[io]if(?:name)?|ct[ \t]+state|ip6?[ \t]+[sd]addr|(?:udp|tcp|th)[ \t]+[sd]port)[ \t]+\S",
+        "these are rules without their chain",
+        f"what its policy is, and what other chains do, is not in it; {_SAVED}",
+    ),
+    (rf"{_FIRST}\{{[^{{}}\n]*\}}[ \t]*:", "this is a module of NixOS", f"where it is switched to, {_SAVED}"),
+    (r"^-[ \t]+(?:name|hosts):[ \t]", "these are tasks of Ansible", f"where they have run, {_SAVED}"),
     (r"^services:[ \t]*$", "this is a file of Docker Compose", f"start it, then in the container {_SAVED}"),
     (_COMMAND, "these are commands, and not the rules that they make", _LOADED),
+    (r"^[ \t]*```", "this is a page with something fenced in it", f"give the rules in it alone; or {_SAVED.removeprefix('give ')}"),
 )
 _PATTERNS = tuple((re.compile(pattern, re.MULTILINE), what, help_) for pattern, what, help_ in _KINDS)
 

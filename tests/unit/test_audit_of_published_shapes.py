@@ -240,6 +240,20 @@ class TestGuests:
         assert answers(rules, infer(rules))["new-flow4"] is Answer.LEAK
 
 
+class TestWhatDevicesAre:
+    """A device's group, type or kind is the machine's, and no rule says which device has it."""
+
+    @pytest.mark.parametrize("asked", ["oifgroup 7", "oiftype 65534", 'oifkind "wireguard"'])
+    def test_it_may_be_the_underlay_s_and_may_not(self, asked):
+        """No packet that leaves by eth0 is said to have it."""
+        assert answers(nft(f"meta {asked} accept"))["new-flow4"] is Answer.POSSIBLE
+        assert answers(save("-A OUTPUT -m devgroup --dst-group 0x7 -j ACCEPT"))["new-flow4"] is Answer.POSSIBLE
+
+    def test_a_device_with_a_name_is_what_it_is(self):
+        """The control."""
+        assert answers(nft('oifname "eth1" accept'))["new-flow4"] is Answer.LEAK
+
+
 class TestSometimes:
     """What lets every other packet through lets packets through."""
 

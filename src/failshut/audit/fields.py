@@ -45,10 +45,6 @@ _META: dict[str, Load] = {
     "cgroup": Load("cgroup", 32, "number", (("socket", (1,)),)),
     "length": Load("length", 32),
     "pkttype": Load("pkttype", 8, "pkt_type"),
-    "iiftype": Load("iiftype", 16, "iface_type"),
-    "oiftype": Load("oiftype", 16, "iface_type"),
-    "iifgroup": Load("iifgroup", 32),
-    "oifgroup": Load("oifgroup", 32),
     "rtclassid": Load("rtclassid", 32),
     "priority": Load("priority", 32),
     "cpu": Load("cpu", 32),
@@ -57,6 +53,8 @@ _META: dict[str, Load] = {
     "sdifname": Load("sdifname", 16, IFNAME),
     "ipsec": Load("ipsec", 1, "boolean"),
 }
+# What a device is, and no rule says of which it is true: what a packet that leaves by eth0 has of it can't be chosen.
+_OF_DEVICES = {f"{side}{key}": key.removeprefix("if") for side in "io" for key in ("iftype", "ifgroup", "ifkind")}
 _CT: dict[str, Load] = {
     "state": Load("ct state", 32, "ct_state"),
     "direction": Load("ct direction", 8, "ct_dir", _TRACKED),
@@ -126,6 +124,8 @@ def load_of(left: object, right: object = None, family: Family | None = None) ->
     match left:
         case Meta(key) if key in _META:
             return _META[key]
+        case Meta(key) if key in _OF_DEVICES:
+            raise NotUnderstoodError(f"which devices are of this {_OF_DEVICES[key]} is not in the rules")
         case Ct(key, "") if key in _CT:
             return _CT[key]
         case Ct(key, direction) if key in _CT_TUPLE:

@@ -113,6 +113,15 @@ class TestWhereTheTunnelLeads:
 
         assert (found["endpoint-port4"], found["endpoint-program4"]) == (Answer.PROVED, Answer.LEAK)
 
+    def test_what_ike_has_agreed_on_is_the_tunnel_s(self):
+        """ESP to the server is no other port of it; to a server of another kind it is."""
+        esp = "-A OUTPUT -d 203.0.113.7/32 -p esp -j ACCEPT"
+        for port, answer in ((4500, Answer.PROVED), (51820, Answer.LEAK)):
+            rules = save(f"-A OUTPUT -d 203.0.113.7/32 -p udp -m udp --dport {port} -j ACCEPT", esp)
+            found = answers(rules, infer(rules))
+
+            assert (found["endpoint-port4"], found["endpoint-program4"]) == (answer, Answer.LEAK)
+
     def test_another_host_beside_an_endpoint_is_the_authors_exception(self):
         """It is noted as such."""
         rules = save(
@@ -238,6 +247,32 @@ class TestGuests:
         rules = nft(f'oifname "{bridge}" accept')
 
         assert answers(rules, infer(rules))["new-flow4"] is Answer.LEAK
+
+
+class TestBesideTheUnknown:
+    """A rule that is not understood hides no other."""
+
+    UNKNOWN = "-A OUTPUT -m set --match-set servers dst -j ACCEPT"
+
+    @pytest.mark.parametrize("first", [True, False])
+    def test_what_leaves_whatever_it_answers_is_a_leak(self, first):
+        """By the rule that lets it go in any case; what the other may let out is shown beside it, with what it depends on."""
+        rules = ["-A OUTPUT -p udp -m udp --dport 1194 -j ACCEPT", self.UNKNOWN]
+        results = audit(save(*(reversed(rules) if first else rules)), WORLD)
+        found = next(each for each in results if (each.question.name, each.family) == ("new-flow", 4))
+
+        assert found.answer is Answer.LEAK
+        assert [(each.certain, bool(each.depends), each.packet["dport"]) for each in found.witnesses] == [
+            (True, False, 1194),
+            (False, True, 443),
+        ]
+        assert "--dport 1194" in explain(found, found.witnesses[0]).rule
+
+    def test_what_depends_on_it_is_possible(self):
+        """The control: a name is looked up, if the set has its server."""
+        rules = save(self.UNKNOWN, "-A OUTPUT -p udp -m udp --dport 1194 -j ACCEPT")
+
+        assert (answers(rules)["dns4"], answers(save(self.UNKNOWN))["new-flow4"]) == (Answer.POSSIBLE, Answer.POSSIBLE)
 
 
 class TestWhatDevicesAre:

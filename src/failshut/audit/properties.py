@@ -137,17 +137,28 @@ def _at_endpoint(world: World, family: int) -> Predicate:
     )
 
 
+# Who listens there has what it agrees on sent as ESP or AH, which have no port (RFC 7296).
+_IKE = (500, 4500)
+
+
+def _of_tunnel(world: World, family: int) -> Predicate:
+    """Return that the packet goes where the tunnel's own do: to an endpoint, or to one of IKE in IPsec's own protocols."""
+    hosts = {each.address for each in world.endpoints if int(each.port) in _IKE and each.address.version == family}
+    carried = (both(equals(DADDR[family], each), among(_PROTO, ("esp", "ah"))) for each in sorted(hosts, key=int))
+    return either(_at_endpoint(world, family), *carried)
+
+
 def _other_port(world: World, family: int) -> Predicate | None:
     if not any(each.version == family for each in endpoint_hosts(world)):
         return None
-    there = both(to_any(endpoint_hosts(world), family), Not(_at_endpoint(world, family)))
+    there = both(to_any(endpoint_hosts(world), family), Not(_of_tunnel(world, family)))
     return _shut(both(there, OPENING), lambda *_: All())(world, family)
 
 
 def _other_program(world: World, family: int) -> Predicate | None:
     if not any(each.address.version == family for each in world.endpoints):
         return None
-    return _shut(both(_at_endpoint(world, family), OPENING), lambda *_: All())(world, family)
+    return _shut(both(_of_tunnel(world, family), OPENING), lambda *_: All())(world, family)
 
 
 def _forwarded(world: World, family: int) -> Predicate | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import z3
 
@@ -61,21 +62,29 @@ class Solver:
         self.blocked.clear()
 
     def _search(self, goal: Bool, wishes: list[Bool]) -> Found | None:
-        goal = conj([goal, *self.blocked])
-        if goal is False:
+        new = conj([goal, *self.blocked])
+        if new is False:
             return None
         self.solver.push()
         try:
-            self._add(goal)
+            self._add(new)
             self._limits()
             model = self._model()
             if model is None:
                 return None
-            model = self._wish(model, wishes)
+            wished = self._wished(model, wishes)
             unknown = self._adversarial()
-            if not unknown or self._is_certain(goal, model, unknown):
-                return self._found(model, certain=True)
-            return self._insist(goal, model, unknown)
+            if not unknown or self._is_certain(goal, wished, unknown):
+                return self._found(wished, certain=True)
+            return self._insist(goal, wished, unknown, wishes)
+        finally:
+            self.solver.pop()
+
+    def _wished(self, model: z3.ModelRef, wishes: list[Bool]) -> z3.ModelRef:
+        """Return the model of a packet with as many wishes as can be had. What is asked for later need not have them."""
+        self.solver.push()
+        try:
+            return self._wish(model, wishes)
         finally:
             self.solver.pop()
 
@@ -116,8 +125,12 @@ class Solver:
         return model
 
     def _adversarial(self) -> list[z3.BoolRef]:
+        return [each for _, each in self._by_place()]
+
+    def _by_place(self) -> list[tuple[str, z3.BoolRef]]:
+        """Return what may be anything, and is nothing that every packet meets now and then; with its place."""
         space = self.encoding.space
-        return [each for place, each in space.unknown.items() if not space.approximations[place].benign]
+        return [(place, each) for place, each in space.unknown.items() if not space.approximations[place].benign]
 
     def _is_certain(self, goal: Bool, model: z3.ModelRef, unknown: list[z3.BoolRef]) -> bool:
         return self._refutation(goal, model, unknown) is None
@@ -137,31 +150,36 @@ class Solver:
         other.add(z3.Not(z3.substitute(goal, *pairs)))
         return other.model() if other.check() == z3.sat else None
 
-    def _insist(self, goal: Bool, model: z3.ModelRef, unknown: list[z3.BoolRef]) -> Found:
+    def _insist(self, goal: Bool, model: z3.ModelRef, unknown: list[z3.BoolRef], wishes: list[Bool]) -> Found:
         """Look for a packet that passes whatever the unknown answers; failing that, return the first, which depends on it."""
         first = self._found(model, certain=False)
         assert not isinstance(goal, bool)  # noqa: S101 - a constant goal has no unknown in it
+        # With the answers under which the others did not pass, it is another rule that lets this one go.
+        answers: dict[str, bool] = {}
         for _ in range(ROUNDS):
             counter = self._refutation(goal, model, unknown)
             if counter is None:
-                return self._found(model, certain=True)
-            answers = [(each, counter.eval(each, model_completion=True)) for each in unknown]
-            self.solver.add(z3.substitute(goal, *answers))
+                wished = self._wished(model, wishes)
+                model = wished if self._is_certain(goal, wished, unknown) else model
+                return self._found(model, certain=True, answers=answers)
+            said = [(each, counter.eval(each, model_completion=True)) for each in unknown]
+            answers = {place: z3.is_true(counter.eval(each, model_completion=True)) for place, each in self._by_place()}
+            self.solver.add(z3.substitute(goal, *said))
             found = self._model()
             if found is None:
                 return first
             model = found
         return first
 
-    def _found(self, model: z3.ModelRef, certain: bool) -> Found:
+    def _found(self, model: z3.ModelRef, certain: bool, answers: Mapping[str, bool] = MappingProxyType({})) -> Found:
         space = self.encoding.space
         packet: dict[str, int | str] = {}
         for name, (variable, kind) in space.variables.items():
             value = model.eval(variable, model_completion=True)
             number = value.as_long() if isinstance(value, z3.BitVecNumRef) else 0
             packet[name] = space.names[number] if kind == IFNAME else number
-        answers = {place: z3.is_true(model.eval(each, model_completion=True)) for place, each in space.unknown.items()}
-        return Found(packet, answers, certain)
+        chosen = {place: z3.is_true(model.eval(each, model_completion=True)) for place, each in space.unknown.items()}
+        return Found(packet, {**chosen, **answers}, certain)
 
 
 def solver(encoding: Encoding, facts: Predicate) -> Solver:

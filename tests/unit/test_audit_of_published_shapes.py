@@ -249,6 +249,29 @@ class TestGuests:
         assert answers(rules, infer(rules))["new-flow4"] is Answer.LEAK
 
 
+class TestHowTcpBegins:
+    """To conntrack a connection begins with SYN, or, where it has forgotten it, with an ACK that is no end: nothing else is new."""
+
+    def test_what_is_no_syn_and_new_is_an_acknowledgement(self):
+        """`! --syn -j ACCEPT` of the old guides: what goes on after the connection's entry is gone."""
+        results = audit(save("-A OUTPUT -p tcp ! --syn -j ACCEPT"), WORLD)
+        found = next(each for each in results if (each.question.name, each.family) == ("new-flow", 4))
+
+        assert found.answer is Answer.LEAK
+        assert [each.packet["tcp flags"] & 0x17 for each in found.witnesses] == [0x10]
+
+    @pytest.mark.parametrize("flags", ["== 0x0", "& fin == fin", "& (syn | ack) == syn | ack"])
+    def test_what_begins_nothing_is_not_new(self, flags):
+        """A packet without flags, an end, an answer: each is invalid where nothing came before."""
+        found = answers(nft(f"tcp flags {flags} accept"))
+
+        assert (found["new-flow4"], found["odd-state4"]) == (Answer.PROVED, Answer.LEAK)
+
+    def test_a_syn_is_new(self):
+        """The control."""
+        assert answers(nft("tcp flags & (fin | syn | rst | ack) == syn accept"))["new-flow4"] is Answer.LEAK
+
+
 class TestBesideTheUnknown:
     """A rule that is not understood hides no other."""
 

@@ -17,7 +17,7 @@ from failshut.audit.symbolic.space import Approximation, device_names
 from failshut.audit.symbolic.ways import Encoding, encode
 from failshut.audit.wishes import wishes
 from failshut.audit.words import NotUnderstoodError
-from failshut.audit.world import World, ends, facts, long_enough, patterns
+from failshut.audit.world import World, ends, facts, long_enough, opening_flags, patterns
 from failshut.model.ruleset import Assign, ChainType, Counter, Hook, Jump, Log, Match, Meta, Reject, Rule, Ruleset, Unknown, Verdict
 
 MOST_WITNESSES = 5
@@ -156,9 +156,10 @@ class Auditor:
 def _said(encoding: Encoding, way: Way, family: int) -> Predicate:
     asked = encoding.space.variables
     length = [long_enough(family)] if "length" in asked and way is not Way.FRAME else []
+    flags = [opening_flags()] if "tcp flags" in asked and way is not Way.FRAME else []
     asks = family and any(each.startswith(_ENDS) for each in asked) and not _rewrites_early(encoding.route)
     tuples = [ends(family, encoding.route.never)] if asks else []
-    return both(facts(way, family), *length, *tuples)
+    return both(facts(way, family), *length, *flags, *tuples)
 
 
 def _rewrites_early(route: Route) -> bool:

@@ -17,6 +17,7 @@ from failshut.audit.words import (
     RELATED,
     SOURCE_TRANSLATED,
     TARGET_TRANSLATED,
+    TCP,
     UNTRACKED,
     WITH_PORTS,
 )
@@ -172,6 +173,16 @@ def facts(way: Way, family: int) -> Predicate:
 def long_enough(family: int) -> Predicate:
     """Return that a packet of IP is as long as its header. For rules that ask: a witness else says of its length nothing."""
     return compares(Meta("length"), Op.GE, _HEADER[family])
+
+
+# FIN, SYN, RST and ACK are 1, 2, 4 and 16: of these a connection begins with SYN alone; or, where it was forgotten, with ACK alone.
+_OPENING_FLAGS = tuple(each for each in range(256) if each & 0x17 in (0x02, 0x10))
+
+
+def opening_flags() -> Predicate:
+    """Return that what conntrack takes for a new TCP connection begins as one (nf_conntrack_proto_tcp.c). For rules that ask."""
+    opens = (FieldIn("l4proto", 8, (TCP,)), FieldIn("ct state", 32, (NEW,)), FieldIn("first", 1, (1,)))
+    return either(FieldIn("tcp flags", 8, _OPENING_FLAGS), Not(both(*opens)))
 
 
 def ends(family: int, never: int) -> Predicate:

@@ -227,6 +227,7 @@ def audit_json(
             "by_policy": world.is_strict,
             "user": world.alone or None,
             "confined": list(world.confined),
+            "held": list(world.held),
             "assumed": list(world.assumed),
         },
         "works": not any(each.answer is Answer.BROKEN for each in results),

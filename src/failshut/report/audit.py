@@ -173,6 +173,8 @@ def _facts(audited: Audited, machine: Machine) -> list[tuple[str, str]]:
         ("Endpoint", shortened(endpoint_words(world)) or "unknown"),
         *((("Of whom", world.alone),) if world.alone else ()),
         ("Local network", shortened(world.lan) or "unknown"),
+        *((("Guests behind", shortened(world.inside)),) if world.inside else ()),
+        *((("Held", f"only packets {', '.join(world.held)}"),) if world.held else ()),
         ("Judged", "by the policy" if world.is_strict else "by what the rules seem to mean, and what was said"),
         ("Made", f"{machine.made:%Y-%m-%d %H:%M:%S %Z} by failshut {machine.version}"),
     ]

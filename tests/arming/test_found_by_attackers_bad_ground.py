@@ -68,13 +68,14 @@ def test_where_no_program_can_be_started_the_lock_stays_as_it_is(machine):
 
     for most in range(20, 64, 4):
         done = machine.run("prlimit", f"--nofile={most}", *FAILSHUT, "arm")
-        ends.add((done.returncode, done.stderr.splitlines()[-2:][0]))
+        ends.add((done.returncode, (done.stderr.splitlines() or [""])[-2:][0]))
         if done.returncode == 0:
             break
         assert machine.chain() == before
         assert machine.frames_out("eth0") == 0
 
-    assert (1, "failshut: nft can't be started: Too many open files") in ends
+    # Which program it is depends on how many were still running.
+    assert any(code == 1 and said.endswith("can't be started: Too many open files") for code, said in ends), ends
     assert done.returncode == 0, done.stderr
     assert not [each for each in ends if "Traceback" in each[1] or "output can't be written" in each[1]]
 

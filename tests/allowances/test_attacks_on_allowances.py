@@ -98,6 +98,22 @@ except OSError as error:
     print(error)
 """
 
+# A router's advertisement (RFC 4861, 4.2) that says a prefix of length 120 is on the link (4.6.2).
+ADVERTISE = """
+import socket, struct, sys
+device, source, target, prefix = sys.argv[1:]
+ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, target)
+on_link = struct.pack("!BBBBIII", 3, 4, 120, 0x80, 3600, 3600, 0) + socket.inet_pton(socket.AF_INET6, prefix)
+said = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 0, 0, 0) + on_link
+total = sum(struct.unpack("!%dH" % (len(ends + said) // 2), ends + said)) + len(said) + 58
+total = (total >> 16) + (total & 65535)
+total = (total >> 16) + (total & 65535)
+said = said[:2] + struct.pack("!H", ~total & 65535) + said[4:]
+packet = struct.pack("!IHBB", 6 << 28, len(said), 58, 255) + ends + said
+socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM).sendto(packet, (device, 0x86DD))
+"""
+PRINT = "import socket; socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(b'print', ('fd50::1', 631))"
+
 
 @pytest.fixture
 def container(grouped):
@@ -192,6 +208,29 @@ def test_the_tunnel_s_server_can_t_reflect_off_the_machine_what_it_forges(groupe
     assert reflect("locked") == set()
     grouped.must("nft", "flush", "chain", "inet", "failshut", "prerouting")
     assert reflect("open"), "the control: without the rule the machine answers in the clear"
+
+
+def test_the_tunnel_s_server_can_t_draw_the_lan_into_the_tunnel(grouped):
+    """It advertises a part of the LAN as on the tunnel's own link. The control: without the rule the LAN's packets go to it."""
+    grouped.arm('[allow.lan]\nprefixes = ["fd50::/64"]\n')
+    grouped.server("sh", "-c", "wg set served peer $(wg show served peers) allowed-ips 10.99.0.2/32,fd99::2/128")
+    # What the server sends to is what it is let send to; whom it says it is, is its own affair.
+    grouped.must("sysctl", "-qw", "net.ipv6.conf.wg0.accept_ra=1")
+
+    def printed() -> set[str]:
+        grouped.server(PYTHON, "-c", ADVERTISE, "served", "fe80::bad", "fd99::2", "fd50::")
+        # What comes by the tunnel after it says that it was heard.
+        assert grouped.carries()
+        grouped.watch()
+        grouped.must(*USER, PYTHON, "-c", PRINT)
+        grouped.carries()
+        return {each.device for each in grouped.seen() if each.payload == "print"}
+
+    assert printed() == {"cable"}
+    listed = grouped.must("nft", "-a", "list", "chain", "inet", "failshut", "input")
+    (handle,) = (line.split()[-1] for line in listed.splitlines() if "tunnel-router" in line)
+    grouped.must("nft", "delete", "rule", "inet", "failshut", "input", "handle", handle)
+    assert printed() == {"served"}, "the control"
 
 
 def forging(grouped):

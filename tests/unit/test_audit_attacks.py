@@ -49,6 +49,24 @@ def test_a_copy_from_a_tunnel_or_loopback_onto_the_underlay_is_no_proof(chain):
     assert Answer.PROVED not in leaks(BASE % "" + f"table netdev t {{ chain c {{ {chain} }} }}\n")
 
 
+OFFLOAD = """table ip t {
+    flowtable fast { hook ingress priority 0; devices = { eth0, eth1 }; }
+    chain f { type filter hook forward priority -5; flow add @fast; }
+}
+"""
+BELOW = "table netdev n { %s }\n"
+SHUT = 'chain %s { type filter hook egress device "%s" priority 0; policy drop; }'
+
+
+def test_what_is_offloaded_past_the_hooks_is_no_proof():
+    """But where a chain below IP holds each of its devices (nft(8): a flowtable's packets pass neither forward nor postrouting)."""
+    assert leaks(BASE % "" + OFFLOAD, (4,)) == {Answer.PROVED, Answer.POSSIBLE}
+    assert leaks(BASE % "" + OFFLOAD, (6,)) == {Answer.PROVED}
+    both = BELOW % "\n".join(SHUT % each for each in (("a", "eth0"), ("b", "eth1")))
+    assert leaks(BASE % "" + OFFLOAD + both, (4,)) == {Answer.PROVED}
+    assert leaks(BASE % "" + OFFLOAD + BELOW % (SHUT % ("a", "eth0")), (4,)) == {Answer.PROVED, Answer.POSSIBLE}
+
+
 @pytest.mark.parametrize(
     ("family", "statement"),
     [

@@ -1,4 +1,4 @@
-"""Copies that leave by another device than the packet itself (`dup`, `fwd` in a netdev chain): a proof does not follow them."""
+"""What a rule sends past the hooks, where no proof follows: copies (`dup`, `fwd` in a netdev chain), and offloaded flows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from failshut.audit.symbolic.space import Approximation
 from failshut.audit.words import names_match
 from failshut.audit.world import LOOPBACK, World
-from failshut.model.ruleset import Base, Duplicate, Forward, Hook, Ruleset, Table
+from failshut.model.ruleset import Base, Duplicate, Forward, Hook, Offload, Ruleset, Table, Verdict
 
 
 def stray_copies(ruleset: Ruleset, world: World) -> tuple[Approximation, ...]:
@@ -16,6 +16,34 @@ def stray_copies(ruleset: Ruleset, world: World) -> tuple[Approximation, ...]:
     What is copied from an underlay device is worked out with its way; from another, it would leave where nothing judges it.
     """
     return tuple(made for table in ruleset.tables if "dormant" not in table.flags for made in _of_table(table, world))
+
+
+def offloads(ruleset: Ruleset, world: World, family: int) -> tuple[Approximation, ...]:
+    """Return each rule that lets forwarded flows of a family go on past IP's hooks, by a device that nothing holds below it.
+
+    The rule offloads the connection also where the packet itself is refused afterwards.
+    """
+    here = {"inet", "ip" if family == 4 else "ip6"}
+    tables = [each for each in ruleset.tables if "dormant" not in each.flags]
+    return tuple(made for table in tables if table.family in here for made in _offloads(table, tables, world))
+
+
+def _offloads(table: Table, tables: list[Table], world: World) -> Iterator[Approximation]:
+    inside = (LOOPBACK, *world.tunnels, *world.inside)
+    held = {
+        name
+        for each in tables
+        for chain in each.chains
+        if chain.base and chain.base.hook is Hook.EGRESS and chain.base.policy is Verdict.DROP
+        for name in chain.base.device.split(",")
+    }
+    outside = {each.name: {device for device in each.devices if not _stays(device, inside)} for each in table.flowtables}
+    for chain in table.chains:
+        for index, rule in enumerate(chain.rules):
+            for each in rule.statements:
+                if isinstance(each, Offload) and not outside.get(each.flowtable, set()) <= held:
+                    place = f"{table.family}/{table.name}/{chain.name}:{index}"
+                    yield Approximation(place, "what goes on past the hooks", str(rule.origin) if rule.origin else place)
 
 
 def _of_table(table: Table, world: World) -> Iterator[Approximation]:

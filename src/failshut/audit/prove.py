@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from failshut.audit.copies import stray_copies
+from failshut.audit.copies import offloads, stray_copies
 from failshut.audit.evaluate import Fate, Step, evaluate, holds
 from failshut.audit.predicate import Predicate, both
 from failshut.audit.properties import PROPERTIES, Property, Sense
@@ -147,8 +147,9 @@ class Auditor:
             if not made.benign
         ]
         answer = _answer(question, witnesses)
-        if answer is Answer.PROVED and question.sense is Sense.LEAK and self._strays:
-            answer, approximations = Answer.POSSIBLE, [*approximations, *self._strays]
+        passing = (*self._strays, *(offloads(self.ruleset, self.world, family) if question.way is Way.FORWARD else ()))
+        if answer is Answer.PROVED and question.sense is Sense.LEAK and passing:
+            answer, approximations = Answer.POSSIBLE, [*approximations, *passing]
         unique = tuple(dict.fromkeys(approximations))
         return Result(question, family, answer, _distinct(witnesses, MOST_WITNESSES), unique)
 

@@ -204,6 +204,9 @@ def _spoof_rules(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
 
 def _input(policy: Policy, facts: HostFacts) -> Iterator[Rule]:
     yield LOOPBACK_IN
+    # The server is no router of this machine's: its routes and prefixes would draw what is for the LAN into the tunnel.
+    routers = is_(Payload("icmpv6", "type"), AnySet(("nd-router-advert", "nd-redirect")))
+    yield rule("tunnel-router", routers, is_(IIFNAME, _tunnels(policy)), Verdict.DROP)
     yield rule("tunnel", is_(IIFNAME, _tunnels(policy)), Verdict.ACCEPT)
     if tracks(policy, facts):
         yield rule("replies", Match(Ct("state"), AnySet(("established", "related")), Op.IN), Verdict.ACCEPT)

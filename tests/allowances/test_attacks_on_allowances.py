@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from failshut.drill.network.wait import until
 from grouped import INTERNET4, ROUTER4, UNDERLAY4
 from sandbox import FAILSHUT
 
@@ -112,6 +113,7 @@ said = said[:2] + struct.pack("!H", ~total & 65535) + said[4:]
 packet = struct.pack("!IHBB", 6 << 28, len(said), 58, 255) + ends + said
 socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM).sendto(packet, (device, 0x86DD))
 """
+CALL = f"import socket; socket.create_connection(('{INTERNET4}', 80))"
 PRINT = "import socket; socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(b'print', ('fd50::1', 631))"
 
 
@@ -231,6 +233,27 @@ def test_the_tunnel_s_server_can_t_draw_the_lan_into_the_tunnel(grouped):
     (handle,) = (line.split()[-1] for line in listed.splitlines() if "tunnel-router" in line)
     grouped.must("nft", "delete", "rule", "inet", "failshut", "input", "handle", handle)
     assert printed() == {"served"}, "the control"
+
+
+def test_a_sign_in_whose_portal_was_killed_ends_with_all_that_is_revoked(grouped):
+    """What is left in its group reaches the web until the kernel's deadline (the control), and nothing after `revoke --all`."""
+    grouped.arm("[allow]\nportal = true\n")
+    grouped.must("wg-quick", "down", "wg0")
+    signing_in = grouped.start("env", "SUDO_UID=1000", *FAILSHUT, "portal", "--resolver", ROUTER4)
+    assert until(lambda: "expires" in grouped.run("nft", "list", "set", "inet", "failshut", "portal-programs").stdout, within=60)
+    signing_in.kill()
+    signing_in.communicate()
+    group = "/sys/fs/cgroup/failshut.slice/failshut-portal.slice"
+    call = f'echo $$ >{group}/cgroup.procs && exec timeout 1 {PYTHON} -c "{CALL}"'
+
+    def calls_out() -> set[tuple[str, int]]:
+        grouped.watch()
+        grouped.run("sh", "-c", call)
+        return {(each.target, each.port) for each in grouped.seen() if each.protocol == "tcp"}
+
+    assert calls_out() == {(INTERNET4, 80)}, "the control"
+    assert "sign-in" in grouped.must(*FAILSHUT, "revoke", "--all")
+    assert calls_out() == set()
 
 
 def forging(grouped):

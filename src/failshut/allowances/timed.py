@@ -10,7 +10,7 @@ import json
 from dataclasses import replace
 
 from failshut.allowances.errors import RefusedError
-from failshut.allowances.openings import Named, Open, Opening, element, opened
+from failshut.allowances.openings import Named, Opening, element, opened
 from failshut.allowances.outside import why_not
 from failshut.arming.again import NotArmedError, arm_again, armed_policy
 from failshut.arming.errors import ArmingError
@@ -20,7 +20,7 @@ from failshut.host.network.probe import probe
 from failshut.host.run import run
 from failshut.model.exits import Exit
 from failshut.model.progress import Report
-from failshut.model.timed import LOGGING, TIMED, gate_name
+from failshut.model.timed import LOGGING, PORTAL_PROGRAMS, TIMED, gate_name
 
 _FAMILIES = ("ipv4", "ipv6")
 
@@ -81,15 +81,16 @@ def revoke(opening: Opening) -> bool:
     return done.ok
 
 
-def revoke_all() -> tuple[Open, ...]:
-    """End everything that is open for a time; returns what it was."""
+def revoke_all() -> tuple[str, ...]:
+    """End everything that is open for a time, also a sign-in whose `portal` was killed; returns what it was, in words."""
     was = tuple(opened(_listing()))
-    names = {name for each in was for name, _ in element(each.what)}
+    sign_in = [each for each in (PORTAL_PROGRAMS, *programs.PORTAL_RESOLVERS.values()) if programs.listed(each)]
+    names = {name for each in was for name, _ in element(each.what)}.union(sign_in)
     done = programs.empty(sorted(names))
     if not done.ok:
         raise RefusedError(f"the kernel does not end them: {done.complaint}", help="run it with sudo")
     _shut_the_gate()
-    return was
+    return (*(str(each.what) for each in was), *(("the sign-in at a portal",) if sign_in else ()))
 
 
 def _shut_the_gate() -> None:

@@ -27,7 +27,7 @@ def command(context: click.Context, /, what: tuple[str, ...], user: str | None, 
     if bool(what) == everything:
         raise click.UsageError("say what to revoke, or --all", context)
     try:
-        ended = [str(each.what) for each in revoke_all()] if everything else [_revoked(what, user, session)]
+        ended = list(revoke_all()) if everything else [_revoked(what, user, session)]
     except RefusedError as error:
         refuse(error)
     if session.json:

@@ -252,6 +252,7 @@ def test_a_sign_in_whose_portal_was_killed_ends_with_all_that_is_revoked(grouped
         return {(each.target, each.port) for each in grouped.seen() if each.protocol == "tcp"}
 
     assert calls_out() == {(INTERNET4, 80)}, "the control"
+    assert "the sign-in at a portal" in grouped.must(*FAILSHUT, "status")
     assert "sign-in" in grouped.must(*FAILSHUT, "revoke", "--all")
     assert calls_out() == set()
 

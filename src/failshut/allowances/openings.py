@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import assert_never
 
-from failshut.model.timed import TIMED_LAN, TIMED_TO, TIMED_USER, gate_name
+from failshut.model.timed import PORTAL_PROGRAMS, TIMED_LAN, TIMED_TO, TIMED_USER, gate_name
 from failshut.model.units import Port, Prefix, Protocol
 
 
@@ -48,6 +48,15 @@ class To:
         return f"to {where}:{int(self.port)}/{self.protocol}" + (f" for user {self.uid}" if self.uid is not None else "")
 
 
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """A browser's sign-in at a captive portal: `failshut portal` opens it, and what is left of it when that was killed ends in time."""
+
+    def __str__(self) -> str:
+        return "the sign-in at a portal"
+
+
+# What `failshut allow` opens.
 Opening = Named | LanNetwork | To
 
 
@@ -55,13 +64,13 @@ Opening = Named | LanNetwork | To
 class Open:
     """Something that is open, and the whole seconds until the kernel ends it."""
 
-    what: Opening
+    what: Opening | SignIn
     seconds: int
 
 
 def opened(json_texts: Iterable[str]) -> Iterator[Open]:
     """Read what is open out of `nft --json list table`."""
-    seen: set[Opening] = set()
+    seen: set[Opening | SignIn] = set()
     for text in json_texts:
         for entry in json.loads(text)["nftables"]:
             named = entry.get("set", {})
@@ -89,10 +98,12 @@ def element(opening: Opening) -> tuple[tuple[str, str], ...]:
             assert_never(opening)
 
 
-def opening_of(set_name: str, value: object) -> Opening | None:
+def opening_of(set_name: str, value: object) -> Opening | SignIn | None:
     """Return what an element of one of these sets opens, from nft's JSON; None for what is none of them."""
     if set_name.startswith(gate_name("")):
         return Named(set_name.removeprefix(gate_name("")))
+    if set_name == PORTAL_PROGRAMS:
+        return SignIn()
     kind = set_name.rstrip("46")
     match value:
         case {"concat": [where, protocol, port, *user]} if kind in (TIMED_TO, TIMED_USER):

@@ -10,7 +10,7 @@ import json
 from dataclasses import replace
 
 from failshut.allowances.errors import RefusedError
-from failshut.allowances.openings import Named, Opening, element, opened
+from failshut.allowances.openings import Named, Opening, SignIn, element, opened
 from failshut.allowances.outside import why_not
 from failshut.arming.again import NotArmedError, arm_again, armed_policy
 from failshut.arming.errors import ArmingError
@@ -83,14 +83,15 @@ def revoke(opening: Opening) -> bool:
 
 def revoke_all() -> tuple[str, ...]:
     """End everything that is open for a time, also a sign-in whose `portal` was killed; returns what it was, in words."""
-    was = tuple(opened(_listing()))
+    was = [each.what for each in opened(_listing()) if not isinstance(each.what, SignIn)]
+    # Also where the browser's group is gone, and only its resolver is left.
     sign_in = [each for each in (PORTAL_PROGRAMS, *programs.PORTAL_RESOLVERS.values()) if programs.listed(each)]
-    names = {name for each in was for name, _ in element(each.what)}.union(sign_in)
+    names = {name for each in was for name, _ in element(each)}.union(sign_in)
     done = programs.empty(sorted(names))
     if not done.ok:
         raise RefusedError(f"the kernel does not end them: {done.complaint}", help="run it with sudo")
     _shut_the_gate()
-    return (*(str(each.what) for each in was), *(("the sign-in at a portal",) if sign_in else ()))
+    return tuple(map(str, (*was, *((SignIn(),) if sign_in else ()))))
 
 
 def _shut_the_gate() -> None:

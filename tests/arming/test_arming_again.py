@@ -58,6 +58,16 @@ def test_whatever_has_changed_is_armed_anew(armed, change):
     assert armed.failshut("status").stdout.split()[:2] == ["lock", "armed"]
 
 
+def test_a_pipe_in_the_policy_s_place_is_said_and_not_waited_for(armed):
+    """The lock stays as it is."""
+    armed.run("sh", "-c", "rm /etc/failshut/failshut.toml && mkfifo /etc/failshut/failshut.toml")
+
+    done = armed.failshut("arm")
+
+    assert (done.returncode, "it is not a regular file" in done.stderr) == (2, True), done.stderr
+    assert armed.failshut("status").stdout.split()[:2] == ["lock", "armed"]
+
+
 def test_what_was_open_for_a_time_is_no_reason_to_stay_as_it_is(armed):
     """While something is open, nothing has changed; once nothing is, arming takes the rules for it out."""
     assert armed.failshut("allow", "to", "192.0.2.7:443/tcp", "--for", "10m").returncode == 0

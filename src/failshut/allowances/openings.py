@@ -50,7 +50,7 @@ class To:
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """A browser's sign-in at a captive portal: `failshut portal` opens it, and what is left of it when that was killed ends in time."""
+    """A browser's sign-in at a captive portal: `failshut portal` opens it, and ends it; the kernel does where that was killed."""
 
     def __str__(self) -> str:
         return "the sign-in at a portal"

@@ -108,7 +108,8 @@ def _changed_since(path: str, began: float) -> bool:
 
 def _content(path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        # A named pipe would block.
+        return Path(path).read_bytes() if Path(path).is_file() else b""
     except OSError:
         return b""
 

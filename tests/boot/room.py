@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -113,11 +114,11 @@ class Room:
 def children(process: int) -> list[int]:
     """Return a process's children, which the kernel lists by the thread that has them."""
     found = []
-    for thread in Path(f"/proc/{process}/task").glob("*/children"):
-        try:
-            found += [int(each) for each in thread.read_text().split()]
-        except OSError:
-            continue
+    # It, or a thread of it, may end meanwhile.
+    with suppress(OSError):
+        for thread in Path(f"/proc/{process}/task").glob("*/children"):
+            with suppress(OSError):
+                found += [int(each) for each in thread.read_text().split()]
     return found
 
 

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
         pytest.param(TRIXIE, Address.IFUPDOWN, marks=thorough),
     ],
     indirect=True,
-    ids=str,
+    ids=lambda each: each if isinstance(each, str) else each.name,
 )
 @pytest.mark.scenario(64, 66)
 def test_nothing_leaks_in_a_day_of_an_armed_machine(machine):

@@ -186,6 +186,18 @@ def test_what_iptables_accepts_is_understood_and_means_what_it_saves(program: Pr
             assert meant(text, program.family) == meant(saved, program.family), text
 
 
+@pytest.mark.parametrize("rate", ["24/day", "36/day", "48/day", "60/minute", "90/hour", "172800/day", "12/minute", "7/second"])
+@pytest.mark.parametrize("program", programs(), ids=lambda each: each.name)
+def test_a_rate_is_what_iptables_saves_of_it(program: Program, rate):
+    """In the shortest unit that it is a whole number of."""
+    if shutil.which("iptables-nft-restore") is None:
+        pytest.skip("iptables is not installed: nobody to ask")
+    text = save(f"-A OUTPUT -m limit --limit {rate}")
+    (saved,) = program.load(text)
+
+    assert meant(text, program.family) == meant(saved, program.family), saved
+
+
 LINES = [
     "*filter",
     "*nat",

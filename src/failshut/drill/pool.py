@@ -39,11 +39,21 @@ class Worker(WorkerProcess):
         super().__init__(rehearsal, real_root=rehearsal.real_root)
 
     def run(self, job: Job) -> RunResult:
-        """Run one job."""
+        """Run one job. What could not be judged is run once more: on a busy machine a tunnel may have carried nothing in time."""
+        first = self._answer(job)
+        if first is None:
+            return self._dead(job)
+        if not first.reason or first.skipped or first.leaked:
+            return first
+        again = self._answer(job) or self._dead(job)
+        return replace(again, notes=(*again.notes, f"run twice, for the first run could not be judged: {first.reason}"))
+
+    def _answer(self, job: Job) -> RunResult | None:
         answer = self.ask(json.dumps({"scenario": job.scenario.name, "source": job.source}))
-        if not answer:
-            return RunResult(job.scenario.name, job.source, reason=f"the worker died: {self.complaint()}")
-        return result_from(answer)
+        return result_from(answer) if answer else None
+
+    def _dead(self, job: Job) -> RunResult:
+        return RunResult(job.scenario.name, job.source, reason=f"the worker died: {self.complaint()}")
 
 
 def result_from(answer: dict[str, object]) -> RunResult:

@@ -45,7 +45,7 @@ _ADDRESS_TYPES = (
 # Types of routes that nft has no word for.
 _OTHER_TYPES = frozenset({"THROW", "NAT", "XRESOLVE"})
 _PACKET_TYPES = {"UNICAST": "host", "HOST": "host", "BROADCAST": "broadcast", "MULTICAST": "multicast", "OTHERHOST": "other"}
-_UNITS = {"second": "second", "minute": "minute", "hour": "hour", "day": "day"}
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 # The lower half of the packet's first byte, as it is written and as iptables-save writes it.
 _HEADER_LENGTH = re.compile(r"0(?:x0)?>>(?:24|0x18)&0x[fF]=(\w+):(\w+)")
 _COMPARISONS = {"eq": Op.EQ, "lt": Op.LT, "gt": Op.GT, "": Op.EQ}
@@ -228,13 +228,22 @@ def limit(part: Part, seen: Seen) -> Ways:
     rate, burst = option(part, "limit"), option(part, "limit-burst")
     text = rate.values[0] if rate else "3/hour"
     count, _, unit = text.partition("/")
-    word = next((each for each in _UNITS if unit and each.startswith(unit.lower())), "" if unit else "second")
+    word = next((each for each in _SECONDS if unit and each.startswith(unit.lower())), "" if unit else "second")
     wanted = number(count, ALL_BITS)
     if rate and rate.negated:
         raise WrongError("a limit can't be negated", rate)
     if rate and (not wanted or not word):
         raise WrongError(f"{text!r} is no rate", rate, help="as in 3/min")
-    return ((Limit(wanted or 3, word, value(burst, 10000) if burst else 5),),)
+    often, per = _as_saved(wanted or 3, word)
+    return ((Limit(often, per, value(burst, 10000) if burst else 5),),)
+
+
+def _as_saved(rate: int, unit: str) -> tuple[int, str]:
+    """Return a rate in the shortest unit that it is a whole number of: iptables keeps a time, and saves 24/day as 1/hour."""
+    for shorter, seconds in _SECONDS.items():
+        if rate * seconds % _SECONDS[unit] == 0:
+            return rate * seconds // _SECONDS[unit], shorter
+    return rate, unit
 
 
 def quota(part: Part, seen: Seen) -> Ways:

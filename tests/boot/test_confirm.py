@@ -13,7 +13,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 # Everything that arming may touch, in a form that compares; not what the guard is being told at this moment.
 _FINGERPRINT = """
 nft --stateless list ruleset
-cd / && find etc/failshut etc/wireguard etc/systemd etc/udev etc/sysctl.d run/failshut* -not -name failshut.lock -not -path '*guard/new.*' 2>/dev/null | sort
+cd / && find etc/failshut etc/wireguard etc/systemd etc/udev etc/sysctl.d run/failshut* 2>/dev/null |
+	grep -v -e /failshut.lock -e guard/new | sort
 ip rule; ip -6 rule; ip -o link | grep -o 'group [^ ]*'
 cat etc/wireguard/wg0.conf; wg show wg0 fwmark; cat proc/sys/net/ipv4/conf/all/src_valid_mark
 systemctl list-unit-files 'failshut*' --no-legend; systemctl list-units --all 'failshut*' --no-legend --plain

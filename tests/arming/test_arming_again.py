@@ -60,9 +60,10 @@ def test_whatever_has_changed_is_armed_anew(armed, change):
 
 def test_a_pipe_in_the_policy_s_place_is_said_and_not_waited_for(armed):
     """The lock stays as it is."""
-    armed.run("sh", "-c", "rm /etc/failshut/failshut.toml && mkfifo /etc/failshut/failshut.toml")
+    armed.run("sh", "-c", "mv /etc/failshut/failshut.toml /run/kept && mkfifo /etc/failshut/failshut.toml")
 
     done = armed.failshut("arm")
+    armed.run("mv", "/run/kept", "/etc/failshut/failshut.toml")
 
     assert (done.returncode, "it is not a regular file" in done.stderr) == (2, True), done.stderr
     assert armed.failshut("status").stdout.split()[:2] == ["lock", "armed"]

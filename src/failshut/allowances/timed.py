@@ -76,7 +76,7 @@ def revoke(opening: Opening) -> bool:
     """End it now; False when it was not open."""
     pairs = element(opening)
     done = programs.transaction(f"delete element {programs.place(name)} {{ {text} }}" for name, text in pairs)
-    if done.ok and all(isinstance(each.what, Named) for each in opened(_listing())):
+    if done.ok and all(isinstance(each.what, Named | SignIn) for each in opened(_listing())):
         _shut_the_gate()
     return done.ok
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ from boot.conftest import skip_where_nothing_boots
 from boot.room import Room
 from boot.roots import UnreachableError
 from boot.router import Router
+from failshut.host.run import find
 from vm import accelerator, images
 from vm.chronicle import Chronicle
 from vm.machine import Machine
@@ -46,7 +46,7 @@ def image_of(say):
     """The image of a Debian release: from the cache, or built where that is asked for."""
     skip_where_nothing_boots()
     for program in PROGRAMS:
-        if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
+        if find(program) is None:
             pytest.skip(f"needs {program}: `make vm-test` installs it")
 
     def obtained(image: images.Image) -> images.Image:

@@ -12,6 +12,7 @@ from failshut.audit.fields import GROUP
 from failshut.audit.prove import Replay, Result, Witness
 from failshut.audit.route import Way
 from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, TCP, UDP, UNTRACKED, account_number, number
+from failshut.audit.world import DADDR
 from failshut.model.packet import PROTOCOL_NAMES
 from failshut.model.ruleset import Binary, Concat, Ct, Left, Match, Meta, Payload, Socket, VerdictMap
 
@@ -186,7 +187,7 @@ _DHCP = {67: "255.255.255.255 and the router", 547: "ff02::1:2"}
 def _meant_for_less(witness: Witness, asked: list[Left]) -> str:
     """Return why a rule lets out more than it seems to be meant for; empty where nothing says so."""
     protocol, port = _number(witness.packet, "l4proto"), _number(witness.fate.end, "dport")
-    if port in _DHCP and protocol == UDP and _PORTS & set(asked) and not _ADDRESSES & set(asked):
+    if port in _DHCP and protocol == UDP and _PORTS & set(asked) and not set(DADDR.values()) & set(asked):
         return f"a rule for DHCP that asks for no destination lets its ports through to everywhere: name {_DHCP[port]}"
     if (protocol, witness.family) in ((ICMPV6, 4), (ICMP, 6)) and Meta("l4proto") in asked:
         return f"the rule asks for {PROTOCOL_NAMES[protocol]}'s number and not for its family: IPv{witness.family} may have it too"
@@ -194,7 +195,6 @@ def _meant_for_less(witness: Witness, asked: list[Left]) -> str:
 
 
 _PORTS = {Payload(protocol, field) for protocol in ("udp", "th") for field in ("sport", "dport")}
-_ADDRESSES = {Payload("ip", "daddr"), Payload("ip6", "daddr")}
 
 
 def _asks_for_sender(step: Step) -> bool:

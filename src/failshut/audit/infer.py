@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from failshut.audit.route import map_elements
-from failshut.audit.world import LOOPBACK, NEAR, World, group_levels, patterns
+from failshut.audit.world import DADDR, LOOPBACK, NEAR, World, group_levels, patterns
 from failshut.model.ruleset import (
     AnySet,
     CatchAll,
@@ -50,7 +50,7 @@ _EITHER = re.compile(r"ppp")
 _BRIDGE = re.compile(r"br\d*$")
 # A prefix of more hosts than this is a network, not a server that the rules pin.
 _PINNED = {4: 16, 6: 48}
-_OF_ADDRESSES = frozenset({Payload("ip", "daddr"), Payload("ip6", "daddr")})
+_OF_ADDRESSES = frozenset(DADDR.values())
 # What a rule may ask beside where a packet goes, and still be about everything that goes there.
 _BESIDE_ADDRESSES = frozenset(
     {*map(Meta, ("oifname", "oif", "nfproto", "mark", "skuid", "skgid")), Ct("state"), Fib(("daddr",), "type")}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from failshut.drill.process import CannotDrillError, WorkerProcess
 from failshut.drill.run import Rehearsal
 from failshut.drill.scenario import Kind, Outcome, RunResult, Scenario, conclude
 from failshut.drill.timeline import timeline_from
+from failshut.host.run import find
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
 from failshut.model.policy import Policy, Tunnel, TunnelKind
 
@@ -78,8 +78,7 @@ def rehearse(policy: Policy, facts: HostFacts, window: float = WINDOW_SECONDS, b
 
 def _require_program(tunnel: Tunnel) -> None:
     """Raise PlanError where the program that carries the policy's tunnel is not there to carry the lab's."""
-    search = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
-    missing = [each for each in PROGRAMS if shutil.which(each, path=search) is None]
+    missing = [each for each in PROGRAMS if find(each) is None]
     if tunnel.kind is TunnelKind.OPENVPN and missing:
         raise PlanError(f"{tunnel.interface} is OpenVPN's, and the lab's is the real one too; not installed: {', '.join(missing)}")
 
@@ -105,9 +104,8 @@ def preflight(*, real_root: bool) -> None:
         raise CannotDrillError("/dev/net/tun is missing: the drill's tunnel needs it (modprobe tun)")
     if not os.access(tun, os.R_OK | os.W_OK):
         raise CannotDrillError("/dev/net/tun can't be opened by this user: run the drill as root, or `chmod 666 /dev/net/tun`")
-    search = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
     tools = ("setpriv", "unshare", "ip", "nft", "wg", "wg-quick")
-    missing = [each for each in tools if shutil.which(each, path=search) is None]
+    missing = [each for each in tools if find(each) is None]
     if missing:
         raise CannotDrillError(f"not installed: {', '.join(missing)} (Debian: util-linux iproute2 nftables wireguard-tools)")
     limit = Path("/proc/sys/user/max_user_namespaces")

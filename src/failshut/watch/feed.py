@@ -12,7 +12,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Self
 
-from failshut.arming.armed.record import load_record
+from failshut.arming.armed.record import readable_record
 from failshut.arming.boot.generations import CURRENT
 from failshut.boot.places import ARMED_DIRECTORY
 from failshut.host.filter import nft
@@ -159,8 +159,5 @@ class Feed:
 
 def _tunnels() -> tuple[str, ...]:
     """Return the armed tunnels: what goes into them is not refused, and most of what a machine sends."""
-    try:
-        record = load_record(ARMED_DIRECTORY / CURRENT)
-    except (OSError, ValueError):
-        record = None
+    record = readable_record(ARMED_DIRECTORY / CURRENT)
     return record.tunnels if record else ()

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
-from failshut.arming.armed.record import Record, load_pending, load_record
+from failshut.arming.armed.record import Record, load_pending, load_record, readable_record
 from failshut.arming.boot.generations import CURRENT, LAST_GOOD, checksum, is_sealed
 from failshut.arming.errors import ArmingError
 from failshut.boot.places import ARMED_DIRECTORY, BOOT_UNIT_PATH, ENABLED_PATH, GENERATOR, LOADER, MONITOR_LOCK
@@ -187,10 +187,7 @@ def _held(listing: Listing, drift: tuple[str, ...], which: Held) -> Held:
     base = Ruleset(tuple(table for table in rules.tables if table.family is not Family.NETDEV))
     if canonical_text(base) in (canonical_text(everything()), canonical_text(everything_by_iptables())):
         return Held.EVERYTHING
-    try:
-        earlier = load_record(ARMED_DIRECTORY / LAST_GOOD)
-    except (ValueError, OSError):
-        earlier = None
+    earlier = readable_record(ARMED_DIRECTORY / LAST_GOOD)
     actual = text_beside(rules, earlier)
     return Held.LAST_GOOD if earlier and actual == _expected(earlier, actual) else Held.OTHER
 

@@ -124,33 +124,29 @@ class Solver:
                 self._add(each)
         return model
 
-    def _adversarial(self) -> list[z3.BoolRef]:
-        return [each for _, each in self._by_place()]
-
-    def _by_place(self) -> list[tuple[str, z3.BoolRef]]:
-        """Return what may be anything, and is nothing that every packet meets now and then; with its place."""
+    def _adversarial(self) -> dict[str, z3.BoolRef]:
+        """Return by its place what may be anything, and is nothing that every packet meets now and then."""
         space = self.encoding.space
-        return [(place, each) for place, each in space.unknown.items() if not space.approximations[place].benign]
+        return {place: each for place, each in space.unknown.items() if not space.approximations[place].benign}
 
-    def _is_certain(self, goal: Bool, model: z3.ModelRef, unknown: list[z3.BoolRef]) -> bool:
+    def _is_certain(self, goal: Bool, model: z3.ModelRef, unknown: Mapping[str, z3.BoolRef]) -> bool:
         return self._refutation(goal, model, unknown) is None
 
-    def _refutation(self, goal: Bool, model: z3.ModelRef, unknown: list[z3.BoolRef]) -> z3.ModelRef | None:
+    def _refutation(self, goal: Bool, model: z3.ModelRef, unknown: Mapping[str, z3.BoolRef]) -> z3.ModelRef | None:
         """Return answers of the unknown with which this packet does not pass, or None."""
         if isinstance(goal, bool):
             return None
-        known = {each.get_id() for each in unknown}
         space = self.encoding.space
         pairs: list[tuple[z3.ExprRef, z3.ExprRef]] = [
             (each, model.eval(each, model_completion=True)) for each, _ in space.variables.values()
         ]
-        pairs += [(each, model.eval(each, model_completion=True)) for each in space.unknown.values() if each.get_id() not in known]
+        pairs += [(each, model.eval(each, model_completion=True)) for place, each in space.unknown.items() if place not in unknown]
         pairs += [(each.held, z3.BoolVal(each.truth(model))) for each in space.large.values()]
         other = z3.Solver()
         other.add(z3.Not(z3.substitute(goal, *pairs)))
         return other.model() if other.check() == z3.sat else None
 
-    def _insist(self, goal: Bool, model: z3.ModelRef, unknown: list[z3.BoolRef], wishes: list[Bool]) -> Found:
+    def _insist(self, goal: Bool, model: z3.ModelRef, unknown: Mapping[str, z3.BoolRef], wishes: list[Bool]) -> Found:
         """Look for a packet that passes whatever the unknown answers; failing that, return the first, which depends on it."""
         first = self._found(model, certain=False)
         assert not isinstance(goal, bool)  # noqa: S101 - a constant goal has no unknown in it
@@ -162,9 +158,9 @@ class Solver:
                 wished = self._wished(model, wishes)
                 model = wished if self._is_certain(goal, wished, unknown) else model
                 return self._found(model, certain=True, answers=answers)
-            said = [(each, counter.eval(each, model_completion=True)) for each in unknown]
-            answers = {place: z3.is_true(counter.eval(each, model_completion=True)) for place, each in self._by_place()}
-            self.solver.add(z3.substitute(goal, *said))
+            said = {place: counter.eval(each, model_completion=True) for place, each in unknown.items()}
+            answers = {place: z3.is_true(each) for place, each in said.items()}
+            self.solver.add(z3.substitute(goal, *((unknown[place], each) for place, each in said.items())))
             found = self._model()
             if found is None:
                 return first

@@ -55,14 +55,13 @@ class Flood:
     def _child(self, slot: int, sender: Callable[[], Callable[[], int]]) -> NoReturn:
         try:
             with self._lab.client.inside():
-                step, count, worked = sender(), 0, time.process_time()
+                step, count = sender(), 0
                 while True:
+                    began = time.process_time()
                     count += step()
                     struct.pack_into("Q", self._shared, slot * 8, count)
                     # It rests as long as it worked: on a busy machine too, what loads the lock must get its turn.
-                    done = time.process_time()
-                    pace(done - worked)
-                    worked = done
+                    pace(time.process_time() - began)
         finally:
             os._exit(1)
 

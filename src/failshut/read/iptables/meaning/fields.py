@@ -240,10 +240,9 @@ def limit(part: Part, seen: Seen) -> Ways:
 
 def _as_saved(rate: int, unit: str) -> tuple[int, str]:
     """Return a rate in the shortest unit that it is a whole number of: iptables keeps a time, and saves 24/day as 1/hour."""
-    for shorter, seconds in _SECONDS.items():
-        if rate * seconds % _SECONDS[unit] == 0:
-            return rate * seconds // _SECONDS[unit], shorter
-    return rate, unit
+    whole = ((rate * seconds, shorter) for shorter, seconds in _SECONDS.items() if rate * seconds % _SECONDS[unit] == 0)
+    times, shortest = next(whole)
+    return times // _SECONDS[unit], shortest
 
 
 def quota(part: Part, seen: Seen) -> Ways:

@@ -16,10 +16,36 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 # An address of the server's, behind the tunnel and beyond the link.
 FAR = "198.51.100.9"
 
+UNITS = ("wg-quick@wg0", "wg-quick@wg1")
+DROP_IN = "/etc/systemd/system/wg-quick@.service.d/failshut.conf"
+# The second's PreUp: it starts the first, which then waits for its turn, or doesn't and is being brought up itself.
+MEET = """
+systemctl --no-block start wg-quick@wg0
+until [ -s /run/order ] || pgrep --parent "$(pgrep --full --oldest 'route turn wg-quick@wg0')" --exact sleep; do :; done
+"""
+
 
 def rules(machine: Machine) -> str:
     """Return them without their preferences: those of wg-quick's are moved behind ours within seconds."""
     return machine.run("sh", "-c", "{ ip rule; ip -6 rule; } | cut -f 2-").out
+
+
+def both_are_up(machine: Machine) -> None:
+    """Wait until both tunnels are up; each must have its own rules."""
+    assert machine.eventually("sh", "-ec", "; ".join(f"systemctl --quiet is-active {each}" for each in UNITS)), machine.journal()
+    assert machine.run("sh", "-c", "ip rule | grep -c 'suppress_prefixlength 0'").out.strip() == "2"
+
+
+def first_the_second(machine: Machine, drop_in: str) -> list[str]:
+    """Bring the second tunnel up with the first amid it, their units as `drop_in` has them. Return what they did, as it came."""
+    machine.write(DROP_IN, drop_in)
+    assert machine.run("systemctl", "stop", *UNITS).ok
+    assert machine.run("rm", "-f", "/run/order").ok
+    assert machine.run("systemctl", "daemon-reload").ok
+    # Refused or not.
+    machine.run("systemctl", "start", UNITS[1])
+    assert machine.eventually("grep", "-q", "wg0", "/run/order"), machine.journal()
+    return machine.run("cat", "/run/order").out.splitlines()
 
 
 def ours(machine: Machine) -> str:
@@ -88,27 +114,28 @@ def test_a_boot_brings_the_routing_before_the_network_and_disarm_takes_it(machin
 
 @pytest.mark.parametrize("machine", [Address.STATIC], indirect=True, ids=["static"])
 def test_two_tunnels_that_take_everything_come_up_in_one_boot(machine):
-    """Their rules are alike in part. The control: without the turns that their units take, one of them is refused."""
+    """Their rules are alike in part, so they take turns. The control: without turns the one begins amid the other."""
     second = machine.router.config.replace("10.99.0.2/32, fd99::2/128", "10.77.0.2/32, fd77::2/128").replace(":51820", ":51999")
     machine.write("/etc/wireguard/wg1.conf", second)
     machine.write("/etc/failshut/failshut.toml", POLICY + '[tunnel.wg1]\nconfig = "/etc/wireguard/wg1.conf"\n')
     machine.systemctl_offline("enable", "wg-quick@wg1")
-    drop_in = "/etc/systemd/system/wg-quick@.service.d/failshut.conf"
     with machine.router.wire.phase(UNARMED):
         machine.boot()
         done = machine.run("failshut", "arm")
         assert done.ok, done.complaint
-        whole = machine.read(drop_in)
-    units = ("wg-quick@wg0", "wg-quick@wg1")
-    with machine.router.wire.phase("without turns"):
-        machine.write(drop_in, whole.split("# Its routing rules")[0])
-        machine.reboot()
-        assert machine.eventually("sh", "-c", f"systemctl is-failed {' '.join(units)}"), "the control"
     with machine.router.wire.phase("reboot"):
-        machine.write(drop_in, whole)
         machine.reboot()
-        assert machine.eventually("systemctl", "is-active", *units), machine.journal()
-        assert machine.run("sh", "-c", "ip rule | grep -c 'suppress_prefixlength 0'").out.strip() == "2"
+        both_are_up(machine)
+    whole = machine.read(DROP_IN)
+    machine.write("/usr/local/bin/meet", MEET)
+    for config, words in (("wg1", "PreUp = sh /usr/local/bin/meet\nPostUp = echo wg1 is up"), ("wg0", "PreUp = echo wg0 begins")):
+        path = f"/etc/wireguard/{config}.conf"
+        machine.write(path, machine.read(path).replace("[Interface]\n", f"[Interface]\n{words} >>/run/order\n"))
+    with machine.router.wire.phase("without turns"):
+        assert first_the_second(machine, whole.split("# Its routing rules")[0])[0] == "wg0 begins", "the control"
+    with machine.router.wire.phase("the second by name is the first"):
+        assert first_the_second(machine, whole) == ["wg1 is up", "wg0 begins"]
+        both_are_up(machine)
         machine.power_off()
 
     policy = machine.router.policy

@@ -51,8 +51,9 @@ ours=$(readlink "/proc/$1/ns/net")
 [ -n "$ours" ] && [ "$ours" != "$(readlink /proc/self/ns/net)" ] || exit 1
 echo ready
 read -r _
-for process in /proc/[0-9]*; do
-	case "$(readlink "$process/ns/net")" in "$ours") kill -9 "${process#/proc/}" ;; esac
+find /proc/[0-9]*/ns/net -maxdepth 0 -printf '%l %p\\n' 2>/dev/null | while read -r space path; do
+	path=${path#/proc/}
+	if [ "$space" = "$ours" ]; then kill -9 "${path%%/*}"; fi
 done
 """
 

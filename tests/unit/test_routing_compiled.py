@@ -93,6 +93,13 @@ def test_answers_find_routed_clients_where_the_policy_has_some():
         assert rule not in texts(Policy((TUNNEL,), forward=Forward(ForwardMode.BLOCK, clients=clients)), version)
 
 
+def test_tunnels_with_one_mark_have_one_rule():
+    """The kernel takes none twice, and the script would say that something is wrong."""
+    beside = Tunnel(InterfaceName("wg1"), (ENDPOINT,), TUNNEL.fwmark)
+
+    assert texts(Policy((TUNNEL, beside))) == texts(Policy((TUNNEL,)))
+
+
 def test_many_prefixes_are_routes_and_not_rules():
     """Every packet is held against each rule in turn: thousands of them would cost each packet thousands of comparisons."""
     many = tuple(ip_network((0x0A000000 + number * 512, 24)) for number in range(1000))

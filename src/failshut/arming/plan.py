@@ -124,18 +124,16 @@ def _notes(policy: Policy, facts: HostFacts) -> Iterator[str]:
 
 def _tunnel_notes(policy: Policy, facts: HostFacts) -> Iterator[str]:
     for tunnel in policy.tunnels:
-        live = facts.tunnels.get(tunnel.interface)
+        live, mark = facts.tunnels.get(tunnel.interface), mark_of(tunnel, facts)
         if live and live.running and tunnel.kind is TunnelKind.OPENVPN:
-            yield from _openvpn_notes(tunnel, live, mark_of(tunnel, facts))
+            yield from _openvpn_notes(tunnel, live, mark)
         elif live and live.running and live.kind is WireGuardKind.UNKNOWN:
             yield f"{tunnel.interface} is neither WireGuard nor a tun device: whatever it is, everything may leave by it"
-        if tunnel.fwmark and live and live.fwmark and live.fwmark != tunnel.fwmark:
-            yield (
-                f"{tunnel.interface} runs with mark {live.fwmark}, the policy says {tunnel.fwmark}: "
-                f"the running tunnel is cut until it is restarted"
-            )
+        if live and live.fwmark and live.fwmark != mark:
+            why = "the policy says" if tunnel.fwmark else "as another tunnel does, and is given"
+            yield f"{tunnel.interface} runs with mark {live.fwmark}, {why} {mark}: the running tunnel is cut until it is restarted"
         if tunnel.config is None and not tunnel.fwmark:
-            yield f"{tunnel.interface} has no config file: nothing gives it its mark {mark_of(tunnel, facts)} back after a restart"
+            yield f"{tunnel.interface} has no config file: nothing gives it its mark {mark} back after a restart"
 
 
 def _openvpn_notes(tunnel: Tunnel, live: LiveTunnel, mark: Mark) -> Iterator[str]:

@@ -235,7 +235,7 @@ def _at(endpoint: Endpoint) -> Predicate:
 def _transport(case: _Case, tunnel: Tunnel, there: Predicate, protocol: Protocol | None) -> Predicate:
     """Allow a tunnel's own packets: address, protocol, port, mark, and that they come from the tunnel or from root's socket."""
     live = case.host.tunnels.get(tunnel.interface)
-    mark = tunnel.fwmark or (live.fwmark if live else None) or tunnel.default_mark
+    mark = tunnel.fwmark or case.host.marks.get(tunnel.interface) or tunnel.default_mark
     from_tunnel = both(_KERNEL, DeviceIs("via", (str(tunnel.interface),)))
     # A program can carry WireGuard later, where the kernel does not now; no program's packet comes from the tunnel's device.
     by_kernel = live is not None and live.kind is WireGuardKind.KERNEL

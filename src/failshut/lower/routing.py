@@ -44,7 +44,8 @@ _DNS = Port(53)
 def lower_routing(policy: Policy, facts: HostFacts) -> Routing:
     """Return the routing that `policy` means on this machine. Law: it opens nothing; with and without it the lock is the same."""
     return Routing(
-        rules=tuple(each for family in IpVersion for each in _rules(policy, facts, family)),
+        # Tunnels with one mark have one rule: the kernel takes none twice.
+        rules=tuple(dict.fromkeys(each for family in IpVersion for each in _rules(policy, facts, family))),
         routes=tuple(_routes(policy, facts)),
         tunnels=policy.open_interfaces,
         bridges=policy.forward.bridges,

@@ -42,11 +42,9 @@ _ERRORS = {"icmp": ("destination-unreachable",), "icmpv6": ("destination-unreach
 def mark_of(tunnel: Tunnel, facts: HostFacts) -> Mark:
     """Return the mark by which `tunnel`'s transport is known.
 
-    What the policy or the config says; else what the running tunnel carries (wg-quick counts up from 51820 when that table is
-    taken, and changing it under a running tunnel would loop its transport into itself); else wg-quick's default.
+    What the policy or the config says; else what the machine does; else wg-quick's default.
     """
-    live = facts.tunnels.get(tunnel.interface)
-    return tunnel.fwmark or (live.fwmark if live else None) or tunnel.default_mark
+    return tunnel.fwmark or facts.marks.get(tunnel.interface) or tunnel.default_mark
 
 
 def underlay_mark(policy: Policy, facts: HostFacts) -> Mark:

@@ -31,6 +31,8 @@ class LiveTunnel:
 class HostFacts:
     """The machine: its underlay devices, its DHCP clients' users, its running tunnels.
 
+    `marks` has those of tunnels that neither the policy nor a config gives one.
+
     `underlay` lists devices that can carry a frame off the machine, in the kernel's order. `dhcp_uids` always holds 0. `egress`
     says whether the kernel has the netdev egress hook (Linux 5.16 and later). `stamp` is the mark that joins the two layers;
     `outside` the mark of programs outside the tunnel, `probe` that of our own probes. `uplinked` are those of the underlay
@@ -40,6 +42,7 @@ class HostFacts:
     underlay: tuple[InterfaceName, ...] = ()
     dhcp_uids: tuple[int, ...] = (0,)
     tunnels: dict[InterfaceName, LiveTunnel] = field(default_factory=dict)
+    marks: dict[InterfaceName, Mark] = field(default_factory=dict)
     egress: bool = True
     stamp: Mark = STAMP
     outside: Mark = OUTSIDE

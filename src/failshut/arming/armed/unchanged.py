@@ -119,7 +119,8 @@ def _sum(content: bytes) -> str:
 
 
 def _facts_sum(facts: HostFacts) -> str:
-    return _sum(repr(replace(facts, tunnels=dict(sorted(facts.tunnels.items())))).encode())
+    # The marks follow from the tunnels and their configs, and arming writes them there.
+    return _sum(repr(replace(facts, tunnels=dict(sorted(facts.tunnels.items())), marks={})).encode())
 
 
 def _own_sum() -> str:

@@ -9,6 +9,7 @@ import pwd
 import re
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_interface
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +37,40 @@ def probe(policy: Policy) -> HostFacts:
     links = all_links()
     tunnels = set(policy.interfaces)
     kinds = {each.interface: each.kind for each in policy.tunnels}
+    live = {name: _tunnel(name, kinds.get(name), links) for name in tunnels}
     underlay = underlay_devices(links, tunnels, policy.forward.bridges)
     return HostFacts(
         underlay=underlay,
         dhcp_uids=_dhcp_uids(),
-        tunnels={name: _tunnel(name, kinds.get(name), links) for name in tunnels},
+        tunnels=live,
+        marks=given_marks(policy, live),
         egress=_kernel_version() >= _EGRESS_SINCE,
         stamp=_secret(policy, b"failshut stamp 2", STAMP),
         outside=_secret(policy, b"failshut outside", OUTSIDE),
         probe=_secret(policy, b"failshut probe", PROBE),
         uplinked=called_bridges(underlay, policy.forward.bridges),
     )
+
+
+def given_marks(policy: Policy, live: Mapping[InterfaceName, LiveTunnel]) -> dict[InterfaceName, Mark]:
+    """Return the mark of each tunnel that neither the policy nor its config gives one.
+
+    What it runs with: another would loop its transport into itself. But not what a tunnel before it has: wg-quick, run twice at
+    once, gives both the same, and neither then comes up beside the other. It counts up from 51820, as is done here.
+    """
+    unsaid = [each for each in policy.tunnels if each.fwmark is None]
+    taken = {each.fwmark for each in policy.tunnels}
+    given = {}
+    for each in unsaid:
+        running = live[each.interface].fwmark
+        if running is not None and running not in taken:
+            given[each.interface] = running
+            taken.add(running)
+    for each in unsaid:
+        if each.interface not in given:
+            given[each.interface] = next(mark for mark in map(Mark, count(each.default_mark)) if mark not in taken)
+            taken.add(given[each.interface])
+    return given
 
 
 def _dhcp_uids() -> tuple[int, ...]:

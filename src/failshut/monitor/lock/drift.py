@@ -17,11 +17,15 @@ _UNKNOWN = {"process": "an unknown process", "pid": "0"}
 
 @dataclass(slots=True)
 class Drift:
-    """A change that was heard of and is not judged yet. `began` and `restored` in seconds of the monotonic clock."""
+    """A change that was heard of and is not judged yet. `began` and `restored` in seconds of the monotonic clock.
+
+    `lines` say what is otherwise; `removed` that a whole table went, and what it knew with it.
+    """
 
     began: float
     author: dict[str, str] = field(default_factory=lambda: dict(_UNKNOWN))
     lines: tuple[str, ...] = ()
+    removed: bool = False
     restored: float | None = None
     tries: int = 0
 

@@ -164,6 +164,7 @@ class Keeper:
             # A load of ours takes as many rules out of a chain as it puts in.
             odd = {} if gone else uneven(transaction.changes, LOCK_NAME)
             self._drift.lines = tuple(describe_changes(odd))
+        self._drift.removed |= bool(gone)
         # Before the look, which takes longer than the load. Nothing of ours ever takes a table away: the count begins anew.
         if (gone or odd) and not self.is_busy():
             self._drift.tries = 1
@@ -260,6 +261,7 @@ class Keeper:
             return
         drift = self._drift = self._drift or Drift(time.monotonic())
         drift.lines = drift.lines or tuple(line for lines in wrong.values() for line in lines)
+        drift.removed |= not all(wrong.values())
         drift.tries += 1
         self._judge(LockState.DRIFT, "another program changed the lock")
         if self.is_busy():
@@ -288,13 +290,14 @@ class Keeper:
             self.tell(Kind.TROUBLE, f"the lock could not be put back: {status.reason}", drift.author)
 
     async def _deviations(self, tables: Iterable[Table]) -> dict[Table, tuple[str, ...]]:
+        """Return what is otherwise in each of these tables, a line each; no line for a table that is gone."""
         found: dict[Table, tuple[str, ...]] = {}
         self._strangers = ""
         there = {each["ifname"] for each in self.links.listed()}
         for table in sorted(tables):
             listed: Result = await self._away(run, ["nft", "--stateless", "--terse", "list", "table", *table])
             if not listed.ok:
-                found[table] = (f"table {' '.join(table)} is gone",)
+                found[table] = ()
             elif lines := deviations(self._baseline[table], listed.out, there):
                 found[table] = lines
                 self._strangers += without_strangers(self._baseline[table], listed.out)
@@ -340,12 +343,12 @@ class Keeper:
         ended = drift.restored or time.monotonic()
         self.drifts += 1
         self.restored_ms = (ended - drift.began) * 1000
-        what = "; ".join(drift.lines) or "the lock was removed"
+        what = "the lock was removed" if drift.removed else "; ".join(drift.lines)
         fields = {**drift.author, "what": what, "ms": f"{self.restored_ms:.1f}"}
         self.tell(
             Kind.DRIFT, f"{drift.author['process']} (pid {drift.author['pid']}) changed the lock; it is put back: {what}", fields
         )
-        if not drift.lines:
+        if drift.removed:
             # What goes beside the tunnel is known by elements that went with the table.
             self._in_background("/bin/sh", LOADER, "programs")
 

@@ -8,12 +8,16 @@ from collections.abc import Callable
 
 
 def until(condition: Callable[[], bool], *, within: float, step: float = 0.005) -> bool:
-    """Poll `condition` until it holds or `within` seconds have gone; return whether it held."""
+    """Poll `condition` until it holds or `within` seconds have gone; return whether it held.
+
+    Every `step` seconds at first, then ever less often, down to ten times a second: each time may cost a process.
+    """
     end = time.monotonic() + within
     while not condition():
         if time.monotonic() >= end:
             return condition()
         pace(step)
+        step = max(step, min(step * 1.2, 0.1))
     return True
 
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from amount import thorough
 from connected import INNER, SERVER
 from failshut.drill.network.wait import until
 from moving import BY_NAME, LIAR, MOVED, NAME, RESOLVER, Moving
@@ -192,7 +193,7 @@ def test_what_the_tunnels_own_resolver_said_is_tried_when_the_tunnel_falls(machi
     assert machine.carries()
 
 
-@pytest.mark.parametrize("step", ["asking", "trying", "arming"])
+@pytest.mark.parametrize("step", [pytest.param("asking", marks=thorough), pytest.param("trying", marks=thorough), "arming"])
 def test_killed_at_any_step_the_lock_holds_and_what_was_open_ends(machine, step):
     """SIGKILL while the query, the handshake or the arming is under way; the next run completes what it began."""
     machine.arm()

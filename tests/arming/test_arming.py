@@ -386,7 +386,7 @@ def test_interrupting_an_arming_leaves_the_old_state_or_the_new(sandbox):
     """Ctrl-C at any moment: what status then says is armed or disarmed, never drift, and nothing is half done."""
     sandbox.adopt_example()
     seen = set()
-    every = amount(usually=5, thoroughly=1)
+    every = amount(usually=8, thoroughly=1)
     for delay in range(0, 200, every):
         if delay >= 40 and len({word for word, _ in seen}) == 2:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from amount import thorough
 from boot import noise
 from failshut.drill.network.wait import until
 from gateway import FLOW4, FLOW6, KEEP_SENDING, TUNNEL_ADDRESSES, Gateway
@@ -145,7 +146,7 @@ def test_two_sites_call_each_other_by_their_own_addresses_and_nobody_else_calls(
 
 
 @pytest.mark.scenario(112, 113)
-@pytest.mark.parametrize("backend", ["", IPTABLES], ids=["nftables", "iptables"])
+@pytest.mark.parametrize("backend", ["", pytest.param(IPTABLES, marks=thorough)], ids=["nftables", "iptables"])
 def test_what_the_sites_say_never_leaves_in_the_clear(machine, backend):
     """Under flows that were there before: routes that lie, then the tunnel taken down, then up again."""
     machine.adopt(f"{SITES}{backend}")

@@ -51,9 +51,11 @@ def tree(request, tree_of):
     return tree_of(request.param)
 
 
-@pytest.fixture(params=[Address.DHCP, Address.IFUPDOWN, Address.STATIC], ids=str)
+@pytest.fixture(
+    params=[Address.DHCP, pytest.param(Address.IFUPDOWN, marks=thorough), pytest.param(Address.STATIC, marks=thorough)], ids=str
+)
 def machine(request, tree):
-    """A machine that is off, beside its router; with each kind of address in turn."""
+    """A machine that is off, beside its router; by DHCP, or thoroughly with each kind of address in turn."""
     with Room() as room, Router(room) as router, Machine(room, router, tree, request.param) as it:
         yield it
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from amount import amount
+from amount import amount, thorough
 from boot.living import arm, assert_that_nothing_leaked_once_armed, judged, status
 from boot.machine import Address, Machine
 from boot.roots import BOOKWORM
@@ -79,6 +79,7 @@ def test_a_power_cut_while_arming_anew_leaves_the_old_lock_or_the_new_one(machin
     assert seen == {False, True}, "every cut came on the same side of the switch"
 
 
+@thorough
 def test_a_power_cut_while_arming_first_leaves_no_lock_or_a_whole_one(machine):
     """At random moments of a first arming: the machine is as it never was armed, or locked and nothing leaks."""
     arm(machine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from amount import thorough
 from boot import noise, roots
 from boot.living import arm, assert_that_nothing_leaked_once_armed, judged, use
 from boot.machine import Address, Machine
@@ -91,6 +92,7 @@ def test_beside_ufw(machine):
 
 
 @pytest.mark.scenario(96)
+@thorough
 @static
 @crowded
 def test_beside_firewalld(machine):
@@ -120,6 +122,7 @@ def hear_container(machine: Machine) -> None:
 
 
 @pytest.mark.scenario(95)
+@thorough
 @static
 @crowded
 def test_beside_docker(machine):

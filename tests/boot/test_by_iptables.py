@@ -89,6 +89,7 @@ def fingerprint(machine: Machine) -> list[str]:
     return machine.run("bash", "-c", _FINGERPRINT).out.splitlines()
 
 
+@thorough
 def test_what_nobody_confirms_is_undone_and_what_is_disarmed_leaves_nothing(house):
     """Undone by the timer, then confirmed, kept over a boot, verified by packets, and disarmed: as it was before."""
     house.systemctl_offline("disable", "noise")

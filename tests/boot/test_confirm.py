@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from amount import thorough
 from boot.living import status
 from boot.machine import Machine
 from failshut.drill.network.wait import until
@@ -47,7 +48,9 @@ def test_disarming_brings_back_exactly_what_was_there(quiet_machine):
 
 
 @pytest.mark.scenario(125)
-@pytest.mark.parametrize("armed_before", [False, True], ids=["disarmed before", "armed before"])
+@pytest.mark.parametrize(
+    "armed_before", [pytest.param(False, marks=thorough, id="disarmed before"), pytest.param(True, id="armed before")]
+)
 def test_an_arming_that_nobody_confirms_is_undone(quiet_machine, armed_before):
     """The lock is on at once, no boot knows of it, and when the time is over everything is as it was."""
     machine = quiet_machine

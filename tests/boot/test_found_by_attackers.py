@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from amount import amount
+from amount import amount, thorough
 from boot.living import arm, assert_that_nothing_leaked_once_armed, status, use
 from boot.machine import Address
 from boot.roots import BOOKWORM
@@ -38,7 +38,14 @@ WantedBy=sysinit.target
 
 
 @pytest.mark.parametrize(
-    ("machine", "cut"), [(Address.STATIC, 0), (Address.STATIC, 400), (Address.DHCP, 0), (Address.DHCP, 3000)], indirect=["machine"]
+    ("machine", "cut"),
+    [
+        (Address.STATIC, 400),
+        (Address.DHCP, 0),
+        pytest.param(Address.STATIC, 0, marks=thorough),
+        pytest.param(Address.DHCP, 3000, marks=thorough),
+    ],
+    indirect=["machine"],
 )
 def test_a_loader_that_was_cut_boots_closed_and_status_says_so(machine, cut):
     """An empty script succeeds: the unit asks the kernel, and the generator has a lock of its own."""

@@ -7,6 +7,7 @@ import json
 import pytest
 
 import portal_simulator
+from amount import thorough
 from boot.living import status
 from boot.machine import Machine
 from boot.router import POLICY, ROUTER4
@@ -92,6 +93,7 @@ signal.pause()
 
 
 @pytest.mark.scenario(84)
+@thorough
 def test_a_sign_in_on_a_machine_with_systemd(quiet_machine):
     """Probe and browser are scopes of the sign-in's slice; the tunnel shakes hands, and nothing of it runs on."""
     machine = quiet_machine

@@ -27,7 +27,7 @@ _OTHER_SCHEMA = POLICY.replace("[allow]\n", "[allow]\nkey_of_another_version = t
     "tree",
     [
         BOOKWORM,
-        TRIXIE,
+        pytest.param(TRIXIE, marks=thorough),
         pytest.param(NOBLE, marks=thorough),
     ],
     indirect=True,
@@ -124,6 +124,7 @@ def test_what_pipx_installed_arms_and_leaves_nothing_behind(machine, tmp_path, r
     assert before == snapshot(machine)
 
 
+@thorough
 def test_lintian_has_nothing_to_say_of_the_package():
     if shutil.which("lintian") is None:
         pytest.skip("needs lintian: run `make test`")

@@ -61,6 +61,7 @@ def test_a_hole_is_found_live(armed):
     assert armed.router.carries()
 
 
+@thorough
 def test_a_hole_that_the_guard_closes_is_void_because_the_tunnel_can_not_carry_either(armed):
     """The guard admits only what the choke point has stamped; a rule before the stamp opens nothing, and closes the tunnel."""
     # It would put the lock right before anything is seen.

@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
+from amount import THOROUGHLY
 from failshut.drill.pool import Worker, preflight, rehearse
 from failshut.drill.process import CannotDrillError
 from failshut.drill.scenario import Status
@@ -51,7 +52,11 @@ SCENARIOS = (
 )
 
 
-@pytest.fixture(scope="module", params=POLICIES)
+# The least and the most: thoroughly, those between.
+CHOSEN = tuple(POLICIES) if THOROUGHLY else ("nothing allowed, IPv6 only", "much allowed")
+
+
+@pytest.fixture(scope="module", params=CHOSEN)
 def rehearsed(request):
     """A worker that rehearses another policy, on a machine with five underlay devices."""
     try:

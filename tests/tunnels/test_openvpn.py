@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from amount import thorough
 from openvpn_lab import CONFIG, PORT, SECOND, SERVER, OpenVpnLab
 from sandbox import FAILSHUT
 
@@ -73,7 +74,7 @@ def test_it_comes_up_under_the_lock_dies_and_comes_back_with_nothing_leaked(lab)
     lab.silence()
 
 
-@pytest.mark.parametrize("more", ["", "user nobody\ngroup nogroup\n"], ids=["as root", "as nobody"])
+@pytest.mark.parametrize("more", [pytest.param("", marks=thorough), "user nobody\ngroup nogroup\n"], ids=["as root", "as nobody"])
 def test_it_moves_to_its_second_server(lab, more):
     """The second remote is an endpoint, too; as another user, OpenVPN makes that connection from a socket of that user's."""
     armed(lab, more)

@@ -11,6 +11,7 @@ import pytest
 
 import portal_simulator
 from failshut.drill.network.wait import until
+from failshut.model.timed import TIMED
 from grouped import INTERNET4, INTERNET6, ROUTER4, TUNNEL4, TUNNEL6, Grouped
 from sandbox import FAILSHUT
 
@@ -265,6 +266,23 @@ def test_ctrl_c_shuts_it(grouped):
 
         assert (process.returncode, json.loads(out)["ending"]) == (1, "stopped")
         assert is_shut(grouped)
+
+
+def test_what_is_revoked_beside_it_leaves_no_look_up_behind(grouped):
+    """With the last opening, the gate of what is open for a time is shut; the sign-in has none, and goes on."""
+    opening = ("to", f"{INTERNET4}:9001/udp")
+    with portal(grouped):
+        assert grouped.failshut("allow", *opening, "--for", "10m").returncode == 0
+        process = grouped.start(*FAILSHUT, "portal", "--user", "nobody", "--resolver", ROUTER4, "--browser", "/run/sender")
+        assert until(lambda: number(grouped, "/run/log/tries") > 1, within=30, step=0.05)
+        assert '"elem"' in grouped.must("nft", "-j", "list", "set", "inet", "failshut", TIMED), "the control"
+
+        assert grouped.failshut("revoke", *opening).returncode == 0
+
+        assert '"elem"' not in grouped.must("nft", "-j", "list", "set", "inet", "failshut", TIMED)
+        assert not is_shut(grouped)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
 
 
 def test_a_browser_that_is_closed_shuts_it(grouped):

@@ -170,7 +170,8 @@ class Router:
             start = ("wireguard-go", "--foreground", SERVER_DEVICE)
             process = self.room.start(*start, net=self.namespace, env={"LOG_LEVEL": "error"}, log=log)
         setting = ("set", SERVER_DEVICE, "listen-port", str(PORT), "private-key", "/dev/stdin")
-        # wireguard-go may take a moment.
+        # wg removes a socket that nobody listens on yet, and wireguard-go then ends.
+        until(lambda: process is None or _is_over(process) or self._listens(), within=30)
         if not until(lambda: self._wg(*setting, stdin=self._server.private).ok or _is_over(process), within=30):
             raise SetUpError(f"the WireGuard server does not answer: {self._wg(*setting, stdin=self._server.private).complaint}")
         if _is_over(process):
@@ -185,6 +186,11 @@ class Router:
     def ignore_client(self) -> None:
         """Answer it no more, until it is forgotten: WireGuard is silent to a key that it does not know."""
         must(self._wg("set", SERVER_DEVICE, "peer", self._client.public, "remove"))
+
+    def _listens(self) -> bool:
+        """Whether a program listens on the server's control socket (proc(5): the flag __SO_ACCEPTCON)."""
+        lines = self.namespace.do("cat", "/proc/net/unix").splitlines()
+        return any(each.endswith(f"/{SERVER_DEVICE}.sock") and each.split()[3] == "00010000" for each in lines)
 
     def _wg(self, *argv: str, stdin: str | None = None) -> Result:
         """Run wg in the room: wireguard-go is spoken to by a socket in the room's /run."""

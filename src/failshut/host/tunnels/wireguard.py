@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from failshut.host.run import Result, run
 from failshut.model.running import RunningPeer, RunningTunnel
@@ -11,10 +12,17 @@ from failshut.model.units import Mark
 _INTERFACE_FIELDS = 5
 # base64 of 32 bytes.
 _KEY_LENGTH = 44
+# Where programs that carry WireGuard have their control sockets, for wg.
+_SOCKETS = Path("/var/run/wireguard")
+# In seconds: how long after it is there a socket may be listened on.
+_BEGINS, _LOOK = 1.0, 0.01
+# In /proc/net/unix (__SO_ACCEPTCON).
+_LISTENS = "00010000"
 
 
 def running_tunnels() -> dict[str, RunningTunnel]:
     """Return every running WireGuard interface; empty without the privilege to ask, and without wg."""
+    _await_sockets()
     result = run(["wg", "show", "all", "dump"])
     return parse_dump(result.out, now=int(time.time())) if result.ok else {}
 
@@ -51,6 +59,7 @@ def set_endpoint(interface: str, key: str, endpoint: str) -> Result:
 
 def fwmark_of(interface: str) -> Mark | None:
     """Return a running tunnel's mark; None when it is off, when there is no such tunnel, or without the privilege to ask."""
+    _await_sockets()
     result = run(["wg", "show", interface, "fwmark"])
     word = result.out.strip()
     return Mark(int(word, 0)) if result.ok and word and word != "off" else None
@@ -59,6 +68,23 @@ def fwmark_of(interface: str) -> Mark | None:
 def set_fwmark(interface: str, mark: Mark | None) -> Result:
     """Give a running tunnel its mark, or take it off with None."""
     return run(["wg", "set", interface, "fwmark", str(mark) if mark else "off"])
+
+
+def _await_sockets() -> None:
+    """Wait for a program that is making its control socket: wg removes one that nobody listens on, as a dead program's."""
+    while _is_one_begun():
+        time.sleep(_LOOK)
+
+
+def _is_one_begun() -> bool:
+    try:
+        fresh = {each.name for each in _SOCKETS.iterdir() if time.time() - each.stat().st_mtime < _BEGINS}
+        listed = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace") if fresh else ""
+    except OSError:
+        return False
+    words = (line.split() for line in listed.splitlines())
+    heard = {Path(each[-1]).name for each in words if len(each) > 7 and each[3] == _LISTENS}
+    return bool({each for each in fresh if each.endswith(".sock")} - heard)
 
 
 class NoKeysError(Exception):

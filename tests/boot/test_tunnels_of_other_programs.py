@@ -45,6 +45,14 @@ down = take_down(tunnel)
 print(down.ok, is_there("tun7"), bring_back(tunnel, crashed=False), is_there("tun7"))
 """
 
+_STAND_STILL = """
+import os, signal, subprocess
+from failshut.host.tunnels.managers import network_manager_stopped
+with network_manager_stopped():
+    print(subprocess.run({state!r}, shell=True, capture_output=True, text=True).stdout.strip(), flush=True)
+    {end}
+"""
+
 
 @pytest.fixture
 def vpn_machine(tree_of):
@@ -119,6 +127,19 @@ def test_network_manager_s_imported_tunnel_is_adopted_and_marked(managed):
     assert mark in ("0xca6c", "51820")
     assert _must(managed, "nmcli", "--get-values", "wireguard.fwmark", "connection", "show", "wg0").strip() in ("0x0", "0")
     assert managed.read(keyfile) == before
+
+
+def test_network_manager_stands_still_for_a_while_and_goes_on_however_that_ends(managed):
+    """For the tunnel that dies in `verify`: its interface is not made anew. Killed amid it, NetworkManager goes on too."""
+    python = ("env", "PYTHONPATH=/opt/failshut/src:/opt/failshut/lib", "python3", "-c")
+    state = "ps -o stat= -p $(systemctl show -p MainPID --value NetworkManager)"
+
+    for end, code in (("pass", 0), ("os.kill(os.getpid(), signal.SIGKILL)", 137)):
+        done = managed.run("sh", "-c", '"$@"; exit $?', "sh", *python, _STAND_STILL.format(state=state, end=end))
+
+        assert (done.out.strip()[:1], done.code) == ("T", code), done.complaint
+        assert managed.eventually("sh", "-c", f"{state} | grep -q S"), "it did not go on"
+    _must(managed, "nmcli", "--get-values", "STATE", "general")
 
 
 def test_networkd_s_tunnel_gets_a_drop_in_and_networkd_reads_it(managed):

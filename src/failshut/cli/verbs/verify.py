@@ -21,6 +21,7 @@ from failshut.model.units import Address
 from failshut.verify.boot import Answer
 from failshut.verify.interrupt import deferred
 from failshut.verify.outcome import Outcome, Report, Verdict
+from failshut.verify.tunnel import Way
 
 if TYPE_CHECKING:
     from failshut.arming.armed.status import Status
@@ -147,6 +148,8 @@ def _announce(plan: Plan, session: Session) -> None:
     for tunnel in (each for each in plan.standing if not any(other.why_not for other in plan.standing)):
         how = "deletes its interface" if tunnel.kernel else "kills its process"
         lines.append(f"takes {tunnel.name} down and brings it back ({tunnel.by}), then {how} and brings it back")
+        if tunnel.way is Way.NETWORK_MANAGER:
+            lines.append(f"stops NetworkManager (SIGSTOP) while {tunnel.name} is dead: it would make it anew at once")
     lines += [f"finds {name} down and leaves it so: a take-down and a crash are not tested" for name in plan.down]
     lines.append("sends probes with the tunnel down, all to documentation addresses, resolvers and gateways")
     if plan.standing:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+import os
+import signal
+import subprocess
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 
 from failshut.host.run import run
 
 _KEYFILE = ".nmconnection"
+# However the program that stopped it ends: its end of the pipe closes.
+_GO_ON = "trap '' INT TERM HUP; read -r _; kill -CONT \"$1\""
 
 
 class Manager(StrEnum):
@@ -40,3 +45,23 @@ def read_again(paths: Iterable[str]) -> None:
     connections = [each for each in paths if each.endswith(_KEYFILE)]
     if connections and Path("/run/NetworkManager").exists():
         run(["nmcli", "connection", "load", *connections])
+
+
+@contextlib.contextmanager
+def network_manager_stopped() -> Iterator[None]:
+    """Let NetworkManager do nothing for the length of the block, and go on after it, also where this program is killed.
+
+    What its unit runs is stopped by SIGSTOP: it keeps every device as it is, and makes none anew. Without such a unit, nothing.
+    """
+    found = run(["systemctl", "show", "--property=MainPID", "--value", "NetworkManager.service"])
+    process = found.out.strip()
+    if not found.ok or process in ("", "0"):
+        yield
+        return
+    waker = subprocess.Popen(("sh", "-c", _GO_ON, "sh", process), stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(process), signal.SIGSTOP)
+        yield
+    finally:
+        waker.communicate()

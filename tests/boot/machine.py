@@ -144,6 +144,7 @@ class Machine:
             # The machine's cgroups are what systemd expects, whatever those around it are; /proc/sys/net may be written.
             env={"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"},
             log=self.room.path / f"run/{self.name}-console",
+            apart=self.name,
         )
         if not until(self._is_up, within=BOOT_DEADLINE, step=0.05):
             raise SetUpError(f"the machine did not boot:\n{self.console()}")

@@ -92,11 +92,21 @@ class Room:
         return must(self.run(*argv, stdin=stdin))
 
     def start(
-        self, *argv: str, net: Namespace | None = None, env: dict[str, str] | None = None, log: Path | None = None
+        self,
+        *argv: str,
+        net: Namespace | None = None,
+        env: dict[str, str] | None = None,
+        log: Path | None = None,
+        apart: str = "",
     ) -> subprocess.Popen[bytes]:
-        """Start a program in the room that stays, in the room's cgroup and perhaps another network namespace."""
+        """Start a program in the room that stays, in the room's cgroup and perhaps another network namespace.
+
+        `apart` names a cgroup of its own below that: two machines in one would find each other's processes in their units.
+        """
+        cgroup = self.cgroup / apart
+        cgroup.mkdir(exist_ok=True)
         # The cgroup is taken outside, where the file system of cgroups is surely mounted.
-        script = f'echo 0 > {self.cgroup}/cgroup.procs && exec "$@"'
+        script = f'echo 0 > {cgroup}/cgroup.procs && exec "$@"'
         with (log or Path(os.devnull)).open("ab") as output:
             return subprocess.Popen(
                 ("sh", "-c", script, "sh", *self._inside(argv, net)),

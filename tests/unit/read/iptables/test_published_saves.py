@@ -16,7 +16,7 @@ from failshut.model.finding import Code
 from failshut.model.ruleset import Family
 from failshut.read.iptables import read_save
 
-FOLDER = Path(os.environ.get("FAILSHUT_RULESETS", Path(__file__).parents[3] / "shared/rulesets"))
+FOLDER = Path(os.environ.get("FAILSHUT_RULESETS", Path(__file__).parents[5] / "shared/rulesets"))
 SAVES = sorted(FOLDER.glob("*/loaded.v[46].save"))
 
 pytestmark = pytest.mark.skipif(not SAVES, reason=f"no published rulesets in {FOLDER}; FAILSHUT_RULESETS names another folder")

@@ -17,7 +17,7 @@ from failshut.audit.symbolic.ways import encode
 from failshut.audit.world import World, facts, patterns
 from failshut.model.ruleset import Ruleset
 
-COLLECTION = Path(os.environ.get("FAILSHUT_RULESETS", Path(__file__).parents[3] / "shared" / "rulesets"))
+COLLECTION = Path(os.environ.get("FAILSHUT_RULESETS", Path(__file__).parents[4] / "shared" / "rulesets"))
 FOLDERS = sorted(each.name for each in COLLECTION.iterdir() if each.is_dir()) if COLLECTION.is_dir() else []
 
 # There the separate model called an ICMP error new. The kernel calls it invalid, as a replay shows; the packet leaves as such.

@@ -14,7 +14,7 @@ from failshut.model.finding import Code
 from failshut.model.policy import Inbound, Lan, Outbound, Policy, Tailscale, Tunnel
 from failshut.model.units import Endpoint, InterfaceName, Mark, Port, Protocol
 
-EXAMPLES = Path(__file__).parents[2] / "src/failshut/examples"
+EXAMPLES = Path(__file__).parents[3] / "src/failshut/examples"
 KEY = "ZmFpbHNodXQgZXhhbXBsZSBrZXksIG5vdCBzZWNyZXQ="
 TUNNEL = '[tunnel.wg0]\nendpoints = ["203.0.113.10:51820"]\n'
 CONFIG = '[tunnel.wg0]\nconfig = "wg0.conf"\n'

@@ -12,7 +12,7 @@ from failshut.config.declaration import Declaration
 from failshut.config.policy_file import parse
 from failshut.model.finding import Code
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 POLICY = (ROOT / "docs/reference/policy.md").read_text()
 FINDINGS = (ROOT / "docs/reference/findings.md").read_text()
 

@@ -13,7 +13,7 @@ from failshut.model.host import HostFacts
 from failshut.model.ruleset import Family, Ruleset
 from failshut.model.units import InterfaceName
 
-POLICY = load_policy(str(Path(__file__).parent.parent / "golden/guide/policy.toml")).policy
+POLICY = load_policy(str(Path(__file__).parents[2] / "golden/guide/policy.toml")).policy
 DEVICES = ("eth0", "usb-0", "we.ird+")
 
 

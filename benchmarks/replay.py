@@ -13,9 +13,10 @@ from collections import Counter
 from pathlib import Path
 
 from audit_questions import files_of
-from failshut.audit.explain import explain
-from failshut.audit.infer import infer
-from failshut.audit.prove import Outcome, audit
+from failshut.audit.answer.explain import explain
+from failshut.audit.answer.result import Outcome
+from failshut.audit.prove import audit
+from failshut.audit.world.infer import infer
 from failshut.drill.replay.rules import of_files
 from failshut.drill.replay.start import replay
 from failshut.read import read_ruleset

@@ -10,10 +10,10 @@ import subprocess
 
 import pytest
 
-from failshut.audit.allowed import world_of
 from failshut.audit.difference import IP_WAYS, difference
-from failshut.audit.granted import as_granted
 from failshut.audit.predicate import FieldIn, Is, Not, When, both, either
+from failshut.audit.world.allowed import world_of
+from failshut.audit.world.granted import as_granted
 from failshut.config.declaration import Declaration
 from failshut.config.policy_file import parse
 from failshut.config.resolve import resolve

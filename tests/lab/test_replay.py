@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from audit_golden import case_ruleset, case_world
 from audit_questions import files_of
-from failshut.audit.prove import Answer, Outcome, audit
+from failshut.audit.answer.result import Answer, Outcome
+from failshut.audit.prove import audit
 from failshut.cli.main import root
 from failshut.drill.pool import preflight
 from failshut.drill.process import CannotDrillError

@@ -8,13 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit_random import rulesets
-from failshut.audit.evaluate import evaluate
-from failshut.audit.fields import IFNAME
-from failshut.audit.route import Way, routes
+from failshut.audit.concrete.evaluate import evaluate
+from failshut.audit.netfilter.fields import IFNAME
+from failshut.audit.netfilter.route import Way, routes
 from failshut.audit.symbolic.formula import conj, neg
 from failshut.audit.symbolic.space import device_names
 from failshut.audit.symbolic.ways import Encoding, condition, encode
-from failshut.audit.world import World, facts, patterns
+from failshut.audit.world import World
+from failshut.audit.world.facts import facts
+from failshut.audit.world.told_apart import patterns
 
 
 def sample(encoding: Encoding, seed: int, passing: bool | None) -> tuple[dict[str, int | str], dict[str, bool]] | None:

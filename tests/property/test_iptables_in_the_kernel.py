@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from failshut.audit import concrete
-from failshut.audit.words import NotUnderstoodError
+from failshut.audit.concrete import values as concrete
+from failshut.audit.netfilter.words import NotUnderstoodError
 from failshut.model.ruleset import Match
 from iptables_rules import ALONE, CHAINS, read
 

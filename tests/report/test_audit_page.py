@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from failshut.audit.explain import explain
-from failshut.audit.infer import infer
+from failshut.audit.answer.explain import explain
 from failshut.audit.prove import audit
+from failshut.audit.world.infer import infer
 from failshut.read import read_ruleset
 from failshut.report.audit import FAMILIES, Audited, audit_page, word_of
 from failshut.report.facts import Machine

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from failshut.audit.allowed import NOTHING_OPEN, world_of
-from failshut.audit.granted import Granted, as_anything, as_granted
 from failshut.audit.world import World
+from failshut.audit.world.allowed import NOTHING_OPEN, world_of
+from failshut.audit.world.granted import Granted, as_anything, as_granted
 from failshut.model.ruleset import Ruleset
 from failshut.read.nft_text import read_text
 from golden_cases import load_case

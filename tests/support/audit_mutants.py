@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from failshut.audit.prove import Answer, Result, audit
+from failshut.audit.answer.result import Answer, Result
+from failshut.audit.prove import audit
 from failshut.audit.world import World
 from failshut.model.ruleset import Chain, Match, Rule, Ruleset, Table
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
+from failshut.audit.netfilter.route import Way
+from failshut.audit.netfilter.words import ESTABLISHED, NEW
 from failshut.audit.predicate import All, FieldIn, Not, Predicate, When, among, both, either, equals
-from failshut.audit.route import Way
-from failshut.audit.words import ESTABLISHED, NEW
 from failshut.audit.world import DADDR, IIF, OIF, SADDR
 from failshut.model.ruleset import Family, Payload, Ruleset
 from failshut.model.units import Prefix

@@ -50,9 +50,9 @@ def _say_the_same(loaded: Ruleset, booted: Ruleset) -> bool:
 
 def _judge(ruleset: Ruleset, policy: Policy, plan: Plan, report: Report, *, undecided_is_fine: bool) -> bool:
     # Imported here: the prover is for arming alone, and takes longer to load than all else.
+    from failshut.audit.answer.result import Answer  # noqa: PLC0415
     from failshut.audit.lock import in_words, objections  # noqa: PLC0415
-    from failshut.audit.prove import Answer  # noqa: PLC0415
-    from failshut.audit.words import NotUnderstoodError  # noqa: PLC0415
+    from failshut.audit.netfilter.words import NotUnderstoodError  # noqa: PLC0415
 
     try:
         found = objections(ruleset, policy, plan.facts, under_ip=plan.under_ip, progress=_Waiting(report))

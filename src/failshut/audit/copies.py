@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from failshut.audit.symbolic.space import Approximation
-from failshut.audit.words import names_match
+from failshut.audit.approximation import Approximation
+from failshut.audit.netfilter.words import names_match
 from failshut.audit.world import LOOPBACK, World
 from failshut.model.ruleset import Base, Duplicate, Forward, Hook, Offload, Ruleset, Table, Verdict
 

@@ -7,17 +7,20 @@ from functools import partial
 
 import z3
 
-from failshut.audit.evaluate import evaluate
+from failshut.audit.answer.culprit import culprit
+from failshut.audit.answer.result import Answer, Result, Witness
+from failshut.audit.concrete.evaluate import evaluate
+from failshut.audit.netfilter.route import Way, routes
 from failshut.audit.predicate import All, FieldIn, Not, Predicate, among, both
-from failshut.audit.properties import Property, Sense
-from failshut.audit.prove import Answer, Result, Witness, culprit
-from failshut.audit.route import Way, routes
+from failshut.audit.question.properties import Property, Sense
+from failshut.audit.question.wishes import wishes
 from failshut.audit.symbolic.formula import neg
 from failshut.audit.symbolic.solve import Solver, solver
 from failshut.audit.symbolic.space import device_names
 from failshut.audit.symbolic.ways import Encoding, encode
-from failshut.audit.wishes import wishes
-from failshut.audit.world import OIF, World, facts, on_underlay, patterns
+from failshut.audit.world import OIF, World, on_underlay
+from failshut.audit.world.facts import facts
+from failshut.audit.world.told_apart import patterns
 from failshut.model.ruleset import Ruleset
 
 ANY = All()

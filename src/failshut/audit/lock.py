@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from failshut.audit.allowed import world_of
-from failshut.audit.explain import explain
-from failshut.audit.granted import Granted, as_anything
-from failshut.audit.properties import PROPERTIES
-from failshut.audit.prove import Answer, Auditor, Progress, Result
+from failshut.audit.answer.explain import explain
+from failshut.audit.answer.result import Answer, Result
+from failshut.audit.prove import Auditor, Progress
+from failshut.audit.question.properties import PROPERTIES
+from failshut.audit.world.allowed import world_of
+from failshut.audit.world.granted import Granted, as_anything
 from failshut.model.host import HostFacts
 from failshut.model.lock import LOCK_NAME
 from failshut.model.policy import Policy

@@ -25,7 +25,7 @@ class Is:
 
 @dataclass(frozen=True, slots=True)
 class FieldIn:
-    """A field of `audit.fields`, or one that no rule can ask for, has one of these numbers at the start."""
+    """A field of `netfilter.fields`, or one that no rule can ask for, has one of these numbers at the start."""
 
     name: str
     width: int

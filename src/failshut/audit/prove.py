@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 
+from failshut.audit.answer.culprit import culprit
+from failshut.audit.answer.result import Answer, Result, Witness
+from failshut.audit.approximation import Approximation
+from failshut.audit.concrete.evaluate import evaluate
+from failshut.audit.concrete.fate import holds
 from failshut.audit.copies import offloads, stray_copies
-from failshut.audit.evaluate import Fate, Step, evaluate, holds
+from failshut.audit.netfilter.route import Route, Way, routes
+from failshut.audit.netfilter.words import NotUnderstoodError
 from failshut.audit.predicate import Predicate, both
-from failshut.audit.properties import PROPERTIES, Property, Sense
-from failshut.audit.route import Route, Way, routes
+from failshut.audit.question.properties import PROPERTIES, Property, Sense
+from failshut.audit.question.wishes import wishes
 from failshut.audit.symbolic.outcome import rule_key
 from failshut.audit.symbolic.solve import Found, Solver, solver
-from failshut.audit.symbolic.space import Approximation, device_names
+from failshut.audit.symbolic.space import device_names
 from failshut.audit.symbolic.ways import Encoding, encode
-from failshut.audit.wishes import wishes
-from failshut.audit.words import NotUnderstoodError
-from failshut.audit.world import World, ends, facts, long_enough, opening_flags, patterns
-from failshut.model.ruleset import Assign, ChainType, Counter, Hook, Jump, Log, Match, Meta, Reject, Rule, Ruleset, Unknown, Verdict
+from failshut.audit.world import World
+from failshut.audit.world.facts import ends, facts, long_enough, opening_flags
+from failshut.audit.world.told_apart import patterns
+from failshut.model.ruleset import Assign, Meta, Ruleset, Unknown
 
 MOST_WITNESSES = 5
 # Each wish of a witness is another question; of so many rules it gets one witness, which need not be pretty.
@@ -27,73 +32,6 @@ LARGE, PLAIN = 20_000, 12
 _ENDS = ("ct original ", "ct reply ")
 _ORDER = Approximation("", "which of the chains of one priority was made first", "")
 Progress = Callable[[str, int, int], None]
-
-
-class Answer(StrEnum):
-    """`PROVED`: no such packet. `LEAK`: there is one. `POSSIBLE`: it depends. `WORKS` and `BROKEN` answer for what is needed.
-
-    `REFUTED`: a packet was found, and when it was sent it did not leave.
-    """
-
-    PROVED = "proved"
-    LEAK = "leak"
-    POSSIBLE = "possible"
-    REFUTED = "refuted"
-    WORKS = "works"
-    BROKEN = "broken"
-
-
-class Outcome(StrEnum):
-    """What became of a witness that was to be sent in a lab."""
-
-    CONFIRMED = "confirmed"
-    REFUTED = "refuted"
-    NOT_REPLAYED = "not replayed"
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """A witness, sent: the first packet that was captured, how many were, and what happened in words."""
-
-    outcome: Outcome
-    captured: str = ""
-    packets: int = 0
-    happened: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Witness:
-    """A packet that passes: its fields, what became of it, and the rule that let it (None: a policy, or no chain at all)."""
-
-    way: Way
-    family: int
-    packet: dict[str, int | str]
-    fate: Fate
-    culprit: Step | None
-    certain: bool
-    depends: tuple[Approximation, ...] = ()
-    replay: Replay | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One question for one address family. `approximations` are all that were made on the way, whether or not they mattered."""
-
-    question: Property
-    family: int
-    answer: Answer
-    witnesses: tuple[Witness, ...] = ()
-    approximations: tuple[Approximation, ...] = ()
-
-    @property
-    def is_leak(self) -> bool:
-        """Whether this is a packet that leaves and must not."""
-        return self.answer is Answer.LEAK and self.question.sense is Sense.LEAK
-
-    @property
-    def is_doubt(self) -> bool:
-        """Whether a leak could be neither shown nor excluded."""
-        return self.answer in (Answer.POSSIBLE, Answer.REFUTED) and self.question.sense is Sense.LEAK
 
 
 @dataclass(slots=True)
@@ -240,44 +178,6 @@ def _witness(asked: Solver, question: Predicate, found: Found) -> Witness:
         depends = (*depends, Approximation("", "the two evaluators do not agree on this packet", ""))
     certain = found.certain and agreed
     return Witness(route.way, route.family, found.packet, fate, culprit(fate), certain, () if certain else depends)
-
-
-def culprit(fate: Fate) -> Step | None:
-    """Return the step that let the packet go: where others are refused, not where everything passes anyway."""
-    accepted = [each for each in fate.steps if each.accepted]
-    filters = [each for each in accepted if each.stop.base.type is not ChainType.NAT and each.stop.hook is not Hook.PREROUTING]
-    refusing = [each for each in filters if _refuses(each)]
-    for candidates in (
-        [each for each in refusing if each.rule is not None],
-        refusing,
-        [each for each in filters if each.rule is not None],
-        filters,
-        accepted,
-    ):
-        if candidates:
-            return candidates[0]
-    return None
-
-
-def _refuses(step: Step) -> bool:
-    if step.stop.base.policy is Verdict.DROP:
-        return True
-    return any(_is_refusal(rule) for chain in step.stop.table.chains for rule in chain.rules if chain.name == step.stop.chain.name)
-
-
-def refuses_nothing(ruleset: Ruleset) -> bool:
-    """Whether there is neither a policy nor a rule that refuses anything, as on a machine without a packet filter."""
-    chains = [chain for table in ruleset.tables for chain in table.chains]
-    policies = (each.base.policy for each in chains if each.base)
-    return Verdict.DROP not in policies and not any(_may_refuse(rule) for each in chains for rule in each.rules)
-
-
-def _may_refuse(rule: Rule) -> bool:
-    return not all(isinstance(each, Match | Counter | Log | Jump | Assign) or each is Verdict.ACCEPT for each in rule.statements)
-
-
-def _is_refusal(rule: Rule) -> bool:
-    return any(each is Verdict.DROP or isinstance(each, Reject) for each in rule.statements)
 
 
 def _distinct(witnesses: list[Witness], most: int) -> tuple[Witness, ...]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from failshut.audit.explain import explain, replay_line, shortened
-from failshut.audit.granted import Opened, element_text
-from failshut.audit.infer import sender_words
-from failshut.audit.properties import ASSUMPTIONS, Sense
-from failshut.audit.prove import Answer, Outcome, Replay, Result, Witness
-from failshut.audit.words import ANY_OTHER
+from failshut.audit.answer.explain import explain, replay_line, shortened
+from failshut.audit.answer.result import Answer, Outcome, Replay, Result, Witness
+from failshut.audit.netfilter.words import ANY_OTHER
+from failshut.audit.question.properties import ASSUMPTIONS, Sense
 from failshut.audit.world import World, endpoint_words
+from failshut.audit.world.granted import Opened, element_text
+from failshut.audit.world.infer import sender_words
 from failshut.cli.session import Session, finding_json
 from failshut.model.finding import Finding
 from failshut.model.ruleset import Engine, Family, Ruleset

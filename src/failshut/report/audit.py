@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from failshut.audit.explain import explain, replay_line, shortened
-from failshut.audit.granted import opened
-from failshut.audit.properties import ASSUMPTIONS, Property, Sense
-from failshut.audit.prove import Answer, Result, Witness
+from failshut.audit.answer.explain import explain, replay_line, shortened
+from failshut.audit.answer.result import Answer, Result, Witness
+from failshut.audit.question.properties import ASSUMPTIONS, Property, Sense
 from failshut.audit.world import World, endpoint_words
+from failshut.audit.world.granted import opened
 from failshut.model.ruleset import Origin
 from failshut.read.reading import Reading
 from failshut.report.facts import Banner, Machine

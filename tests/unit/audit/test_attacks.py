@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from failshut.audit.infer import infer
-from failshut.audit.prove import Answer, Sense, audit
+from failshut.audit.answer.result import Answer
+from failshut.audit.prove import Sense, audit
+from failshut.audit.world.infer import infer
 from failshut.read import read_ruleset
 
 BASE = """table inet mine {

@@ -6,9 +6,10 @@ from ipaddress import ip_address
 
 import pytest
 
-from failshut.audit.infer import infer
-from failshut.audit.prove import Answer, audit
+from failshut.audit.answer.result import Answer
+from failshut.audit.prove import audit
 from failshut.audit.world import World
+from failshut.audit.world.infer import infer
 from failshut.model.ruleset import Family, Ruleset
 from failshut.model.units import Endpoint, Port, Protocol
 from failshut.read import nft_json

@@ -9,13 +9,14 @@ from ipaddress import ip_address
 
 import z3
 
-from failshut.audit.evaluate import evaluate
-from failshut.audit.fields import IFNAME
-from failshut.audit.route import Way, routes
+from failshut.audit.concrete.evaluate import evaluate
+from failshut.audit.netfilter.fields import IFNAME
+from failshut.audit.netfilter.route import Way, routes
 from failshut.audit.symbolic.formula import conj
 from failshut.audit.symbolic.space import device_names
 from failshut.audit.symbolic.ways import encode
-from failshut.audit.world import World, patterns
+from failshut.audit.world import World
+from failshut.audit.world.told_apart import patterns
 from failshut.read.nft_text import read_text
 
 RULESETS, PACKETS = 50, 40

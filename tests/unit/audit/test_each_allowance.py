@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from audit_mutants import mutants
-from failshut.audit.allowed import world_of
 from failshut.audit.difference import opened, opened_beyond
-from failshut.audit.granted import Granted, as_anything
 from failshut.audit.world import World
+from failshut.audit.world.allowed import world_of
+from failshut.audit.world.granted import Granted, as_anything
 from failshut.emit.nft import emit
 from failshut.lower import lower
 from failshut.lower.lock import rerouting_rules

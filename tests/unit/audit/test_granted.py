@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from failshut.audit.allowed import world_of
+from failshut.audit.answer.explain import explain
+from failshut.audit.answer.result import Answer
 from failshut.audit.difference import opened as lets_out_more
-from failshut.audit.explain import explain
-from failshut.audit.granted import as_granted, granted, opened
-from failshut.audit.properties import PROPERTIES
-from failshut.audit.prove import Answer, Auditor
+from failshut.audit.prove import Auditor
+from failshut.audit.question.properties import PROPERTIES
+from failshut.audit.world.allowed import world_of
+from failshut.audit.world.granted import as_granted, granted, opened
 from failshut.read.nft_text import read_text
 from golden_cases import CASES, load_case
 

@@ -8,10 +8,11 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from failshut.audit.answer.result import Answer
 from failshut.audit.difference import difference
 from failshut.audit.lock import objections
-from failshut.audit.properties import PROPERTIES
-from failshut.audit.prove import Answer, Auditor
+from failshut.audit.prove import Auditor
+from failshut.audit.question.properties import PROPERTIES
 from failshut.audit.symbolic import terms
 from failshut.audit.world import World
 from failshut.emit.nft import emit

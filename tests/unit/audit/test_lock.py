@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from amount import amount
 from audit_golden import case_ruleset, case_world
 from audit_random import tables
-from failshut.audit.properties import PROPERTIES, Sense
-from failshut.audit.prove import Answer, Auditor, audit
+from failshut.audit.answer.result import Answer
+from failshut.audit.prove import Auditor, audit
+from failshut.audit.question.properties import PROPERTIES, Sense
 from failshut.model.ruleset import Chain, Ruleset, Table
 from golden_cases import CASES
 

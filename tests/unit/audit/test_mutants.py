@@ -5,9 +5,10 @@ from __future__ import annotations
 from amount import amount
 from audit_golden import case_ruleset, case_world
 from audit_mutants import is_noticed, mutants
+from failshut.audit.answer.result import Answer
 from failshut.audit.difference import opened_beyond
-from failshut.audit.properties import PROPERTIES
-from failshut.audit.prove import Answer, Auditor
+from failshut.audit.prove import Auditor
+from failshut.audit.question.properties import PROPERTIES
 from golden_cases import CASES
 
 # It leaks only with answers of the routing table that contradict each other: docs/reference/audit.md, "Mistakes in our own lock".

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from audit_questions import TUNNELS, load, questions
-from failshut.audit.evaluate import evaluate, holds
-from failshut.audit.route import Way, routes
+from failshut.audit.concrete.evaluate import evaluate
+from failshut.audit.concrete.fate import holds
+from failshut.audit.netfilter.route import Way, routes
 from failshut.audit.symbolic.solve import Found, Solver, solver
 from failshut.audit.symbolic.space import device_names
 from failshut.audit.symbolic.ways import encode
-from failshut.audit.world import World, facts, patterns
+from failshut.audit.world import World
+from failshut.audit.world.facts import facts
+from failshut.audit.world.told_apart import patterns
 from failshut.model.ruleset import Ruleset
 
 COLLECTION = Path(os.environ.get("FAILSHUT_RULESETS", Path(__file__).parents[4] / "shared" / "rulesets"))

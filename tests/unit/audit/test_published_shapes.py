@@ -6,11 +6,12 @@ from ipaddress import ip_address
 
 import pytest
 
-from failshut.audit.accounts import names_in
-from failshut.audit.explain import explain
-from failshut.audit.infer import infer
-from failshut.audit.prove import Answer, audit
+from failshut.audit.answer.explain import explain
+from failshut.audit.answer.result import Answer
+from failshut.audit.netfilter.accounts import names_in
+from failshut.audit.prove import audit
 from failshut.audit.world import World
+from failshut.audit.world.infer import infer
 from failshut.drill.replay.rules import of_files
 from failshut.model.finding import Code
 from failshut.model.ruleset import Family, Ruleset

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from failshut.audit.infer import infer
-from failshut.audit.properties import Sense
-from failshut.audit.prove import Answer, Outcome, Replay, audit
-from failshut.audit.replayed import judged, to_replay
+from failshut.audit.answer.replayed import judged, to_replay
+from failshut.audit.answer.result import Answer, Outcome, Replay
+from failshut.audit.prove import audit
+from failshut.audit.question.properties import Sense
+from failshut.audit.world.infer import infer
 from failshut.drill.replay.network import ip_packet
 from failshut.drill.replay.rules import of_files, of_kernel, without
 from failshut.model.ruleset import Engine, Family

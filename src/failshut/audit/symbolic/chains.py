@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from failshut.audit.route import DEEPEST_CALL, DEEPEST_JUMP, Stop
+from failshut.audit.netfilter.route import DEEPEST_CALL, DEEPEST_JUMP, Stop
 from failshut.audit.symbolic.formula import Bool, Number, conj, neg
-from failshut.audit.symbolic.outcome import Outcome, prefix
+from failshut.audit.symbolic.outcome import Outcome
 from failshut.audit.symbolic.space import Space
 from failshut.audit.symbolic.terms import Env
 from failshut.audit.symbolic.walk import Walk
@@ -71,7 +71,7 @@ class Chains:
         return result
 
     def _anything(self, stop: Stop, place: str, env: Env) -> Outcome:
-        where = prefix(stop) + place
+        where = stop.prefix + place
         text = "a call that was not followed"
         accept = self.space.anything(where + "?accept", text, place)
         drop = self.space.anything(where + "?drop", text, place)

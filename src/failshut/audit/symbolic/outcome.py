@@ -1,10 +1,9 @@
-"""What a chain does with a packet, and how places and rules are called."""
+"""What a chain does with a packet, and how a rule is told from others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from failshut.audit.route import Stop
 from failshut.audit.symbolic.formula import Bool
 from failshut.audit.symbolic.terms import Env
 from failshut.model.ruleset import Table
@@ -19,11 +18,6 @@ class Outcome:
     fall: Bool
     copied: Bool
     env: Env
-
-
-def prefix(stop: Stop) -> str:
-    """Return what begins the name of every place in a base chain."""
-    return f"{stop.table.engine}/{stop.table.family}/{stop.table.name}/{stop.hook}/"
 
 
 def rule_key(table: Table, chain: str, index: int) -> tuple[str, str, int]:

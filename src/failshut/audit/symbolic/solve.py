@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import z3
 
-from failshut.audit.fields import IFNAME
+from failshut.audit.netfilter.fields import IFNAME
 from failshut.audit.predicate import Predicate
 from failshut.audit.symbolic.formula import Bool, conj, neg
 from failshut.audit.symbolic.ways import Encoding, condition

@@ -7,20 +7,11 @@ from dataclasses import dataclass, field
 
 import z3
 
-from failshut.audit.fields import IFNAME
+from failshut.audit.approximation import Approximation
+from failshut.audit.netfilter.fields import IFNAME
+from failshut.audit.netfilter.words import ETHERTYPE, NFPROTO, names_match
 from failshut.audit.symbolic.formula import Bool, within
 from failshut.audit.symbolic.large import MOST_SPELLED_OUT, Large, large
-from failshut.audit.words import ETHERTYPE, NFPROTO, names_match
-
-
-@dataclass(frozen=True, slots=True)
-class Approximation:
-    """Something that was allowed to be anything. `benign`: a limiter, which some packet passes and some does not."""
-
-    place: str
-    text: str
-    where: str
-    benign: bool = False
 
 
 @dataclass(slots=True)

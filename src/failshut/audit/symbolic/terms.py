@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import z3
 
-from failshut.audit.fields import IFNAME, load_of, loads_of, membership
-from failshut.audit.route import holds_anything, map_elements, set_elements, timed_elements
+from failshut.audit.netfilter.fields import IFNAME, load_of, loads_of, membership
+from failshut.audit.netfilter.route import holds_anything, map_elements, set_elements, timed_elements
+from failshut.audit.netfilter.words import NotUnderstoodError, interval, number
 from failshut.audit.symbolic.formula import Bool, Number, as_bits, choose, conj, disj, merged, neg, same, within
 from failshut.audit.symbolic.large import MANY
 from failshut.audit.symbolic.space import Space
-from failshut.audit.words import NotUnderstoodError, interval, number
 from failshut.model.ruleset import (
     AnySet,
     Binary,

@@ -5,20 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, assert_never
 
-from failshut.audit.fields import Load, load_of
-from failshut.audit.nat import concerns, written
-from failshut.audit.route import (
-    ROUTED_ANEW,
-    Stop,
-    called_place,
-    changes_the_route,
-    map_elements,
-    timed_elements,
-)
+from failshut.audit.netfilter.fields import Load, load_of
+from failshut.audit.netfilter.nat import concerns, written
+from failshut.audit.netfilter.route import ROUTED_ANEW, Stop, called_place, changes_the_route, map_elements, timed_elements
+from failshut.audit.netfilter.words import NotUnderstoodError, holds_sometimes, is_now_and_then, number
 from failshut.audit.symbolic.formula import Bool, Number, as_bits, choose, conj, disj, neg, within
-from failshut.audit.symbolic.outcome import Outcome, prefix, rule_key
+from failshut.audit.symbolic.outcome import Outcome, rule_key
 from failshut.audit.symbolic.terms import Env, Scope, at_most, entry_conditions, matches, term
-from failshut.audit.words import NotUnderstoodError, holds_sometimes, is_now_and_then, number
 from failshut.model.ruleset import (
     AnySet,
     Assign,
@@ -72,7 +65,7 @@ class Walk:
         """Take one rule into account."""
         condition: Bool = True
         for position, statement in enumerate(rule.statements):
-            place = f"{prefix(self.stop)}{self.place}:{index}.{position}"
+            place = f"{self.stop.prefix}{self.place}:{index}.{position}"
             before = condition
             condition, ended = self._statement(statement, condition, place, rule)
             if ended or condition is False:
@@ -84,7 +77,7 @@ class Walk:
     def anything_from(self, index: int, rule: Rule) -> None:
         """Take a rule and all that come after it for one that may do anything."""
         text = "there is more that is not understood than can be computed with"
-        self._unknown(text, True, f"{prefix(self.stop)}{self.place}:{index}", rule)
+        self._unknown(text, True, f"{self.stop.prefix}{self.place}:{index}", rule)
 
     def result(self) -> Outcome:
         """Return the chain's outcome, after its last rule."""
@@ -203,7 +196,7 @@ class Walk:
         here = conj([self.reach, condition])
         if here is False:
             return
-        inner = place.removeprefix(prefix(self.stop))
+        inner = place.removeprefix(self.stop.prefix)
         where = called_place(inner, jump.target, goto=jump.goto)
         called = self.chains.outcome(self.stop, jump.target, self.env, where, goto=jump.goto)
         self.ends.setdefault(Verdict.ACCEPT, []).append(conj([here, called.accept]))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from failshut.audit.fields import IFNAME
-from failshut.audit.nat import Written, translated
+from failshut.audit.netfilter.fields import IFNAME
+from failshut.audit.netfilter.nat import Written, translated
+from failshut.audit.netfilter.route import ROUTED_ANEW, Route, Stop, Way, device_listed
+from failshut.audit.netfilter.words import NEW, RELATED, TRANSLATED
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When
-from failshut.audit.route import ROUTED_ANEW, Route, Stop, Way, device_listed
 from failshut.audit.symbolic.chains import Chains
 from failshut.audit.symbolic.formula import Bool, Number, choose, conj, disj, neg, same, within
-from failshut.audit.symbolic.outcome import prefix
 from failshut.audit.symbolic.space import Space
 from failshut.audit.symbolic.terms import Env, Scope, matches
-from failshut.audit.words import NEW, RELATED, TRANSLATED
 from failshut.model.ruleset import ChainType, Hook, Verdict
 
 _ROUTING = {
@@ -171,7 +170,7 @@ def _called(travel: _Travel, stop: Stop) -> Bool:
         return _first(travel)
     if stop.on_devices:
         if not stop.base.device:
-            where = f"{prefix(stop)}{stop.chain.name}"
+            where = f"{stop.prefix}{stop.chain.name}"
             return travel.chains.space.anything(f"{where}?device", "the device that a chain hangs on is not said", where)
         device = travel.read("iifname" if stop.hook is Hook.INGRESS else "oifname", 16, IFNAME)
         names = travel.chains.space.names

@@ -18,7 +18,7 @@ from failshut.host.runs import remember
 from failshut.model.exits import Exit
 
 if TYPE_CHECKING:
-    from failshut.audit.prove import Result
+    from failshut.audit.answer.result import Result
     from failshut.audit.world import World
     from failshut.model.ruleset import Ruleset
     from failshut.model.units import Endpoint
@@ -87,8 +87,9 @@ def command(ctx: click.Context, /, *, sarif: bool, **options: Any) -> None:
 
 
 def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
-    from failshut.audit.granted import as_granted, opened
-    from failshut.audit.prove import audit, refuses_nothing
+    from failshut.audit.answer.culprit import refuses_nothing
+    from failshut.audit.prove import audit
+    from failshut.audit.world.granted import as_granted, opened
     from failshut.cli import audit_output as output
 
     given = given_by(asked["files"], asked["script"], session)
@@ -126,9 +127,9 @@ def _audit(asked: dict[str, Any], session: Session, as_sarif: bool) -> Exit:
 
 
 def _difference(asked: dict[str, Any], session: Session) -> Exit:
+    from failshut.audit.answer.explain import explain
     from failshut.audit.difference import difference
-    from failshut.audit.explain import explain
-    from failshut.audit.granted import as_anything
+    from failshut.audit.world.granted import as_anything
     from failshut.cli import audit_output as output
 
     old, new = (read_files((each,), session).reading for each in asked["diff"])
@@ -188,7 +189,7 @@ def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, accounts: 
     """
     from dataclasses import replace
 
-    from failshut.audit.infer import infer
+    from failshut.audit.world.infer import infer
 
     world = (_by_policy(ruleset, session) if running else None) or infer(ruleset)
     said: dict[str, Any] = {}
@@ -205,7 +206,7 @@ def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, accounts: 
 
 def _sender(text: str, accounts: dict[str, int]) -> dict[str, int]:
     """Return the fields of a world for a user, a user and its group, or a group: `USER`, `USER:GROUP`, `:GROUP`."""
-    from failshut.audit.words import account_number
+    from failshut.audit.netfilter.words import account_number
     from failshut.read.constants import ACCOUNT
 
     user, _, group = text.partition(":")
@@ -222,8 +223,8 @@ def _by_policy(ruleset: Ruleset, session: Session) -> World | None:
 
     if not any(each.name == LOCK_NAME for each in ruleset.tables):
         return None
-    from failshut.audit.allowed import world_of
-    from failshut.audit.granted import granted
+    from failshut.audit.world.allowed import world_of
+    from failshut.audit.world.granted import granted
     from failshut.host.network.probe import probe
     from failshut.host.sources import load_policy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from failshut.audit.words import account_number
+from failshut.audit.netfilter.words import account_number
 from failshut.drill.network import netns
 
 _PLACE = Path("/run/failshut-accounts")

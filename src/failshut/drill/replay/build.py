@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from failshut.audit.words import ESTABLISHED, INVALID, RELATED
+from failshut.audit.netfilter.words import ESTABLISHED, INVALID, RELATED
 from failshut.drill.attacker import craft
 from failshut.drill.replay.candidate import MOST, Candidate
 from failshut.model.packet import ICMP, ICMPV6, TCP, UDP

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from failshut.audit.prove import Witness
-from failshut.audit.route import Way
-from failshut.audit.words import ESTABLISHED, INVALID, NEW, RELATED, UNTRACKED
+from failshut.audit.answer.result import Witness
+from failshut.audit.netfilter.route import Way
+from failshut.audit.netfilter.words import ESTABLISHED, INVALID, NEW, RELATED, UNTRACKED
 from failshut.model.packet import ETHERTYPE_ARP, ICMP, ICMPV6, TCP, UDP
 from failshut.model.units import Address
 

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from failshut.audit.route import Way
-from failshut.audit.words import ESTABLISHED, INVALID, UNTRACKED
+from failshut.audit.netfilter.route import Way
+from failshut.audit.netfilter.words import ESTABLISHED, INVALID, UNTRACKED
 from failshut.drill.network.capture import Capture
 from failshut.drill.network.wait import until
 from failshut.drill.replay import network, sender

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from failshut.audit.route import Way
-from failshut.audit.words import ESTABLISHED, RELATED
+from failshut.audit.netfilter.route import Way
+from failshut.audit.netfilter.words import ESTABLISHED, RELATED
 from failshut.drill.network.wait import pace, until
 from failshut.drill.replay import sender
 from failshut.drill.replay.build import ANSWERER, OPENER, Flow, acknowledgement, answer, complained_of, flow_of, opening

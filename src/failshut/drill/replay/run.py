@@ -6,9 +6,9 @@ import os
 import time
 from dataclasses import dataclass
 
-from failshut.audit.prove import Outcome, Replay
-from failshut.audit.route import Way
-from failshut.audit.words import ESTABLISHED
+from failshut.audit.answer.result import Outcome, Replay
+from failshut.audit.netfilter.route import Way
+from failshut.audit.netfilter.words import ESTABLISHED
 from failshut.drill.network.capture import Capture
 from failshut.drill.network.netns import SetUpError
 from failshut.drill.process import Progress

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from failshut.audit.accounts import names_in
-from failshut.audit.prove import Result
-from failshut.audit.replayed import judged, to_replay
+from failshut.audit.answer.replayed import judged, to_replay
+from failshut.audit.answer.result import Result
+from failshut.audit.netfilter.accounts import names_in
+from failshut.audit.netfilter.words import names_match
 from failshut.audit.symbolic.space import device_names
-from failshut.audit.words import names_match
-from failshut.audit.world import LOOPBACK, World, patterns
+from failshut.audit.world import LOOPBACK, World
+from failshut.audit.world.told_apart import patterns
 from failshut.drill.process import CannotDrillError, WorkerProcess
 from failshut.drill.replay.candidate import candidates_of
 from failshut.drill.replay.rules import Rules

@@ -6,12 +6,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from failshut.audit.accounts import accounts
-from failshut.audit.evaluate import Step
-from failshut.audit.fields import GROUP
-from failshut.audit.prove import Replay, Result, Witness
-from failshut.audit.route import Way
-from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, TCP, UDP, UNTRACKED, account_number, number
+from failshut.audit.answer.result import Replay, Result, Witness
+from failshut.audit.concrete.fate import Step
+from failshut.audit.netfilter.accounts import accounts
+from failshut.audit.netfilter.fields import GROUP
+from failshut.audit.netfilter.route import Way
+from failshut.audit.netfilter.words import (
+    ESTABLISHED,
+    ICMP,
+    ICMPV6,
+    INVALID,
+    NEW,
+    RELATED,
+    TCP,
+    UDP,
+    UNTRACKED,
+    account_number,
+    number,
+)
 from failshut.audit.world import DADDR
 from failshut.model.packet import PROTOCOL_NAMES
 from failshut.model.ruleset import Binary, Concat, Ct, Left, Match, Meta, Payload, Socket, VerdictMap

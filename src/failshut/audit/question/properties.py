@@ -10,15 +10,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from failshut.audit.netfilter.route import Way
+from failshut.audit.netfilter.words import ESTABLISHED, INVALID, RELATED, UNTRACKED
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Not, Predicate, Some, When, among, both, either, equals
-from failshut.audit.route import Way
-from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, RELATED, UNTRACKED
-from failshut.audit.world import DADDR, IIF, LOOPBACK, NEAR, OIF, OWN, SADDR, World, endpoint_hosts, on_underlay, to_any
-from failshut.model.ruleset import Meta, Payload, Range
-
-DNS_PORTS = (53, 853)
-_PROTO = Meta("l4proto")
-_WITH_PORTS = ("tcp", "udp", "udplite", "sctp", "dccp")
+from failshut.audit.question.packets import (
+    ANY_ICMP,
+    DHCP,
+    DNS,
+    FIRST,
+    LINK_ICMP,
+    NEWLY,
+    OPENING,
+    at_endpoint,
+    from_here,
+    internet,
+    local,
+    of_tunnel,
+    ordinary,
+    state,
+)
+from failshut.audit.world import IIF, LOOPBACK, OIF, OWN, SADDR, World, endpoint_hosts, on_underlay, to_any
+from failshut.model.ruleset import Payload
 
 
 class Sense(StrEnum):
@@ -43,58 +55,6 @@ class Property:
     families: tuple[int, ...] = (4, 6)
 
 
-def state(*states: int) -> Predicate:
-    """Return that the connection is in one of these states."""
-    return FieldIn("ct state", 32, states)
-
-
-# Of a new connection also what follows the first packet before an answer; nat chains are not asked about that any more.
-NEWLY = state(NEW)
-FIRST = FieldIn("first", 1, (1,))
-OPENING = both(NEWLY, FIRST)
-ORDINARY_FIELDS = ("mark", "ct mark", "cgroup")
-# Who may give its socket a mark or an address of others is no ordinary program.
-SOCKET_FIELDS = ("socket mark 0", "socket transparent 0")
-
-
-def ordinary(world: World) -> Predicate:
-    """Return that nothing tells the sender from any other program: no mark, no group, no control group that rules may name."""
-    plain = (FieldIn(name, 32, (0,)) for name in ORDINARY_FIELDS)
-    groups = (FieldIn(f"socket cgroupv2 {level}", 256, (0,)) for level in world.levels)
-    sockets = (FieldIn(name, 32, (0,)) for name in SOCKET_FIELDS)
-    users = (FieldIn("skuid", 32, (world.uid,)), FieldIn("skgid", 32, (world.gid,)))
-    return both(*plain, *groups, *sockets, FieldIn("socket", 1, (1,)), *users)
-
-
-def _from_here(world: World, family: int) -> Predicate:
-    """Return that the source is no server's: it is another machine, and nobody here sends from its address."""
-    servers = tuple(each for each in endpoint_hosts(world) if each.version == family)
-    return Not(among(SADDR[family], servers, When.START))
-
-
-def _port(field: str, values: tuple[int, ...]) -> Predicate:
-    return both(among(_PROTO, _WITH_PORTS), among(Payload("th", field), values))
-
-
-DNS = _port("dport", DNS_PORTS)
-_DHCP = either(
-    both(equals(Payload("udp", "sport"), 68), equals(Payload("udp", "dport"), 67)),
-    both(equals(Payload("udp", "sport"), 546), equals(Payload("udp", "dport"), 547)),
-)
-_ICMP = FieldIn("l4proto", 8, (ICMP, ICMPV6))
-_LINK_ICMP = among(Payload("icmpv6", "type"), (Range(130, 137), 143))
-
-
-def _internet(world: World, family: int) -> Predicate:
-    near = (*NEAR[family], *world.lan, *endpoint_hosts(world), *world.named)
-    return Not(to_any(near, family))
-
-
-def _local(world: World, family: int) -> Predicate:
-    near = to_any((*NEAR[family], *world.lan), family)
-    return both(near, Not(to_any((*OWN[family], *endpoint_hosts(world), *world.named), family)))
-
-
 def _shut(which: Predicate, reach: Callable[[World, int], Predicate]) -> Callable[[World, int], Predicate | None]:
     """Return a question: packets of a kind that leave on the underlay, to where nothing may go."""
 
@@ -102,7 +62,7 @@ def _shut(which: Predicate, reach: Callable[[World, int], Predicate]) -> Callabl
         if world.allowed is not None:
             return both(on_underlay(world), which, Not(world.allowed[family]))
         opening = either(Not(NEWLY), FIRST)
-        return both(on_underlay(world), which, opening, reach(world, family), ordinary(world), _from_here(world, family))
+        return both(on_underlay(world), which, opening, reach(world, family), ordinary(world), from_here(world, family))
 
     return asks
 
@@ -115,8 +75,8 @@ def _beyond_policy(world: World, family: int) -> Predicate | None:
 def _exempt(world: World, family: int) -> Predicate | None:
     if world.is_strict or world.alone:
         return None
-    program = both(Not(ordinary(world)), DeviceIs("via", ("",)), _from_here(world, family))
-    return both(on_underlay(world), _internet(world, family), Not(_LINK_ICMP), program)
+    program = both(Not(ordinary(world)), DeviceIs("via", ("",)), from_here(world, family))
+    return both(on_underlay(world), internet(world, family), Not(LINK_ICMP), program)
 
 
 def _named(world: World, family: int) -> Predicate | None:
@@ -126,39 +86,17 @@ def _named(world: World, family: int) -> Predicate | None:
     return both(on_underlay(world), pinned, OPENING, ordinary(world))
 
 
-def _at_endpoint(world: World, family: int) -> Predicate:
-    """Return that the packet goes to an endpoint's address, protocol and port."""
-    return Some(
-        tuple(
-            both(equals(DADDR[family], each.address), equals(Payload(each.protocol, "dport"), int(each.port)))
-            for each in world.endpoints
-            if each.address.version == family
-        )
-    )
-
-
-# Who listens there has what it agrees on sent as ESP or AH, which have no port (RFC 7296).
-_IKE = (500, 4500)
-
-
-def _of_tunnel(world: World, family: int) -> Predicate:
-    """Return that the packet goes where the tunnel's own do: to an endpoint, or to one of IKE in IPsec's own protocols."""
-    hosts = {each.address for each in world.endpoints if int(each.port) in _IKE and each.address.version == family}
-    carried = (both(equals(DADDR[family], each), among(_PROTO, ("esp", "ah"))) for each in sorted(hosts, key=int))
-    return either(_at_endpoint(world, family), *carried)
-
-
 def _other_port(world: World, family: int) -> Predicate | None:
     if not any(each.version == family for each in endpoint_hosts(world)):
         return None
-    there = both(to_any(endpoint_hosts(world), family), Not(_of_tunnel(world, family)))
+    there = both(to_any(endpoint_hosts(world), family), Not(of_tunnel(world, family)))
     return _shut(both(there, OPENING), lambda *_: All())(world, family)
 
 
 def _other_program(world: World, family: int) -> Predicate | None:
     if not any(each.address.version == family for each in world.endpoints):
         return None
-    return _shut(both(_of_tunnel(world, family), OPENING), lambda *_: All())(world, family)
+    return _shut(both(of_tunnel(world, family), OPENING), lambda *_: All())(world, family)
 
 
 def _forwarded(world: World, family: int) -> Predicate | None:
@@ -177,7 +115,7 @@ def _from_tunnel(world: World, family: int) -> Predicate | None:
 
 
 def _sent_on(world: World, family: int) -> Predicate:
-    return both(on_underlay(world), _internet(world, family), FieldIn("mark", 32, (0,)), FieldIn("ct mark", 32, (0,)))
+    return both(on_underlay(world), internet(world, family), FieldIn("mark", 32, (0,)), FieldIn("ct mark", 32, (0,)))
 
 
 def _into_transit(world: World, family: int) -> Predicate | None:
@@ -196,7 +134,7 @@ def _frame(world: World, family: int) -> Predicate | None:
 def _handshake(world: World, family: int) -> Predicate | None:
     if not any(each.address.version == family for each in world.endpoints):
         return None
-    return both(on_underlay(world), _at_endpoint(world, family), OPENING)
+    return both(on_underlay(world), at_endpoint(world, family), OPENING)
 
 
 def _answer(world: World, family: int) -> Predicate | None:
@@ -227,7 +165,7 @@ def _loopback_in(world: World, family: int) -> Predicate | None:
 
 
 def _tunnel_out(world: World, family: int) -> Predicate | None:
-    return both(among(OIF, world.tunnels), _web(443), ordinary(world), _internet(world, family))
+    return both(among(OIF, world.tunnels), _web(443), ordinary(world), internet(world, family))
 
 
 def _tunnel_in(world: World, family: int) -> Predicate | None:
@@ -250,7 +188,7 @@ PROPERTIES: tuple[Property, ...] = (
         "no new flow leaves on the underlay",
         Way.OUTPUT,
         Sense.LEAK,
-        _shut(both(NEWLY, Not(DNS), Not(_ICMP)), _internet),
+        _shut(both(NEWLY, Not(DNS), Not(ANY_ICMP)), internet),
         "any program may open a connection past the tunnel",
     ),
     Property(
@@ -258,7 +196,7 @@ PROPERTIES: tuple[Property, ...] = (
         "no established flow goes on over the underlay",
         Way.OUTPUT,
         Sense.LEAK,
-        _shut(both(state(ESTABLISHED), Not(_ICMP)), _internet),
+        _shut(both(state(ESTABLISHED), Not(ANY_ICMP)), internet),
         "a flow that was opened through the tunnel goes on in the clear when its route is lost",
     ),
     Property(
@@ -266,7 +204,7 @@ PROPERTIES: tuple[Property, ...] = (
         "nothing leaves for being related, invalid or untracked",
         Way.OUTPUT,
         Sense.LEAK,
-        _shut(both(state(RELATED, INVALID, UNTRACKED), Not(_ICMP)), _internet),
+        _shut(both(state(RELATED, INVALID, UNTRACKED), Not(ANY_ICMP)), internet),
         "what conntrack does not call new is let through all the same",
     ),
     Property(
@@ -282,7 +220,7 @@ PROPERTIES: tuple[Property, ...] = (
         "no ICMP leaves on the underlay",
         Way.OUTPUT,
         Sense.LEAK,
-        _shut(_ICMP, lambda world, family: both(_internet(world, family), Not(_LINK_ICMP))),
+        _shut(ANY_ICMP, lambda world, family: both(internet(world, family), Not(LINK_ICMP))),
         "a ping shows the real address, and carries whatever data one puts into it",
     ),
     Property(
@@ -290,7 +228,7 @@ PROPERTIES: tuple[Property, ...] = (
         "nothing reaches the local network",
         Way.OUTPUT,
         Sense.NOTE,
-        _shut(both(NEWLY, Not(DNS)), lambda world, family: both(_local(world, family), Not(_DHCP), Not(_LINK_ICMP))),
+        _shut(both(NEWLY, Not(DNS)), lambda world, family: both(local(world, family), Not(DHCP), Not(LINK_ICMP))),
         "who controls the local network's addresses (a hostile access point) receives what is sent there",
     ),
     Property(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from failshut.audit.fields import IFNAME, Load, load_of, membership
-from failshut.audit.route import holds_anything, map_elements, set_elements, timed_elements
-from failshut.audit.words import NotUnderstoodError, interval, names_match, number
+from failshut.audit.netfilter.fields import IFNAME, Load, load_of, membership
+from failshut.audit.netfilter.route import holds_anything, map_elements, set_elements, timed_elements
+from failshut.audit.netfilter.words import NotUnderstoodError, interval, names_match, number
 from failshut.model.ruleset import (
     AnySet,
     Binary,

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
-from failshut.audit.granted import Granted
+from failshut.audit.netfilter.words import UDP
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When, among, both, compares, either, equals
-from failshut.audit.words import UDP
 from failshut.audit.world import DADDR, OIF, SADDR, World
+from failshut.audit.world.granted import Granted
 from failshut.model.host import HostFacts, WireGuardKind
 from failshut.model.marks import ARRIVAL, ARRIVAL_SHIFT, TAILSCALE, TAILSCALE_MASK
 from failshut.model.policy import TAILSCALE_INTERFACE, Inbound, Lan, Outbound, Policy, Tailscale, Tunnel, TunnelKind

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
-from failshut.audit.route import map_elements
-from failshut.audit.world import DADDR, LOOPBACK, NEAR, World, group_levels, patterns
+from failshut.audit.netfilter.route import map_elements
+from failshut.audit.world import DADDR, LOOPBACK, NEAR, World
+from failshut.audit.world.told_apart import group_levels, patterns
 from failshut.model.ruleset import (
     AnySet,
     CatchAll,

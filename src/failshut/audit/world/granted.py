@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from failshut.audit.netfilter.route import ANYTHING
 from failshut.audit.predicate import Is, Predicate, Some, among, both, either, equals
-from failshut.audit.route import ANYTHING
 from failshut.model.lock import LOCK_NAME
 from failshut.model.policy import PORTAL_SLICE, Policy, slice_path
 from failshut.model.ruleset import CatchAll, Element, Left, Match, Meta, NamedSet, Range, Ruleset, SetRef, Socket, Table, Tuple

@@ -11,7 +11,7 @@ from enum import StrEnum
 from itertools import groupby, permutations, product
 from math import factorial, prod
 
-from failshut.audit.words import SOURCE_TRANSLATED, TARGET_TRANSLATED
+from failshut.audit.netfilter.words import SOURCE_TRANSLATED, TARGET_TRANSLATED
 from failshut.model.ruleset import (
     Assign,
     Base,
@@ -90,6 +90,11 @@ class Stop:
     def is_nat(self) -> bool:
         """Whether the chain is only asked about the first packet of a connection."""
         return self.base.type is ChainType.NAT
+
+    @property
+    def prefix(self) -> str:
+        """What begins the name of every place in the chain, and in those that it calls."""
+        return f"{self.table.engine}/{self.table.family}/{self.table.name}/{self.hook}/"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,11 @@
-"""What a question takes for granted: which devices are tunnels, where the endpoints are, what the local network is."""
+"""What is true of every packet that goes a way, whatever the rules: what conntrack, the sockets and the protocols make sure of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
-from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When, among, both, compares, either, equals
-from failshut.audit.route import Way
-from failshut.audit.words import (
+from failshut.audit.netfilter.route import Way
+from failshut.audit.netfilter.words import (
     ESTABLISHED,
     ICMP,
     ICMPV6,
@@ -21,120 +18,17 @@ from failshut.audit.words import (
     UNTRACKED,
     WITH_PORTS,
 )
-from failshut.model.ruleset import (
-    AnySet,
-    Binary,
-    BitOp,
-    Ct,
-    HeaderOption,
-    Jump,
-    Match,
-    Meta,
-    Op,
-    Payload,
-    Range,
-    Ruleset,
-    Scalar,
-    Socket,
-)
-from failshut.model.units import Endpoint, Prefix
-
-LOOPBACK = "lo"
-IIF, OIF = Meta("iifname"), Meta("oifname")
-SADDR = {4: Payload("ip", "saddr"), 6: Payload("ip6", "saddr")}
-DADDR = {4: Payload("ip", "daddr"), 6: Payload("ip6", "daddr")}
-
-# Addresses that are not the internet (RFC 6890): this link, this site, this machine, groups.
-NEAR: dict[int, tuple[Prefix, ...]] = {
-    4: tuple(
-        ip_network(each)
-        for each in (
-            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"),
-            *("224.0.0.0/4", "240.0.0.0/4"),
-        )
-    ),
-    6: tuple(ip_network(each) for each in ("::/127", "fc00::/7", "fe80::/10", "ff00::/8")),
-}
-
+from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When, among, both, compares, either, equals
+from failshut.audit.world import DADDR, IIF, LOOPBACK, NEAR, OIF
+from failshut.model.ruleset import Binary, BitOp, Ct, HeaderOption, Match, Meta, Op, Payload, Range, Scalar
 
 # Numbers of linux/rtnetlink.h.
 _BROADCAST, _ANYCAST, _MULTICAST = 3, 4, 5
 _GROUPS: dict[int, tuple[Scalar, ...]] = {4: (ip_network("224.0.0.0/4"),), 6: (ip_network("ff00::/8"),)}
-
-# Addresses of this machine alone: a program that is tied to a device can send there, and nobody answers.
-OWN: dict[int, tuple[Prefix, ...]] = {4: (ip_network("127.0.0.0/8"),), 6: (ip_network("::/127"),)}
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What the rules are judged against.
-
-    `tunnels` are names as nft takes them (a last `*` is any ending). `named` are the addresses that the rules name and let packets
-    out to: pinned exceptions of the ruleset's author. `allowed`, by family, is what a policy allows to leave on the underlay; with
-    one the audit is strict: every other packet is a leak, whoever sent it.
-    """
-
-    tunnels: tuple[str, ...] = ()
-    endpoints: tuple[Endpoint, ...] = ()
-    # Hosts that the rules open whole: VPN servers, by all that the rules say, and on which port nobody knows.
-    servers: tuple[Prefix, ...] = ()
-    lan: tuple[Prefix, ...] = ()
-    named: tuple[Prefix, ...] = ()
-    underlay: tuple[str, ...] = ("eth0",)
-    # Bridges of this machine's own guests: nothing of theirs leads outside.
-    inside: tuple[str, ...] = ()
-    # But for those of them that have a port to the outside.
-    uplinked: tuple[str, ...] = ()
-    allowed: dict[int, Predicate] | None = None
-    # Tunnels that carry another's transport and nothing else; by family, what that is.
-    transit: tuple[str, ...] = ()
-    carried: dict[int, Predicate] = field(default_factory=dict)
-    # Who a program is that nothing was promised to: this user, and at these levels of the hierarchy in no group that has a name.
-    uid: int = 1000
-    gid: int = 1000
-    # As what that user was said, where only its packets are asked about, and not what others send, nor what is forwarded.
-    alone: str = ""
-    levels: tuple[int, ...] = ()
-    # The users, and after a colon the groups, of whom alone the rules refuse something: nobody else is held by them.
-    confined: tuple[str, ...] = ()
-    # In words, what tells their packets, where it is a control group or a mark.
-    held: tuple[str, ...] = ()
-    frames: Predicate = field(default_factory=Some)
-    forwarded: Predicate = field(default_factory=Some)
-    # Which of the fields above nobody said and no rule tells.
-    assumed: tuple[str, ...] = ()
-
-    @property
-    def is_strict(self) -> bool:
-        """Whether a policy says what may leave."""
-        return self.allowed is not None
-
-
 # The shortest header of each family, in bytes: less than that no packet has.
 _HEADER = {4: 20, 6: 40}
 # Flags and scope of a group are a digit each; scopes 0 and 1.
 _OWN_GROUPS: tuple[Scalar, ...] = tuple(ip_network(f"ff{flags:x}0::/15") for flags in range(16))
-
-
-def on_underlay(world: World) -> Predicate:
-    """Return that the packet leaves on a device that is neither loopback nor a tunnel."""
-    return either(among(OIF, world.uplinked), Not(among(OIF, (LOOPBACK, *world.tunnels, *world.inside))))
-
-
-def to_any(prefixes: tuple[Prefix, ...], family: int) -> Predicate:
-    """Return that the packet's last destination lies in one of these."""
-    fitting: tuple[Scalar, ...] = tuple(each for each in prefixes if each.version == family)
-    return among(DADDR[family], fitting)
-
-
-def endpoint_hosts(world: World) -> tuple[Prefix, ...]:
-    """Return the endpoints' and servers' addresses as prefixes."""
-    return tuple(dict.fromkeys((*(ip_network(str(each.address)) for each in world.endpoints), *world.servers)))
-
-
-def endpoint_words(world: World) -> tuple[str, ...]:
-    """Return where the tunnels lead to, each in words; none when nobody knows."""
-    return (*map(str, world.endpoints), *(f"{each.network_address} (any port)" for each in world.servers))
 
 
 def facts(way: Way, family: int) -> Predicate:
@@ -300,74 +194,3 @@ def _by_way(way: Way) -> list[Predicate]:
             return [Not(no_input)]
         case Way.FRAME:
             return [Not(no_output)]
-
-
-def patterns(ruleset: Ruleset, world: World) -> frozenset[str]:
-    """Return every device name and pattern that the rules or the question tell apart."""
-    found = {LOOPBACK, *world.tunnels, *world.underlay, *world.inside, *world.uplinked}
-    for table in ruleset.tables:
-        for chain in table.chains:
-            if chain.base and chain.base.device:
-                found.update(chain.base.device.split(","))
-            for rule in chain.rules:
-                for statement in rule.statements:
-                    _names(statement, found)
-        for each in table.sets:
-            _keyed(each.key, each.elements, found)
-        for entry in table.maps:
-            _keyed(entry.key, entry.elements, found)
-    return frozenset(each for each in found if each)
-
-
-def group_levels(ruleset: Ruleset) -> tuple[int, ...]:
-    """Return the levels of the hierarchy of control groups at which the rules tell programs apart."""
-    rules = (rule for table in ruleset.tables for chain in table.chains for rule in chain.rules)
-    found = {level for rule in rules for statement in rule.statements for level in _levels(statement)}
-    return tuple(sorted(found))
-
-
-def _levels(node: object) -> Iterator[int]:
-    if isinstance(node, Socket):
-        yield from (node.level,) if node.key == "cgroupv2" else ()
-    elif isinstance(node, tuple):
-        yield from (level for each in node for level in _levels(each))
-    else:
-        yield from (level for each in getattr(node, "__dataclass_fields__", ()) for level in _levels(getattr(node, each)))
-
-
-def _keyed(key: tuple[str, ...], elements: object, found: set[str]) -> None:
-    if "ifname" in key or "iface_index" in key:
-        _strings(elements, found)
-
-
-_NAME_KEYS = frozenset({"iifname", "oifname", "iif", "oif", "ibrname", "obrname", "sdifname"})
-
-
-def _names(node: object, found: set[str]) -> None:
-    """Collect the strings that stand beside a load of a device's name, however deep."""
-    if _loads_name(node):
-        _strings(node, found)
-
-
-def _loads_name(node: object) -> bool:
-    if isinstance(node, Meta):
-        return node.key in _NAME_KEYS
-    if isinstance(node, AnySet):
-        # Constants, and as many as 100,000.
-        return False
-    if isinstance(node, tuple):
-        return any(_loads_name(each) for each in node)
-    return any(_loads_name(getattr(node, each)) for each in getattr(node, "__dataclass_fields__", ()))
-
-
-def _strings(node: object, found: set[str]) -> None:
-    if type(node) is str:
-        if 0 < len(node.encode()) <= 16:
-            found.add(node)
-    elif isinstance(node, tuple):
-        for each in node:
-            _strings(each, found)
-    # A chain may be called like a device.
-    elif not isinstance(node, Meta | Jump):
-        for each in getattr(node, "__dataclass_fields__", ()):
-            _strings(getattr(node, each), found)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from failshut.audit.properties import Sense
-from failshut.audit.prove import Answer, Outcome, Replay, Result, Witness
+from failshut.audit.answer.result import Answer, Outcome, Replay, Result, Witness
+from failshut.audit.question.properties import Sense
 
 
 def to_replay(results: Sequence[Result]) -> Iterator[Witness]:

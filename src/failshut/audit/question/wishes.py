@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
+from failshut.audit.netfilter.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, TCP, UDP, UNTRACKED
 from failshut.audit.predicate import DeviceIs, FieldIn, Is, Not, Predicate, When, either, equals
-from failshut.audit.properties import DNS, SOCKET_FIELDS, state
-from failshut.audit.words import ESTABLISHED, ICMP, ICMPV6, INVALID, NEW, TCP, UDP, UNTRACKED
-from failshut.audit.world import DADDR, OIF, SADDR, World, same_protocol, to_any
+from failshut.audit.question.packets import DNS, SOCKET_FIELDS, state
+from failshut.audit.world import DADDR, OIF, SADDR, World, to_any
+from failshut.audit.world.facts import same_protocol
 from failshut.model.ruleset import Match, Op, Payload, Range
 
 # Where no single machine listens: groups, loopback, everybody, "this" host.

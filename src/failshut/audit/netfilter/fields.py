@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from failshut.audit.words import DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE, NotUnderstoodError
+from failshut.audit.netfilter.words import DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE, NotUnderstoodError
 from failshut.model.ruleset import Concat, Ct, Exthdr, Family, Fib, HeaderOption, Meta, Payload, Rt, Socket
 from failshut.model.symbols import EXTENSIONS
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from failshut.audit.route import Stop, reachable
-from failshut.audit.words import NotUnderstoodError, interval
+from failshut.audit.netfilter.route import Stop, reachable
+from failshut.audit.netfilter.words import NotUnderstoodError, interval
 from failshut.model.ruleset import Nat, NatKind, Range
 
 # What `redirect` sends local packets to (nf_nat_redirect.c). What comes in goes to the device's own address, which is as local.

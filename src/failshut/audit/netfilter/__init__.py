@@ -1,0 +1,1 @@
+"""What netfilter does with a packet, as far as both evaluators must know: numbers, fields, the order of chains, translation."""

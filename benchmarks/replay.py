@@ -20,7 +20,7 @@ from failshut.audit.world.infer import infer
 from failshut.drill.replay.rules import of_files
 from failshut.drill.replay.start import replay
 from failshut.read import read_ruleset
-from failshut.read.joined import together
+from failshut.read.files.joined import together
 
 COLLECTION = Path(os.environ.get("FAILSHUT_RULESETS", Path(__file__).parents[2] / "shared" / "rulesets"))
 

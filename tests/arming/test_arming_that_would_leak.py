@@ -19,7 +19,7 @@ from dataclasses import replace
 from failshut.arming import arm
 from failshut.arming.backends import nftables
 from failshut.cli.main import main
-from failshut.read.nft_text import read_text
+from failshut.read.nft.text import read_text
 
 chain, before, rule, audited = sys.argv[1:5]
 text = "table inet failshut { chain allowed { }\\nchain it {\\n" + rule + "\\n} }"

@@ -27,7 +27,7 @@ from failshut.model.iptables import Standing
 from failshut.model.ruleset import ChainType, Family, Jump, Match, Payload, Rule, Ruleset, Verdict
 from failshut.read.iptables import read_save
 from failshut.read.iptables.own import own, standing
-from failshut.read.nft_text import read_text
+from failshut.read.nft.text import read_text
 from golden_cases import CASES, load_case
 from iptables_rules import ALONE, programs
 

@@ -18,7 +18,7 @@ from failshut.model.host import HostFacts
 from failshut.model.policy import Lan, Outside, Policy, Tunnel
 from failshut.model.ruleset import Ruleset
 from failshut.model.units import Endpoint, InterfaceName, Mark, Port
-from failshut.read.nft_text import read_text
+from failshut.read.nft.text import read_text
 
 _TUNNEL = Tunnel(
     InterfaceName("wg0"),

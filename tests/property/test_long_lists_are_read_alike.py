@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from failshut.model.ruleset import AnySet
-from failshut.read.nft_text import read_text, values
+from failshut.read.nft.text import read_text, values
 
 _BYTE = st.integers(0, 255)
 _ADDRESS = st.tuples(_BYTE, _BYTE, _BYTE, _BYTE).map(lambda parts: ".".join(map(str, parts)))

@@ -54,8 +54,8 @@ from failshut.model.ruleset import (
     VerdictMap,
     masked,
 )
-from failshut.read.nft_json import read_json
-from failshut.read.nft_text import read_text
+from failshut.read.nft.json import read_json
+from failshut.read.nft.text import read_text
 from sandbox import Sandbox
 
 pytestmark = [

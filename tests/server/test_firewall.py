@@ -9,7 +9,7 @@ import pytest
 
 from failshut.emit.nft import emit
 from failshut.model.units import Endpoint, InterfaceName, Port
-from failshut.read.nft_text import read_text
+from failshut.read.nft.text import read_text
 from failshut.server import config
 from failshut.server.facts import Facts
 from failshut.server.firewall import PRIVATE, firewall

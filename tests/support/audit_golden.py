@@ -8,7 +8,7 @@ from failshut.audit.world import World
 from failshut.audit.world.allowed import NOTHING_OPEN, world_of
 from failshut.audit.world.granted import Granted, as_anything, as_granted
 from failshut.model.ruleset import Ruleset
-from failshut.read.nft_text import read_text
+from failshut.read.nft.text import read_text
 from golden_cases import load_case
 
 

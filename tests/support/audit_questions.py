@@ -12,10 +12,10 @@ from failshut.audit.predicate import All, FieldIn, Not, Predicate, When, among, 
 from failshut.audit.world import DADDR, IIF, OIF, SADDR
 from failshut.model.ruleset import Family, Payload, Ruleset
 from failshut.model.units import Prefix
-from failshut.read import nft_json
+from failshut.read.files.joined import joined
 from failshut.read.iptables import read_save
-from failshut.read.joined import joined
-from failshut.read.nft_text import read_text
+from failshut.read.nft.json import read_json
+from failshut.read.nft.text import read_text
 
 TUNNELS = ("lo", "wg*", "tun*", "tap*", "pvpn*", "proton*", "ipv6leakintrf*")
 PUBLIC = {4: ip_network("198.18.5.0/24"), 6: ip_network("2001:db8:beef::/48")}
@@ -120,5 +120,5 @@ def load(folder: Path) -> Ruleset:
     if nft.exists():
         listed = read_text(nft.read_text(), nft.name).ruleset
     else:
-        listed = nft_json.decode((folder / "loaded.nft.json").read_text())
+        listed = read_json((folder / "loaded.nft.json").read_text(), "loaded.nft.json").ruleset
     return joined(listed, saved)

@@ -59,7 +59,7 @@ def given_by(files: tuple[str, ...], script: str | None, session: Session) -> Gi
 def read_files(files: tuple[str, ...], session: Session) -> Given:
     """Return the ruleset that some files make together. Leaves where one of them is none."""
     from failshut.read import read_ruleset
-    from failshut.read.joined import together
+    from failshut.read.files.joined import together
 
     def rules() -> Rules:
         from failshut.drill.replay.rules import of_files
@@ -120,9 +120,9 @@ def _running() -> Given:
 
 def _listed(rules: RunningRules) -> Given:
     from failshut.model.ruleset import Engine, Family
+    from failshut.read.files.joined import joined, with_remarks_of
     from failshut.read.iptables import read_save
-    from failshut.read.joined import joined, with_remarks_of
-    from failshut.read.nft_text import read_text
+    from failshut.read.nft.text import read_text
     from failshut.read.visible import visible
 
     listed = read_text(visible(rules.nft), "nft list ruleset")
@@ -146,7 +146,7 @@ def _scripted(file: str, arguments: tuple[str, ...]) -> Given:
     """Run a script where it harms nothing, and return what its kernel holds."""
     from failshut.drill.process import CannotDrillError
     from failshut.drill.scripted import rules_of_script
-    from failshut.read.scripts import script_of
+    from failshut.read.files.scripts import script_of
 
     script = script_of(_text(file).decode("utf-8", errors="replace"), file)
     if script is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from failshut.drill.rule_source import Loadable
 from failshut.model.ruleset import Family
-from failshut.read.recognise import Format, format_of, saves_in
+from failshut.read.files.recognise import Format, format_of, saves_in
 
 _SAVES: dict[Family, tuple[str, ...]] = {Family.IP: ("iptables-restore",), Family.IP6: ("ip6tables-restore",)}
 

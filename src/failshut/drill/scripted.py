@@ -22,7 +22,7 @@ from failshut.drill.network import netns
 from failshut.drill.network.wait import until
 from failshut.drill.process import CannotDrillError, Progress, WorkerProcess
 from failshut.host.filter.rules import RunningRules, running_rules
-from failshut.read.scripts import Script
+from failshut.read.files.scripts import Script
 
 CLONE_NEWUSER = 0x10000000
 # Nobody's ids: past those that systemd-nspawn picks from.

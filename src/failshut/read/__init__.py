@@ -14,6 +14,6 @@ def read_ruleset(text: bytes, name: str) -> Reading:
     Never raises: what can't be read is a finding, with a place in the file `name`.
     """
     # Three grammars: every other verb does without them.
-    from failshut.read.recognise import recognised  # noqa: PLC0415
+    from failshut.read.files.recognise import recognised  # noqa: PLC0415
 
     return recognised(text, name)

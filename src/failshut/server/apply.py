@@ -77,7 +77,7 @@ def _restore(before: Result) -> None:
 
 def holds(server: Server) -> bool:
     """Whether the kernel holds the firewall of this server."""
-    from failshut.read.nft_text import read_text  # noqa: PLC0415 - the reader is not for `--help`
+    from failshut.read.nft.text import read_text  # noqa: PLC0415 - the reader is not for `--help`
 
     listed = run(["nft", "list", *_TABLE])
     return listed.ok and read_text(listed.out, "nft").ruleset.canonical() == firewall(server).canonical()

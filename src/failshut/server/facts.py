@@ -147,7 +147,7 @@ def _listeners() -> Iterator[Listener]:
 def _tables() -> dict[str, Any]:
     """Return whether the lock stands, and who else judges what comes in or is forwarded."""
     from failshut.model.ruleset import Hook, Verdict  # noqa: PLC0415 - the reader is not for `--help`
-    from failshut.read.nft_text import read_text  # noqa: PLC0415
+    from failshut.read.nft.text import read_text  # noqa: PLC0415
 
     listed = run(["nft", "-s", "list", "ruleset"])
     if not listed.ok:

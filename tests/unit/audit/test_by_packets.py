@@ -12,9 +12,9 @@ from failshut.audit.world import World
 from failshut.audit.world.infer import infer
 from failshut.model.ruleset import Family, Ruleset
 from failshut.model.units import Endpoint, Port, Protocol
-from failshut.read import nft_json
 from failshut.read.iptables import read_save
-from failshut.read.nft_text import read_text
+from failshut.read.nft.json import read_json
+from failshut.read.nft.text import read_text
 
 WORLD = World(tunnels=("wg0",))
 SHUT = 'chain o { type filter hook output priority 0; policy drop\noifname { "lo", "wg0" } accept\n'
@@ -236,7 +236,9 @@ class TestDevices:
     def test_a_chain_whose_device_is_not_said_proves_nothing(self):
         """Nft 1.0.6 leaves the device out of its JSON."""
         chain = '{"family":"netdev","table":"t","name":"e","type":"filter","hook":"egress","prio":0,"policy":"drop"}'
-        found = answers(nft_json.decode(f'{{"nftables":[{{"table":{{"family":"netdev","name":"t"}}}},{{"chain":{chain}}}]}}'))
+        found = answers(
+            read_json(f'{{"nftables":[{{"table":{{"family":"netdev","name":"t"}}}},{{"chain":{chain}}}]}}', "nft -j").ruleset
+        )
 
         assert (found["new-flow4"], found["loopback-out4"]) == (Answer.POSSIBLE, Answer.POSSIBLE)
 

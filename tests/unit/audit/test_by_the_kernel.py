@@ -17,7 +17,7 @@ from failshut.audit.symbolic.space import device_names
 from failshut.audit.symbolic.ways import encode
 from failshut.audit.world import World
 from failshut.audit.world.told_apart import patterns
-from failshut.read.nft_text import read_text
+from failshut.read.nft.text import read_text
 
 RULESETS, PACKETS = 50, 40
 HOSTS = ("192.168.1.7", "192.168.1.9", "10.8.0.1", "198.51.100.80")

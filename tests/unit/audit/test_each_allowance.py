@@ -26,7 +26,7 @@ from failshut.model.host import HostFacts
 from failshut.model.pin import Pin
 from failshut.model.policy import Forward, ForwardMode, Policy
 from failshut.model.ruleset import Family, Ruleset, Table
-from failshut.read.nft_text import read_text
+from failshut.read.nft.text import read_text
 from golden_cases import CASES, load_case
 
 # A mutant of a chain that says what may leave: `family chain: widen ...`.

@@ -13,7 +13,7 @@ from failshut.audit.prove import Auditor
 from failshut.audit.question.properties import PROPERTIES
 from failshut.audit.world.allowed import world_of
 from failshut.audit.world.granted import as_granted, granted, opened
-from failshut.read.nft_text import read_text
+from failshut.read.nft.text import read_text
 from golden_cases import CASES, load_case
 
 POLICY = next(each for each in PROPERTIES if each.name == "policy")

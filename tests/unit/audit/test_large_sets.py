@@ -17,7 +17,7 @@ from failshut.audit.symbolic import terms
 from failshut.audit.world import World
 from failshut.emit.nft import emit
 from failshut.lower import lower
-from failshut.read.nft_text import read_text
+from failshut.read.nft.text import read_text
 from golden_cases import CASES, load_case
 
 NEW_FLOW = next(each for each in PROPERTIES if each.name == "new-flow")

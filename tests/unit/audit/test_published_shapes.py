@@ -16,9 +16,9 @@ from failshut.drill.replay.rules import of_files
 from failshut.model.finding import Code
 from failshut.model.ruleset import Family, Ruleset
 from failshut.model.units import Endpoint, Port, Protocol
+from failshut.read.files.joined import together
 from failshut.read.iptables import read_save
-from failshut.read.joined import together
-from failshut.read.nft_text import read_text
+from failshut.read.nft.text import read_text
 
 WORLD = World(tunnels=("wg0",))
 SERVED = World(tunnels=("wg0",), endpoints=(Endpoint(ip_address("203.0.113.7"), Port(51820), Protocol.UDP),))

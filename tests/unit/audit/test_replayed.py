@@ -15,8 +15,8 @@ from failshut.drill.replay.network import ip_packet
 from failshut.drill.replay.rules import of_files, of_kernel, without
 from failshut.model.ruleset import Engine, Family
 from failshut.read import read_ruleset
-from failshut.read.joined import together
-from failshut.read.recognise import Format, format_of, saves_in
+from failshut.read.files.joined import together
+from failshut.read.files.recognise import Format, format_of, saves_in
 
 HOLED = """*filter
 :INPUT ACCEPT [0:0]

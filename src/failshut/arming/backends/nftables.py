@@ -17,7 +17,7 @@ from failshut.model.host import HostFacts
 from failshut.model.plan import FileChange, Plan
 from failshut.model.policy import Policy
 from failshut.model.ruleset import Family, Ruleset, Table
-from failshut.read.nft_text import read_text
+from failshut.read.nft.text import read_text
 
 _REMEDY = "nothing was changed; please report this with the policy"
 

@@ -50,7 +50,7 @@ class Listing:
         """Return the rules as the model has them, without what is in the sets: each of the lock's is filled while it stands."""
         # Imported here: `status` compares texts and reads no rule while all is well.
         from failshut.model.ruleset import Ruleset  # noqa: PLC0415
-        from failshut.read.nft_text import read_text  # noqa: PLC0415
+        from failshut.read.nft.text import read_text  # noqa: PLC0415
 
         tables = (table for text in self.texts for table in read_text(text, "nft list").ruleset.tables)
         return Ruleset(tuple(replace(table, sets=tuple(replace(each, elements=()) for each in table.sets)) for table in tables))

@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from failshut.model.ruleset import AnySet, Counter, Ct, Family, Match, Meta, Op, Payload, Statement
-from failshut.read import nft
 from failshut.read.iptables import read_save
+from failshut.read.nft.text import read_text
 from iptables_rules import ALONE, save
 
 # `-j ACCEPT` follows the matches.
@@ -68,14 +68,13 @@ def translated(line: str) -> tuple[Statement, ...]:
     translate = f"iptables-restore-translate -f /dev/stdin <<'END' | nft -f -\n{save(line)}END\n"
     done = subprocess.run(
         [*ALONE, "sh", "-e"],
-        input=f"{translate}nft -j list ruleset\nprintf '\\0'\nnft list ruleset\n",
+        input=f"{translate}nft list ruleset\n",
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    listings = done.stdout.split("\0")
-    (rule,) = nft.read(*listings).table(Family.IP, "filter").chain("OUTPUT").rules
+    (rule,) = read_text(done.stdout, "nft list ruleset").ruleset.table(Family.IP, "filter").chain("OUTPUT").rules
     return rule.statements
 
 

@@ -28,7 +28,7 @@ from failshut.model.ruleset import (
     Tuple,
     Verdict,
 )
-from failshut.read.nft_text import read_text
+from failshut.read.nft.text import read_text
 
 A, NET = IPv4Address("192.0.2.1"), IPv4Network("10.0.0.0/8")
 

@@ -29,7 +29,7 @@ from failshut.model.ruleset import (
     Verdict,
     masked,
 )
-from failshut.read.nft_text import read_text
+from failshut.read.nft.text import read_text
 
 STATE, FLAGS, MARK = Ct("state"), Payload("tcp", "flags"), Meta("mark")
 DADDR, DPORT = Payload("ip", "daddr"), Payload("tcp", "dport")

@@ -47,7 +47,7 @@ from failshut.model.ruleset import (
     VerdictMap,
     masked,
 )
-from failshut.read.nft_text import read_text
+from failshut.read.nft.text import read_text
 
 MARK, CT_MARK, SADDR, DPORT = Meta("mark"), Ct("mark"), Payload("ip", "saddr"), Payload("tcp", "dport")
 A, B = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.9")

@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from failshut.model.ruleset import Chain, Family, Rule, Unknown
-from failshut.read.links import broken_links
-from failshut.read.meaning import with_dynamic_sets
 from failshut.read.memory import nothing_to_collect
-from failshut.read.nft_text.commands import commands
-from failshut.read.nft_text.cursor import Cursor
-from failshut.read.nft_text.draft import Draft
-from failshut.read.nft_text.statements import rule
-from failshut.read.nft_text.tokens import tokenize
+from failshut.read.nft.links import broken_links
+from failshut.read.nft.meaning import with_dynamic_sets
+from failshut.read.nft.source import Source, printable
+from failshut.read.nft.text.commands import commands
+from failshut.read.nft.text.cursor import Cursor
+from failshut.read.nft.text.draft import Draft
+from failshut.read.nft.text.statements import rule
+from failshut.read.nft.text.tokens import tokenize
 from failshut.read.reading import Approximation, Reading
-from failshut.read.source import Source, printable
 
 __all__ = ["read_rule", "read_text"]
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from failshut.model.finding import Code
-from failshut.read.source import Source
+from failshut.read.nft.source import Source
 
 # What is skipped first, then: a long list of addresses as nft writes it, which is one token, a raw payload load, a name with a
 # sign, text, a comment that stands for a match of iptables that old releases of nft can't say (it is no comment: it decides), runs

@@ -26,9 +26,9 @@ from failshut.model.ruleset import (
 )
 from failshut.model.symbols import word_of
 from failshut.read.constants import addresses, any_of, bits_of, constant, seconds, tests_bits
-from failshut.read.nft_text.cursor import RULE_END, Cursor, NotUnderstoodError
-from failshut.read.nft_text.tokens import NEW_LINE, parts
-from failshut.read.values import ANY_TYPE, between, plain, types_of, value_of
+from failshut.read.nft.text.cursor import RULE_END, Cursor, NotUnderstoodError
+from failshut.read.nft.text.tokens import NEW_LINE, parts
+from failshut.read.nft.values import ANY_TYPE, between, plain, types_of, value_of
 
 _OPERATORS = {
     "==": Op.EQ, "eq": Op.EQ, "!=": Op.NE, "ne": Op.NE, "<": Op.LT, "lt": Op.LT, ">": Op.GT, "gt": Op.GT, "<=": Op.LE, "le": Op.LE,

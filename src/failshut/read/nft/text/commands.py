@@ -9,11 +9,11 @@ from typing import TypeVar
 from failshut.model.finding import Code
 from failshut.model.ruleset import Family
 from failshut.read.constants import number
-from failshut.read.nft_text.blocks import MEMBERS, chain_block, table_block
-from failshut.read.nft_text.cursor import RULE_END, Cursor, NotUnderstoodError
-from failshut.read.nft_text.draft import Draft, TableDraft
-from failshut.read.nft_text.sets import contents
-from failshut.read.nft_text.statements import origin, rule
+from failshut.read.nft.text.blocks import MEMBERS, chain_block, table_block
+from failshut.read.nft.text.cursor import RULE_END, Cursor, NotUnderstoodError
+from failshut.read.nft.text.draft import Draft, TableDraft
+from failshut.read.nft.text.sets import contents
+from failshut.read.nft.text.statements import origin, rule
 
 _FAMILIES = {each.value: each for each in Family}
 _Item = TypeVar("_Item")

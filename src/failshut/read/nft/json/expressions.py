@@ -34,7 +34,7 @@ from failshut.model.ruleset import (
 )
 from failshut.model.symbols import CONNECTION, EXTENSIONS, META, PAYLOADS, word_of
 from failshut.read.constants import any_of, as_number, bits_of, tests_bits
-from failshut.read.values import ANY_TYPE, between, inner_type, plain, types_of, value_of
+from failshut.read.nft.values import ANY_TYPE, between, inner_type, plain, types_of, value_of
 
 
 class NotUnderstoodError(ValueError):

@@ -27,12 +27,12 @@ from failshut.model.ruleset import (
     UnknownMatch,
     Verdict,
 )
-from failshut.read.meaning import XT_IS_SILENT
-from failshut.read.nft_json.expressions import elements, mappings
-from failshut.read.nft_json.statements import limit_of, quota_of, statement
-from failshut.read.nft_text import read_rule
+from failshut.read.nft.json.expressions import elements, mappings
+from failshut.read.nft.json.statements import limit_of, quota_of, statement
+from failshut.read.nft.meaning import XT_IS_SILENT
+from failshut.read.nft.source import Source, printable
+from failshut.read.nft.text import read_rule
 from failshut.read.reading import Approximation
-from failshut.read.source import Source, printable
 
 _TABLE_FLAGS = frozenset({"dormant", "owner", "persist"})
 _OBJECTS = ("limit", "quota", "ct helper", "ct timeout", "ct expectation", "secmark", "synproxy")

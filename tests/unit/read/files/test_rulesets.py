@@ -14,10 +14,10 @@ from failshut.model.finding import Code
 from failshut.model.ruleset import Engine, Family
 from failshut.read import read_ruleset
 
-PUBLISHED = Path(os.environ.get("FAILSHUT_RULESETS", Path(__file__).parents[4] / "shared/rulesets"))
+PUBLISHED = Path(os.environ.get("FAILSHUT_RULESETS", Path(__file__).parents[5] / "shared/rulesets"))
 FOLDERS = sorted(each.parent for each in PUBLISHED.glob("*/loaded.nft"))
 LISTINGS = sorted(PUBLISHED.glob("*/loaded.*"))
-GOLDEN = sorted((Path(__file__).parents[2] / "golden").glob("*/expect.nft"))
+GOLDEN = sorted((Path(__file__).parents[3] / "golden").glob("*/expect.nft"))
 published = pytest.mark.skipif(
     not LISTINGS, reason=f"no published kill switches in {PUBLISHED}: FAILSHUT_RULESETS names another folder"
 )

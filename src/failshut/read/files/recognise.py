@@ -10,11 +10,11 @@ from pathlib import PurePath
 
 from failshut.model.finding import Code, Finding, Place
 from failshut.model.ruleset import Family, Ruleset
+from failshut.read.files.joined import together
 from failshut.read.foreign import foreign
 from failshut.read.iptables import read_save
-from failshut.read.joined import together
-from failshut.read.nft_json import read_json
-from failshut.read.nft_text import read_text
+from failshut.read.nft.json import read_json
+from failshut.read.nft.text import read_text
 from failshut.read.reading import Reading
 from failshut.read.visible import visible
 

@@ -39,12 +39,12 @@ from failshut.model.ruleset import (
 )
 from failshut.model.symbols import word_of
 from failshut.read.constants import UnknowableError, bits_of, number, seconds, tests_bits
-from failshut.read.meaning import XT_IS_SILENT, limit, quota, reject
-from failshut.read.nft_text.cursor import RULE_END, Cursor, NotUnderstoodError
-from failshut.read.nft_text.expressions import KEYWORDS, OPERATORS, expression, left_side
-from failshut.read.nft_text.nat import duplicate, forward, masquerade, redirect, tproxy, translate
-from failshut.read.nft_text.values import any_map, comparison, element, flag_list, skip_traits, verdict
-from failshut.read.values import inner_type
+from failshut.read.nft.meaning import XT_IS_SILENT, limit, quota, reject
+from failshut.read.nft.text.cursor import RULE_END, Cursor, NotUnderstoodError
+from failshut.read.nft.text.expressions import KEYWORDS, OPERATORS, expression, left_side
+from failshut.read.nft.text.nat import duplicate, forward, masquerade, redirect, tproxy, translate
+from failshut.read.nft.text.values import any_map, comparison, element, flag_list, skip_traits, verdict
+from failshut.read.nft.values import inner_type
 
 _RATE = re.compile(r"(\d+)(?:/(\w+))?")
 _TARGETS = Meta | Ct | Payload | RawPayload | Exthdr | HeaderOption

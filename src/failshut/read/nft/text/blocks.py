@@ -17,12 +17,12 @@ from failshut.model.ruleset import (
     Verdict,
 )
 from failshut.read.constants import number
-from failshut.read.meaning import priority_named
-from failshut.read.nft_text.cursor import Cursor, NotUnderstoodError
-from failshut.read.nft_text.draft import ChainDraft, TableDraft
-from failshut.read.nft_text.sets import map_block, set_block, words
-from failshut.read.nft_text.statements import limit_body, quota_body, rule
-from failshut.read.nft_text.values import braced
+from failshut.read.nft.meaning import priority_named
+from failshut.read.nft.text.cursor import Cursor, NotUnderstoodError
+from failshut.read.nft.text.draft import ChainDraft, TableDraft
+from failshut.read.nft.text.sets import map_block, set_block, words
+from failshut.read.nft.text.statements import limit_body, quota_body, rule
+from failshut.read.nft.text.values import braced
 
 _TYPES = frozenset(each.value for each in ChainType)
 _HOOKS = frozenset(each.value for each in Hook)

@@ -6,8 +6,8 @@ import pytest
 
 from failshut.model.finding import Code
 from failshut.read import read_ruleset
+from failshut.read.files.scripts import script_of
 from failshut.read.foreign import foreign
-from failshut.read.scripts import script_of
 
 CONFIG = """[Interface]
 PrivateKey = x

@@ -25,9 +25,9 @@ from failshut.model.ruleset import (
 )
 from failshut.model.symbols import CONNECTION, EXTENSIONS, META, PAYLOADS, describe
 from failshut.read.constants import as_number, constant, number
-from failshut.read.nft_text.cursor import RULE_END, Cursor, NotUnderstoodError
-from failshut.read.nft_text.values import any_map
-from failshut.read.values import inner_type
+from failshut.read.nft.text.cursor import RULE_END, Cursor, NotUnderstoodError
+from failshut.read.nft.text.values import any_map
+from failshut.read.nft.values import inner_type
 
 # The looser, the earlier.
 OPERATORS = {

@@ -48,8 +48,7 @@ from failshut.model.ruleset import (
 )
 from failshut.model.symbols import word_of
 from failshut.read.constants import UnknowableError, any_of, bits_of, tests_bits
-from failshut.read.meaning import limit, quota, reject
-from failshut.read.nft_json.expressions import (
+from failshut.read.nft.json.expressions import (
     NotUnderstoodError,
     any_map,
     element,
@@ -59,7 +58,8 @@ from failshut.read.nft_json.expressions import (
     scalar,
     verdict,
 )
-from failshut.read.values import ANY_TYPE, inner_type, plain
+from failshut.read.nft.meaning import limit, quota, reject
+from failshut.read.nft.values import ANY_TYPE, inner_type, plain
 
 _TARGETS = Meta | Ct | Payload | RawPayload | Exthdr | HeaderOption
 _Value = Expression | Scalar

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from failshut.model.finding import Code
 from failshut.model.ruleset import Chain, Family
-from failshut.read.nft_text.tokens import CLOSE, END, NEW_LINE, OPEN, SEMICOLON
+from failshut.read.nft.source import Source, printable
+from failshut.read.nft.text.tokens import CLOSE, END, NEW_LINE, OPEN, SEMICOLON
 from failshut.read.reading import Approximation
-from failshut.read.source import Source, printable
 
 _OPENING = {"{", "(", "["}
 _CLOSING = {"}", ")", "]"}

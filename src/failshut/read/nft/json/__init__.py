@@ -1,7 +1,8 @@
 """`nft -j list …` → the model. What it does not understand is kept as unknown, never guessed.
 
-nft's JSON is not the whole truth: 1.0.6 misreports a table's flags, and leaves out the devices of netdev chains and that a set is
-dynamic. `read.nft` takes those from the text listing.
+nft's JSON is not the whole truth: measured, 1.0.6 prints a dormant (switched-off) table's flags as the release's name, and leaves
+out the devices of netdev chains, that a set is dynamic, and at which level a control group is meant. The running kernel is read
+from its text listing: whoever trusts JSON alone takes a switched-off lock for a live one.
 Source: libnftables-json(5).
 """
 
@@ -13,24 +14,14 @@ from collections.abc import Iterator
 
 from failshut.model.finding import Code, Finding
 from failshut.model.ruleset import Ruleset
-from failshut.read.links import broken_links
-from failshut.read.meaning import with_dynamic_sets
-from failshut.read.nft_json.objects import Entry, tables_of
+from failshut.read.nft.json.objects import Entry, tables_of
+from failshut.read.nft.links import broken_links
+from failshut.read.nft.meaning import with_dynamic_sets
+from failshut.read.nft.source import Source
 from failshut.read.reading import Approximation, Reading
-from failshut.read.source import Source
-
-__all__ = ["decode", "read_json"]
 
 _HEAD = re.compile(r'\s*\{\s*"nftables"\s*:\s*\[')
 _BETWEEN = re.compile(r"[\s,]*")
-
-
-def decode(text: str) -> Ruleset:
-    """Return the ruleset of a JSON listing. Raises ValueError when it is no nft listing at all."""
-    reading = read_json(text, "nft -j")
-    if broken := [each for each in reading.findings if each.code is Code.RULES_SYNTAX]:
-        raise ValueError(f"this is not a listing of nft -j: {broken[0].message}")
-    return reading.ruleset
 
 
 def read_json(text: str, name: str) -> Reading:

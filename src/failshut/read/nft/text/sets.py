@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from failshut.model.ruleset import Element, Ending, Jump, NamedMap, NamedSet, Origin, Scalar, Tuple, Verdict
 from failshut.model.symbols import INTEGER
 from failshut.read.constants import number, seconds
-from failshut.read.nft_text.cursor import Cursor, NotUnderstoodError
-from failshut.read.nft_text.expressions import expression
-from failshut.read.nft_text.values import elements, mappings
-from failshut.read.values import types_of
+from failshut.read.nft.text.cursor import Cursor, NotUnderstoodError
+from failshut.read.nft.text.expressions import expression
+from failshut.read.nft.text.values import elements, mappings
+from failshut.read.nft.values import types_of
 
 _Data = Scalar | Tuple | Verdict | Jump
 

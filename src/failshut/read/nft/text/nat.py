@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 
 from failshut.model.ruleset import Duplicate, Expression, Forward, Nat, NatKind, Scalar, Tproxy
-from failshut.read.nft_text.cursor import RULE_END, Cursor, NotUnderstoodError
-from failshut.read.nft_text.expressions import KEYWORDS, expression
-from failshut.read.values import ANY_TYPE, value_of
+from failshut.read.nft.text.cursor import RULE_END, Cursor, NotUnderstoodError
+from failshut.read.nft.text.expressions import KEYWORDS, expression
+from failshut.read.nft.values import ANY_TYPE, value_of
 
 _FLAGS = ("random", "fully-random", "persistent")
 _FAMILIES = ("ip", "ip6")

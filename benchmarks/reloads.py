@@ -11,7 +11,7 @@ import time
 
 from failshut.drill.choices import Backend
 from failshut.drill.pool import Job, Worker
-from failshut.drill.rule_source import RuleSource
+from failshut.drill.rules.source import RuleSource
 from failshut.drill.scenarios import SCENARIOS
 from failshut.drill.scenarios.reload import REARMS
 from lab.drilling import example_policy, rehearsal_by

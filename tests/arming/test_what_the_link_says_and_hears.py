@@ -14,7 +14,7 @@ FRAMES = 200
 _FLOOD = f"""
 import json, socket
 from failshut.drill.attacker import craft
-from failshut.drill.judge import LACP_GROUP
+from failshut.drill.judgement.judge import LACP_GROUP
 from failshut.drill.network.wait import until
 LACP, MARK = 0x8809, bytes((1, 1, 1, 20))
 def at(device):

@@ -28,7 +28,7 @@ from boot.room import Room
 from boot.wire import DEVICE, Wire
 from failshut.config import policy_file, resolve
 from failshut.config.declaration import Sources
-from failshut.drill.judge import Case
+from failshut.drill.judgement.judge import Case
 from failshut.drill.network.netns import Namespace, SetUpError, must
 from failshut.drill.network.wait import until
 from failshut.drill.network.wireguard import Keys

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from boot import noise
-from failshut.drill.judge import Case, judge
+from failshut.drill.judgement.judge import Case, judge
 from failshut.drill.network.capture import Capture
 from failshut.drill.network.netns import Namespace
 from failshut.model.packet import Captured, Packet

@@ -13,7 +13,7 @@ from boot.wire import DEVICE
 from container.podman import IMAGE, Podman
 from failshut.config import environment, policy_file, resolve
 from failshut.config.declaration import Sources
-from failshut.drill.judge import Case, Connection
+from failshut.drill.judgement.judge import Case, Connection
 from failshut.drill.network.wait import until
 from failshut.model.packet import TCP
 

@@ -11,12 +11,13 @@ import pytest
 
 from failshut.cli.verbs.drill import EXAMPLE_DEVICES
 from failshut.drill.choices import Backend
+from failshut.drill.judgement.outcome import Outcome, RunResult, Status, conclude
 from failshut.drill.network.rules import RuleSource
 from failshut.drill.pool import Job, Worker, preflight, rehearse
-from failshut.drill.process import CannotDrillError
 from failshut.drill.run import Rehearsal
-from failshut.drill.scenario import Outcome, RunResult, Scenario, Status, conclude
+from failshut.drill.scenario import Scenario
 from failshut.drill.scenarios import AT_LENGTH, SCENARIOS
+from failshut.drill.workers.process import CannotDrillError
 from failshut.host.network.probe import probe
 from failshut.host.sources import load_policy
 from failshut.model.policy import Policy

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import pytest
 
-from failshut.drill.beside import loadable
 from failshut.drill.network.plan import make_plan
 from failshut.drill.network.rules import RuleSource, guide_rules
 from failshut.drill.pool import Job, Worker, preflight
-from failshut.drill.process import CannotDrillError
+from failshut.drill.rules.beside import loadable
+from failshut.drill.workers.process import CannotDrillError
 from lab.drilling import ALL, example_rehearsal
 from pages import article, assert_accessible, assert_self_contained, parsed, words_of
 

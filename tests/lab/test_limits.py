@@ -2,7 +2,7 @@
 
 import pytest
 
-from failshut.drill.scenario import Status
+from failshut.drill.judgement.outcome import Status
 from failshut.drill.scenarios import SCENARIOS, limits
 
 LIMITS = [each.name for each in limits.SCENARIOS]

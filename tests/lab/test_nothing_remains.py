@@ -13,7 +13,7 @@ import pytest
 from amount import amount
 from failshut.drill.network.wait import until
 from failshut.drill.pool import preflight
-from failshut.drill.process import CannotDrillError
+from failshut.drill.workers.process import CannotDrillError
 from golden_cases import CASES
 
 pytestmark = pytest.mark.lab

@@ -7,10 +7,10 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
+from failshut.drill.judgement.outcome import Status
 from failshut.drill.network.openvpn import PROGRAMS
 from failshut.drill.pool import Worker, preflight, rehearse
-from failshut.drill.process import CannotDrillError
-from failshut.drill.scenario import Status
+from failshut.drill.workers.process import CannotDrillError
 from failshut.model.host import HostFacts
 from failshut.model.policy import Policy, Tunnel, TunnelKind
 from failshut.model.units import Endpoint, InterfaceName, Mark, Port, Protocol

@@ -9,9 +9,9 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from amount import THOROUGHLY
+from failshut.drill.judgement.outcome import Status
 from failshut.drill.pool import Worker, preflight, rehearse
-from failshut.drill.process import CannotDrillError
-from failshut.drill.scenario import Status
+from failshut.drill.workers.process import CannotDrillError
 from failshut.model.host import HostFacts
 from failshut.model.policy import Inbound, Lan, MulticastName, Outbound, Policy, Tunnel
 from failshut.model.units import Endpoint, InterfaceName, Mark, Port, Protocol

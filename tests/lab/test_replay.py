@@ -16,9 +16,9 @@ from failshut.audit.answer.result import Answer, Outcome
 from failshut.audit.prove import audit
 from failshut.cli.main import root
 from failshut.drill.pool import preflight
-from failshut.drill.process import CannotDrillError
 from failshut.drill.replay.rules import of_files
 from failshut.drill.replay.start import replay
+from failshut.drill.workers.process import CannotDrillError
 from failshut.model.exits import Exit
 from failshut.model.ruleset import Ruleset
 from golden_cases import CASES

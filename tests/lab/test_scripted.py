@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from failshut.cli.main import root
 from failshut.drill.pool import preflight
-from failshut.drill.process import CannotDrillError
+from failshut.drill.workers.process import CannotDrillError
 from failshut.model.exits import Exit
 from needed import needs
 

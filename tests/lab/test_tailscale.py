@@ -8,10 +8,10 @@ from ipaddress import ip_network
 
 import pytest
 
+from failshut.drill.judgement.outcome import Status
 from failshut.drill.pool import Worker, preflight
-from failshut.drill.process import CannotDrillError
-from failshut.drill.scenario import Status
 from failshut.drill.scenarios import SCENARIOS
+from failshut.drill.workers.process import CannotDrillError
 from failshut.model.policy import Tailscale
 from failshut.model.units import Port
 from lab.drilling import Drilling, rehearsal_of_the_example

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from failshut.drill.judgement.outcome import RunResult, conclude
 from failshut.drill.network.plan import make_plan
 from failshut.drill.network.rules import RuleSource
 from failshut.drill.pool import Job, Worker, preflight
-from failshut.drill.process import CannotDrillError
-from failshut.drill.rule_source import NftLock
-from failshut.drill.scenario import RunResult, conclude
+from failshut.drill.rules.source import NftLock
 from failshut.drill.scenarios import SCENARIOS, THEMES
+from failshut.drill.workers.process import CannotDrillError
 from failshut.report.drill import Drilled, drill_page
 from failshut.report.facts import Machine
 from lab.drilling import example_rehearsal

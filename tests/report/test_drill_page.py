@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from failshut.drill.judgement.outcome import RunResult, Status, conclude
 from failshut.drill.network.plan import make_plan
-from failshut.drill.rule_source import RuleSource
-from failshut.drill.scenario import RunResult, Status, conclude
+from failshut.drill.rules.source import RuleSource
 from failshut.drill.scenarios import SCENARIOS, THEMES
 from failshut.drill.timeline import Timeline
 from failshut.model.host import HostFacts

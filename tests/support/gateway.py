@@ -19,7 +19,7 @@ from boot import noise
 from connected import Connected
 from failshut.config import policy_file, resolve
 from failshut.config.declaration import Sources
-from failshut.drill.judge import Case, judge
+from failshut.drill.judgement.judge import Case, judge
 from failshut.drill.network.capture import Capture
 from failshut.drill.network.netns import Namespace
 from failshut.drill.network.wait import until

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from amount import THOROUGHLY
+from failshut.drill.judgement.outcome import Status
 from failshut.drill.network.wait import until
 from failshut.drill.pool import drill, preflight, rehearse
-from failshut.drill.process import CannotDrillError
-from failshut.drill.scenario import Status
 from failshut.drill.scenarios import SCENARIOS
+from failshut.drill.workers.process import CannotDrillError
 from failshut.host.network.probe import probe
 from failshut.host.sources import load_policy
 from failshut.templates.catalogue import templates

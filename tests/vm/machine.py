@@ -15,7 +15,7 @@ from boot import noise
 from boot.room import Room, children
 from boot.roots import REPOSITORY, must
 from boot.router import LINK_LOCAL, MAC, MACHINE4, MACHINE6, POLICY, PREFIXES, ROUTER4, Router
-from failshut.drill.judge import Case
+from failshut.drill.judgement.judge import Case
 from failshut.drill.network.netns import SetUpError
 from failshut.drill.network.wait import until
 from failshut.host.run import Result

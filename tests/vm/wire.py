@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boot.wire import BETWEEN, Report
-from failshut.drill.judge import Case, judge
+from failshut.drill.judgement.judge import Case, judge
 from failshut.model.packet import Captured
 from failshut.read.frame import decode
 

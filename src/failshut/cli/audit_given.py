@@ -17,7 +17,7 @@ from failshut.model.finding import Code, Finding, Place, Severity
 
 if TYPE_CHECKING:
     from failshut.drill.replay.rules import Rules
-    from failshut.drill.scripted import Ran
+    from failshut.drill.scripted.run import Ran
     from failshut.host.filter.rules import RunningRules
     from failshut.read.reading import Reading
 
@@ -144,8 +144,8 @@ def _listed(rules: RunningRules) -> Given:
 
 def _scripted(file: str, arguments: tuple[str, ...]) -> Given:
     """Run a script where it harms nothing, and return what its kernel holds."""
-    from failshut.drill.process import CannotDrillError
-    from failshut.drill.scripted import rules_of_script
+    from failshut.drill.scripted.run import rules_of_script
+    from failshut.drill.workers.process import CannotDrillError
     from failshut.read.files.scripts import script_of
 
     script = script_of(_text(file).decode("utf-8", errors="replace"), file)

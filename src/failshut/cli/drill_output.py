@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from failshut.cli.session import Session
-from failshut.drill.scenario import Status
+from failshut.drill.judgement.outcome import Status
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from failshut.drill.scenario import Outcome, RunResult, Scenario
+    from failshut.drill.judgement.outcome import Outcome, RunResult
+    from failshut.drill.scenario import Scenario
 
 SHOWN_LEAKS = 5
 COLOURS = {
@@ -110,7 +111,7 @@ def works_table(outcomes: Sequence[Outcome]) -> Table:
 
 def summary(outcomes: Sequence[Outcome], seconds: float, beside: str = "") -> list[str]:
     """Return the last lines: what was not proven, and the sum."""
-    from failshut.drill.tally import tally
+    from failshut.drill.judgement.tally import tally
 
     sums = tally(outcomes)
     lines = [f"{each.status}: {each.scenario.name}: {each.reason}" for each in outcomes if each.reason]

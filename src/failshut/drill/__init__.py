@@ -1,5 +1,6 @@
 """Attacks on the lock in a throw-away lab of network namespaces, judged by captured packets.
 
-`pool` starts workers, a `worker` runs scenarios in namespaces of its own, `run` takes one through a lab and asks the `judge`.
-`network` builds the lab, `attacker` holds what attacks send with, `scenarios` are the attacks, `lab` is what a scenario is given.
+`pool` shares the jobs out among `workers` in namespaces of their own, `run` takes one scenario through a lab, and `judgement` says
+what came of it. `network` builds the lab, `rules` are what it tries, `attacker` holds what attacks send with, `scenarios` are the
+attacks, `lab` is what one is given. `replay` sends what the audit found; `scripted` runs a script for its rules.
 """

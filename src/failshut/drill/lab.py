@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
-from failshut.drill.judge import Case, Connection
+from failshut.drill.judgement.judge import Case, Connection
 from failshut.drill.network import rules, traffic
 from failshut.drill.network.capture import Capture
 from failshut.drill.network.netns import Namespace, SetUpError
@@ -19,8 +19,8 @@ from failshut.drill.network.traffic import Flow, Traffic
 from failshut.drill.network.tunnel import LabTunnel
 from failshut.drill.network.wait import until
 from failshut.drill.network.world import World, dns_answer, echo, silence
-from failshut.drill.process import Progress
-from failshut.drill.rule_source import Loadable, Lock, RuleSource
+from failshut.drill.rules.source import Loadable, Lock, RuleSource
+from failshut.drill.workers.process import Progress
 from failshut.model.packet import Packet
 from failshut.model.policy import Inbound, Policy
 from failshut.model.units import Address, Mark, Protocol

@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from failshut.drill.choices import DEFAULT_WORKERS, WINDOW_SECONDS, Backend
-from failshut.drill.compiled import compiled
+from failshut.drill.judgement.outcome import Outcome, RunResult, conclude
 from failshut.drill.network.openvpn import PROGRAMS
 from failshut.drill.network.plan import PlanError, make_plan
 from failshut.drill.network.rules import RuleSource
-from failshut.drill.process import CannotDrillError, WorkerProcess
+from failshut.drill.rules.compiled import compiled
 from failshut.drill.run import Rehearsal
-from failshut.drill.scenario import Kind, Outcome, RunResult, Scenario, conclude
+from failshut.drill.scenario import Kind, Scenario
 from failshut.drill.timeline import timeline_from
+from failshut.drill.workers.process import CannotDrillError, WorkerProcess
 from failshut.host.run import find
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
 from failshut.model.policy import Policy, Tunnel, TunnelKind

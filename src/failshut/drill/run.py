@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from failshut.drill.judge import Judgement, judge
+from failshut.drill.judgement.judge import Judgement, judge
+from failshut.drill.judgement.outcome import RunResult
 from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.network import rules, topology
 from failshut.drill.network.capture import Capture
@@ -17,11 +18,11 @@ from failshut.drill.network.traffic import Traffic
 from failshut.drill.network.tunnel import LabTunnel, start_tunnel
 from failshut.drill.network.wait import pace, until
 from failshut.drill.network.world import World
-from failshut.drill.process import Progress
-from failshut.drill.rule_source import InlineLock, Loadable, Lock, RuleSource
-from failshut.drill.scenario import Need, RunResult, Scenario
+from failshut.drill.rules.source import InlineLock, Loadable, Lock, RuleSource
+from failshut.drill.scenario import Need, Scenario
 from failshut.drill.scenarios import AT_LENGTH, SCENARIOS
 from failshut.drill.timeline import BIN_SECONDS, Timeline, binned
+from failshut.drill.workers.process import Progress
 from failshut.host.run import find, run
 from failshut.model.host import HostFacts
 from failshut.model.packet import Captured

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from failshut.drill.judgement.outcome import Outcome, RunResult, Status
+from failshut.drill.judgement.tally import Tally, tally
 from failshut.drill.network.plan import Plan
-from failshut.drill.rule_source import RuleSource
-from failshut.drill.scenario import Kind, Outcome, RunResult, Status
-from failshut.drill.tally import Tally, tally
+from failshut.drill.rules.source import RuleSource
+from failshut.drill.scenario import Kind
 from failshut.drill.timeline import BIN_SECONDS
 from failshut.model.policy import Policy
 from failshut.report import lab

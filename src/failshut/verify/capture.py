@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Self
 
-from failshut.drill.judge import MLD_BURST, MLD_RATE, Connection
+from failshut.drill.judgement.judge import MLD_BURST, MLD_RATE, Connection
 from failshut.drill.network.capture import (
     ETH_P_ALL,
     MOST_KEPT,

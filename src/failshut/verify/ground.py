@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
-from failshut.drill.judge import Case, Connection, explain
+from failshut.drill.judgement.judge import Case, Connection, explain
 from failshut.host.network.links import all_links, underlay_devices
 from failshut.host.network.routes import on_link
 from failshut.host.run import run
@@ -99,7 +99,7 @@ def explain_here(
 ) -> str | None:
     """Return the allowance that explains a packet on a real device, or None: a leak.
 
-    As `drill.judge.explain`, with what a real machine has beside: a supplicant whose frames nobody else knows, and stacked
+    As the drill's judge does, with what a real machine has beside: a supplicant whose frames nobody else knows, and stacked
     devices, where the lower one carries the upper one's packets.
     """
     if packet.ethertype in ETHERTYPE_EAPOL and not packet.vlans and not packet.malformed:

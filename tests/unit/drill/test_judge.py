@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from failshut.drill.attacker import craft
-from failshut.drill.judge import Case, Connection, explain, is_openvpn, is_wireguard, judge
+from failshut.drill.judgement.judge import Case, Connection, explain, is_openvpn, is_wireguard, judge
 from failshut.drill.network.traffic import dns_query
 from failshut.model.packet import DCCP, ICMP, ICMPV6, IGMP, ROUTING_HEADER, SCTP, TCP, UDP, UDPLITE, Captured
 from failshut.model.policy import Inbound, Lan, MulticastName, Outbound, Policy, Tailscale, Tunnel

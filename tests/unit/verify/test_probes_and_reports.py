@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, ip_interface, ip_network
 import pytest
 
 from failshut.drill.attacker import craft
-from failshut.drill.judge import Connection
+from failshut.drill.judgement.judge import Connection
 from failshut.model.exits import Exit
 from failshut.model.packet import TCP, UDP
 from failshut.model.policy import Inbound, Lan, Policy, Tunnel

@@ -155,7 +155,7 @@ def _difference(asked: dict[str, Any], session: Session) -> Exit:
 def _check_replay(two: object) -> None:
     """Leave where no packet can be sent, before anything else takes its time."""
     from failshut.drill.pool import preflight
-    from failshut.drill.process import CannotDrillError
+    from failshut.drill.workers.process import CannotDrillError
 
     if two:
         raise click.UsageError("--replay takes one ruleset, not two")
@@ -170,8 +170,8 @@ def _check_replay(two: object) -> None:
 
 
 def _replayed(results: tuple[Result, ...], given: Given, world: World) -> tuple[Result, ...]:
-    from failshut.drill.process import CannotDrillError
     from failshut.drill.replay.start import replay
+    from failshut.drill.workers.process import CannotDrillError
 
     progress = _Progress()
     try:

@@ -24,9 +24,10 @@ from failshut.model.units import InterfaceName
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-    from failshut.drill.rule_source import Loadable
+    from failshut.drill.judgement.outcome import Outcome
+    from failshut.drill.rules.source import Loadable
     from failshut.drill.run import Rehearsal
-    from failshut.drill.scenario import Outcome, Scenario
+    from failshut.drill.scenario import Scenario
     from failshut.model.policy import Policy
 
 # The example's machine: two devices, so that an attack may move from one to the other.
@@ -62,7 +63,7 @@ def command(context: click.Context, /, *, scenarios: tuple[str, ...], **options:
     'dns-*'; all of them without.
     """
     from failshut.cli.drill_output import drill_json, show, show_list
-    from failshut.drill.tally import tally
+    from failshut.drill.judgement.tally import tally
     from failshut.host.runs import remember
 
     session = begin(context, options)
@@ -96,7 +97,7 @@ def command(context: click.Context, /, *, scenarios: tuple[str, ...], **options:
 
 
 def _beside(file: str) -> tuple[Loadable, ...]:
-    from failshut.drill.beside import loadable
+    from failshut.drill.rules.beside import loadable
 
     try:
         return loadable(Path(file).read_bytes(), Path(file).name)
@@ -142,7 +143,7 @@ def prepare(session: Session, *, example: bool, window: float, backend: str | No
     """Load the policy, compile the lock and check what a lab needs; leave with a clear message where one can't be built."""
     from failshut.drill.network.plan import PlanError
     from failshut.drill.pool import preflight
-    from failshut.drill.process import CannotDrillError
+    from failshut.drill.workers.process import CannotDrillError
 
     try:
         preflight(real_root=os.geteuid() == 0)
@@ -170,7 +171,7 @@ def _rehearse(policy: Policy, window: float, backend: str | None, *, example: bo
 def run(rehearsal: Rehearsal, scenarios: Sequence[Scenario], progress: Progress, *, control: bool, jobs: int) -> list[Outcome]:
     """Run the drill; leave with a clear message where the machine refuses a lab."""
     from failshut.drill.pool import drill
-    from failshut.drill.process import CannotDrillError
+    from failshut.drill.workers.process import CannotDrillError
 
     try:
         return drill(rehearsal, scenarios, progress.done, control=control, workers=jobs)

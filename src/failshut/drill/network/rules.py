@@ -7,7 +7,7 @@ from typing import assert_never
 
 from failshut.drill.network.netns import Namespace, SetUpError, must
 from failshut.drill.network.plan import Plan
-from failshut.drill.rule_source import InlineLock, IptablesLock, Loadable, Lock, NftLock, RuleSource
+from failshut.drill.rules.source import InlineLock, IptablesLock, Loadable, Lock, NftLock, RuleSource
 from failshut.emit.iptables import complete_text
 from failshut.host.filter.iptables import FAMILIES, program, steps
 from failshut.model.iptables import Kind

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from failshut.drill.beside import loadable
 from failshut.drill.network.netns import Namespace
-from failshut.drill.rule_source import Loadable
+from failshut.drill.rules.beside import loadable
+from failshut.drill.rules.source import Loadable
 from failshut.host.run import find
 from failshut.model.ruleset import Engine, Ruleset
 from failshut.read import read_ruleset

@@ -11,13 +11,13 @@ from failshut.audit.netfilter.route import Way
 from failshut.audit.netfilter.words import ESTABLISHED
 from failshut.drill.network.capture import Capture
 from failshut.drill.network.netns import SetUpError
-from failshut.drill.process import Progress
 from failshut.drill.replay import network
 from failshut.drill.replay.accounts import give_accounts
 from failshut.drill.replay.candidate import Candidate
 from failshut.drill.replay.conntrack import Conntrack
 from failshut.drill.replay.lab import TRIES, Lab, RulesGoneError, Sent
 from failshut.drill.replay.rules import Rules
+from failshut.drill.workers.process import Progress
 
 # The worker gives a job 240 s; what was found until then is to be told.
 MOST_SECONDS = 200

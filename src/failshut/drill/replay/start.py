@@ -12,10 +12,10 @@ from failshut.audit.netfilter.words import names_match
 from failshut.audit.symbolic.space import device_names
 from failshut.audit.world import LOOPBACK, World
 from failshut.audit.world.told_apart import patterns
-from failshut.drill.process import CannotDrillError, WorkerProcess
 from failshut.drill.replay.candidate import candidates_of
 from failshut.drill.replay.rules import Rules
 from failshut.drill.replay.run import Replaying, replays_from
+from failshut.drill.workers.process import CannotDrillError, WorkerProcess
 from failshut.model.ruleset import Ruleset
 
 _NAME = re.compile(r"[^\s/:]{1,15}")

@@ -10,7 +10,7 @@ from functools import partial
 
 from failshut.drill.attacker import craft, senders
 from failshut.drill.attacker.senders import own_udp_frame
-from failshut.drill.judge import BPDU_LLC, LACP_GROUP, LONGEST_CONTROL, STP_GROUP
+from failshut.drill.judgement.judge import BPDU_LLC, LACP_GROUP, LONGEST_CONTROL, STP_GROUP
 from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.network.netns import Namespace
 from failshut.drill.network.wait import until

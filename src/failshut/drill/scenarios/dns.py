@@ -10,7 +10,7 @@ from ipaddress import ip_address
 
 from failshut.drill.attacker import senders
 from failshut.drill.attacker.senders import attempts, family
-from failshut.drill.judge import DNS_PORTS, refused_lookups
+from failshut.drill.judgement.judge import DNS_PORTS, refused_lookups
 from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.network import traffic
 from failshut.drill.scenario import Scenario

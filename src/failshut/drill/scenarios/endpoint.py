@@ -9,7 +9,7 @@ from functools import partial
 
 from failshut.drill.attacker import craft, senders
 from failshut.drill.attacker.senders import SO_MARK, TRIES, attempts, family
-from failshut.drill.judge import is_openvpn, is_wireguard
+from failshut.drill.judgement.judge import is_openvpn, is_wireguard
 from failshut.drill.lab import Lab
 from failshut.drill.network import traffic
 from failshut.drill.network.tunnel import SERVER_DEVICE

@@ -11,7 +11,7 @@ from ipaddress import IPv6Address, ip_address
 
 from failshut.drill.attacker import craft, senders
 from failshut.drill.attacker.senders import attempts, family
-from failshut.drill.judge import LONGEST_MLD
+from failshut.drill.judgement.judge import LONGEST_MLD
 from failshut.drill.lab import Lab, NotHereError
 from failshut.drill.network.wait import pace
 from failshut.drill.scenario import Need, Scenario

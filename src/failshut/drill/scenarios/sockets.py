@@ -19,7 +19,7 @@ from failshut.drill.attacker.senders import (
     raw_ip,
     shoot,
 )
-from failshut.drill.judge import MULTICAST_NAMES
+from failshut.drill.judgement.judge import MULTICAST_NAMES
 from failshut.drill.lab import Lab
 from failshut.drill.network import traffic
 from failshut.drill.scenario import Scenario

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from failshut.drill.attacker import craft, senders
 from failshut.drill.attacker.senders import family
-from failshut.drill.judge import LACP_GROUP, STP_GROUP
+from failshut.drill.judgement.judge import LACP_GROUP, STP_GROUP
 from failshut.drill.lab import Lab, NotHereError, echoes
 from failshut.drill.network import traffic
 from failshut.drill.network.topology import default_routes

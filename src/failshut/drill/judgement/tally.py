@@ -1,4 +1,4 @@
-"""The sums of a drill: what was sent against the lock, and what of it leaked; the known limits counted apart. Pure."""
+"""The sums of a drill: what was sent against the lock, and what of it leaked; the known limits counted apart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from failshut.drill.scenario import Kind, Outcome, Status
+from failshut.drill.judgement.outcome import Outcome, Status
+from failshut.drill.scenario import Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The judge: a captured packet is explained by a named allowance of the policy, or it is a leak. Pure.
+"""The judge: a captured packet is explained by a named allowance of the policy, or it is a leak.
 
 This is the reading of docs/security.md, written apart from the compiler so that one cannot repeat the other's mistake. The last
 line of every decision is "no".

@@ -36,7 +36,7 @@ def worker_command(*, real_root: bool) -> tuple[str, ...]:
     return (
         *("setpriv", "--pdeathsig", "KILL"),
         *("unshare", *user, "--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child=KILL", "--mount-proc"),
-        *(sys.executable, "-m", "failshut.drill.worker"),
+        *(sys.executable, "-m", "failshut.drill.workers.worker"),
     )
 
 

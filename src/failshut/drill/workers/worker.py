@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from failshut.drill.network import netns
-from failshut.drill.process import Work
+from failshut.drill.workers.process import Work
 
 # Longer than any run goes without a word of progress; one that hangs is void, and the others go on.
 DEADLINE_SECONDS = 240
@@ -27,7 +27,7 @@ DEADLINE_SECONDS = 240
 def main() -> int:
     """Read the work, then one job a line; answer each with one line, and say before it how far it is."""
     if os.getpid() != 1:
-        sys.stderr.write("failshut.drill.worker is started by failshut itself, in namespaces of its own\n")
+        sys.stderr.write("failshut.drill.workers.worker is started by failshut itself, in namespaces of its own\n")
         return 2
     _isolate()
     # Pickled by our own parent, on a pipe that nobody else holds.

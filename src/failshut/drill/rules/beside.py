@@ -1,8 +1,8 @@
-"""Other rules to try the attacks under: a user's files, each with the program that loads it as it is. Pure."""
+"""Other rules to try the attacks under: a user's files, each with the program that loads it as it is."""
 
 from __future__ import annotations
 
-from failshut.drill.rule_source import Loadable
+from failshut.drill.rules.source import Loadable
 from failshut.model.ruleset import Family
 from failshut.read.files.recognise import Format, format_of, saves_in
 

@@ -1,11 +1,11 @@
-"""The lock to rehearse, as the backend that is asked for loads it. Pure."""
+"""The lock to rehearse, as the backend that is asked for loads it."""
 
 from __future__ import annotations
 
 from typing import assert_never
 
 from failshut.drill.choices import Backend
-from failshut.drill.rule_source import InlineLock, IptablesLock, Lock, NftLock
+from failshut.drill.rules.source import InlineLock, IptablesLock, Lock, NftLock
 from failshut.emit.inline import inline_lines
 from failshut.emit.nft import emit
 from failshut.lower import lower

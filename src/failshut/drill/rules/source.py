@@ -1,4 +1,4 @@
-"""Which rules a run tries. Pure."""
+"""Which rules a run tries."""
 
 from __future__ import annotations
 

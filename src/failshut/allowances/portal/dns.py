@@ -1,27 +1,17 @@
-"""The little of DNS (RFC 1035) that a probe needs: one question for a name's addresses, and the addresses in the answer. Pure."""
+"""The little of DNS (RFC 1035) that a probe reads: the addresses in an answer. Pure."""
 
 from __future__ import annotations
 
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
+from failshut.emit.dns import AAAA, A
 from failshut.model.units import Address
 
-A, AAAA = 1, 28
-_IN = 1
 _HEADER = struct.Struct("!6H")
 _RECORD = struct.Struct("!HHIH")
-_RESPONSE, _RECURSION = 0x8000, 0x0100
+_RESPONSE = 0x8000
 _POINTER = 0xC0
-
-
-def question(number: int, name: str, kind: int) -> bytes:
-    """Return a query. Raises ValueError for a name that DNS can't say."""
-    labels = [label.encode("idna") for label in name.rstrip(".").split(".")]
-    if any(not 0 < len(each) < 64 for each in labels):
-        raise ValueError(f"{name} is no host name")
-    wire = b"".join(bytes((len(each),)) + each for each in labels) + b"\0"
-    return _HEADER.pack(number, _RECURSION, 1, 0, 0, 0) + wire + struct.pack("!HH", kind, _IN)
 
 
 def answers(message: bytes, number: int) -> tuple[Address, ...] | None:

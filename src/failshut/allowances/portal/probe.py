@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from failshut.allowances.portal.dns import AAAA, A, answers, question
+from failshut.allowances.portal.dns import answers
 from failshut.allowances.portal.verdict import Seen
+from failshut.emit.dns import AAAA, A, question
 from failshut.model.units import Address
 
 # In seconds, for one question and for one page.

@@ -12,6 +12,7 @@ from typing import Self
 
 from failshut.drill.network.netns import Namespace
 from failshut.drill.network.wait import pace
+from failshut.emit.dns import A, question
 from failshut.model.units import Address
 
 # The spacing of each flow's packets: as in research/kernel.md §1.
@@ -150,12 +151,11 @@ def udp_unbound(target: Address, port: int = SINK_PORT) -> Flow:
 
 
 def dns_query(name: str = "example.com") -> bytes:
-    """Return a DNS query for a name's A record (RFC 1035 §4).
+    """Return a DNS query for a name's A record.
 
     Its number begins with no opcode of OpenVPN's: one random query in five would pass for a tunnel's message.
     """
-    labels = b"".join(bytes((len(each),)) + each.encode() for each in name.split("."))
-    return b"\x01" + os.urandom(1) + b"\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00" + labels + b"\x00\x00\x01\x00\x01"
+    return question(int.from_bytes(b"\x01" + os.urandom(1)), name, A)
 
 
 def dns_lookups(resolver: Address) -> Flow:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from failshut.allowances.endpoints.decide import endpoint_of, wake_addresses
 from failshut.allowances.endpoints.handshake import wake
+from failshut.emit.dns import NS, ROOT, question
 from failshut.host.network.links import traffic
 from failshut.host.network.resolvers import MOST_SERVERS, name_servers
 from failshut.host.run import run
@@ -23,8 +24,6 @@ from failshut.monitor.tunnels.health import Look
 from failshut.read.counts import counts
 
 _DNS, _DNS_PATIENCE = 53, 2.0
-# The root's name servers: a question that every resolver answers from its memory, and that says nothing about who asks.
-_QUESTION = b"\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x01"
 # In bytes: what WireGuard itself says in half a minute, with nothing to carry.
 _KEEPALIVES = 256
 # A clock that is this much off is said; less is a clock being disciplined. In seconds.
@@ -141,18 +140,21 @@ def _route_to(address: str, *words: str) -> str | None:
 
 
 def _resolves() -> bool | None:
-    """Ask the system's resolver one question; None where there is none to ask. Outside the tunnel the lock refuses it."""
+    """Ask the system's resolver one question; None where there is none to ask. Outside the tunnel the lock refuses it.
+
+    It is for the root's name servers: every resolver answers that from its memory, and it says nothing about who asks.
+    """
     servers = list(name_servers())[:MOST_SERVERS]
     return any(_answers(each) for each in servers) if servers else None
 
 
 def _answers(server: str) -> bool:
-    number = os.urandom(2)
+    asked = question(int.from_bytes(os.urandom(2)), ROOT, NS)
     try:
         with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.connect((server, _DNS))
-            sock.send(number + _QUESTION)
+            sock.send(asked)
             ready, _, _ = select.select([sock], [], [], _DNS_PATIENCE)
-            return bool(ready) and sock.recv(4096)[:2] == number
+            return bool(ready) and sock.recv(4096)[:2] == asked[:2]
     except OSError:
         return False

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Self
 
-from failshut.drill.judgement.judge import MLD_BURST, MLD_RATE, Connection
+from failshut.drill.judgement.judge import Connection, is_one_too_many
 from failshut.drill.network.capture import (
     ETH_P_ALL,
     MOST_KEPT,
@@ -184,10 +184,10 @@ class Capture:
         at = time.monotonic() - self._began
         frame = Captured(at, device, packet)
         if name == "mld":
-            self._mld += 1
-            if self._mld > MLD_BURST + MLD_RATE * at:
+            if is_one_too_many(self._mld, at):
                 seen.excess.append(frame)
                 return
+            self._mld += 1
         if name is not None:
             seen.allowed[name] += 1
         elif len(seen.unexplained) < MOST_KEPT:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from failshut.drill.attacker import craft
-from failshut.drill.judgement.judge import Case, Connection, explain, is_openvpn, is_wireguard, judge
+from failshut.drill.judgement.judge import Case, Connection, explain, is_one_too_many, is_openvpn, is_wireguard, judge
 from failshut.drill.network.traffic import dns_query
 from failshut.model.packet import DCCP, ICMP, ICMPV6, IGMP, ROUTING_HEADER, SCTP, TCP, UDP, UDPLITE, Captured
 from failshut.model.policy import Inbound, Lan, MulticastName, Outbound, Policy, Tailscale, Tunnel
@@ -270,6 +270,12 @@ def test_too_many_listener_reports_are_a_leak():
 
     assert judge(few, CASE).leaks == ()
     assert len(judge(many, CASE).leaks) == 6
+
+
+def test_of_listener_reports_only_whole_ones_pass():
+    """The lock's bucket fills by two a second, and half a packet lets none out."""
+    assert [is_one_too_many(passed, 0.4) for passed in (11, 12)] == [False, True]
+    assert [is_one_too_many(passed, 0.5) for passed in (12, 13)] == [False, True]
 
 
 def test_leaks_are_kept_and_allowances_counted():

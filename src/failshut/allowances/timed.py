@@ -83,14 +83,15 @@ def revoke(opening: Opening) -> bool:
 
 def revoke_all() -> tuple[str, ...]:
     """End everything that is open for a time, also a sign-in whose `portal` was killed; returns what it was, in words."""
-    was = [each.what for each in opened(_listing()) if not isinstance(each.what, SignIn)]
+    listing = _listing()
+    was = [each.what for each in opened(listing) if not isinstance(each.what, SignIn)]
+    sets = _sets(listing)
     # Also where the browser's group is gone, and only its resolver is left.
-    sign_in = [each for each in (PORTAL_PROGRAMS, *programs.PORTAL_RESOLVERS.values()) if programs.listed(each)]
-    names = {name for each in was for name, _ in element(each)}.union(sign_in)
-    done = programs.empty(sorted(names))
+    sign_in = [each for each in (PORTAL_PROGRAMS, *programs.PORTAL_RESOLVERS.values()) if sets.get(each)]
+    gate = {TIMED} & sets.keys()
+    done = programs.empty(sorted({name for each in was for name, _ in element(each)}.union(sign_in, gate)))
     if not done.ok:
         raise RefusedError(f"the kernel does not end them: {done.complaint}", help="run it with sudo")
-    _shut_the_gate()
     return tuple(map(str, (*was, *((SignIn(),) if sign_in else ()))))
 
 
@@ -106,9 +107,14 @@ def _listing() -> list[str]:
     return [result.out]
 
 
+def _sets(listing: list[str]) -> dict[str, list[object]]:
+    """Return what each set of the lock's table holds, by its name."""
+    sets = (entry["set"] for text in listing for entry in json.loads(text)["nftables"] if "set" in entry)
+    return {each["name"]: each.get("elem", []) for each in sets}
+
+
 def _offer() -> str:
-    sets = (entry.get("set", {}).get("name", "") for text in _listing() for entry in json.loads(text)["nftables"])
-    names = sorted(each.removeprefix(gate_name("")) for each in sets if each.startswith(gate_name("")))
+    names = sorted(each.removeprefix(gate_name("")) for each in _sets(_listing()) if each.startswith(gate_name("")))
     if names:
         return f"it has {', '.join(names)}"
     return "write on_demand = true under the allowance in the policy, then `failshut arm`"

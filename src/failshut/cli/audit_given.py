@@ -68,11 +68,15 @@ def read_files(files: tuple[str, ...], session: Session) -> Given:
 
     texts = [(each, _text(each)) for each in files]
     reading = together([_with_refusal(read_ruleset(text, name), name, text) for name, text in texts])
-    nothing = not reading.is_whole and not any(chain.base for table in reading.ruleset.tables for chain in table.chains)
+    nothing = not reading.is_whole and not _has_hooks(reading)
     if nothing or any(each.code is Code.RULES_UNREADABLE for each in reading.findings):
-        # Nothing that an answer could be about.
         refuse(reading.findings, session, "audit")
     return Given(reading, rules)
+
+
+def _has_hooks(reading: Reading) -> bool:
+    """Whether any packet meets a rule: an answer could be about nothing else."""
+    return any(chain.base for table in reading.ruleset.tables for chain in table.chains)
 
 
 def _with_refusal(reading: Reading, name: str, text: bytes) -> Reading:
@@ -159,7 +163,7 @@ def _scripted(file: str, arguments: tuple[str, ...]) -> Given:
         raise Failure(str(error), exit_code=Exit.UNKNOWN) from error
     given = _listed(ran.rules)
     complaints = _complaints(ran, file)
-    if not any(chain.base for table in given.reading.ruleset.tables for chain in table.chains):
+    if not _has_hooks(given.reading):
         said = "".join(f": {each.message}" for each in complaints)
         raise Failure(f"{file}: no rules came of it{said}", help=_remedy(ran, script.text), exit_code=Exit.UNKNOWN)
     reading = replace(given.reading, findings=(*complaints, *given.reading.findings))

@@ -19,7 +19,7 @@ from failshut.arming.proof import must_be_proved
 from failshut.arming.recording import record_of
 from failshut.arming.undo import make_directory, unwritable, write
 from failshut.boot.places import ARMED_DIRECTORY, LOADER, RECORD_FILE
-from failshut.host.files import remove_tree, write_atomically
+from failshut.host.files import PRIVATE_DIRECTORY, PRIVATE_FILE, remove_tree, write_atomically
 from failshut.host.filter import programs
 from failshut.host.network.sysctl import set_sysctl
 from failshut.host.run import run
@@ -30,8 +30,6 @@ from failshut.model.backend import BackendName
 from failshut.model.plan import MarkChange, Plan, SysctlChange
 from failshut.model.policy import Policy
 from failshut.model.progress import Report
-
-_PRIVATE_DIRECTORY, _PRIVATE_FILE = 0o700, 0o600
 
 
 def arm(
@@ -85,7 +83,7 @@ def arm(
         generation = _keep(staged, copies, record, undo)
         if not confirm_within:
             boots = Boots(plan.with_systemd, plan.initramfs, plan.backend)
-            install(ARMED_DIRECTORY, generation.name, report, undo, boots)
+            install(generation.name, report, undo, boots)
         else:
             pending.take_over(generation, undo)
         undo.pop_all()
@@ -111,7 +109,7 @@ def confirm(report: Report) -> Record:
         raise ArmingError(f"{generation} is damaged", help="wait until it is undone, then arm again")
     with contextlib.ExitStack() as undo:
         boots = Boots(record.with_systemd, record.in_initramfs, BackendName(record.backend))
-        install(ARMED_DIRECTORY, generation.name, report, undo, boots)
+        install(generation.name, report, undo, boots)
         _must_hold(record)
         undo.pop_all()
     pending.forget()
@@ -137,7 +135,7 @@ def _stage(plan: Plan, undo: contextlib.ExitStack) -> tuple[Path, ...]:
     current = pointed(ARMED_DIRECTORY, CURRENT)
     if current and not any(each.is_change for each in plan.staged) and is_sealed(ARMED_DIRECTORY / current):
         return (ARMED_DIRECTORY / current,)
-    make_directory(ARMED_DIRECTORY, undo, mode=_PRIVATE_DIRECTORY)
+    make_directory(ARMED_DIRECTORY, undo, mode=PRIVATE_DIRECTORY)
     files = {Path(each.path).name: each.after for each in plan.staged}
     copies: tuple[Path, ...] = ()
     try:
@@ -164,7 +162,7 @@ def _keep(staged: Path, copies: Iterable[Path], record: Record, undo: contextlib
     """Write the record beside the staged files and their copies, and give them their number."""
     try:
         for each in (*copies, staged):
-            write_atomically(each / RECORD_FILE, record.to_json(), mode=_PRIVATE_FILE)
+            write_atomically(each / RECORD_FILE, record.to_json(), mode=PRIVATE_FILE)
         if not staged.name.startswith("."):
             return staged
         generation = publish(staged)

@@ -20,7 +20,7 @@ from failshut.arming.undo import unwritable, write
 from failshut.boot.artefacts import BootFile, initramfs_files, loader, router, systemd_files, wanted_by
 from failshut.boot.places import ARMED_DIRECTORY, RECORD_FILE, UNIT_DIRECTORY, UNITS, WATCHING_UNITS
 from failshut.emit.nft import emit
-from failshut.host.files import write_atomically
+from failshut.host.files import PRIVATE_FILE, write_atomically
 from failshut.host.filter import nft
 from failshut.host.network.probe import probe
 from failshut.host.run import find
@@ -34,7 +34,6 @@ from failshut.model.policy import Policy, TunnelKind
 from failshut.model.progress import Report
 from failshut.model.units import InterfaceName
 
-_PRIVATE_FILE = 0o600
 # Where a package and an administrator put the program.
 _PROGRAMS = ("usr/bin/failshut", "usr/local/bin/failshut")
 
@@ -75,7 +74,7 @@ def _publish(plan: Plan, record: Record, directory: Path) -> Iterator[Path]:
     written = []
     for link in (LAST_GOOD, CURRENT):
         staged = stage(directory, files)
-        write_atomically(staged / RECORD_FILE, record.to_json(), mode=_PRIVATE_FILE)
+        write_atomically(staged / RECORD_FILE, record.to_json(), mode=PRIVATE_FILE)
         written.append(publish(staged))
         point(directory, link, written[-1].name)
     tidy(directory)
@@ -98,7 +97,7 @@ def _plan(policy: Policy, facts: HostFacts, *, watched: bool) -> Plan:
         difference=(),
         staged=tuple(staged),
         # A copy below another directory is as private as the config itself.
-        configs=tuple(replace(each, mode=_PRIVATE_FILE) for each in config_changes(policy, facts)),
+        configs=tuple(replace(each, mode=PRIVATE_FILE) for each in config_changes(policy, facts)),
         marks=(),
         boot=tuple(FileChange(each.path, None, each.text, each.mode) for each in boot),
         routes=routing,

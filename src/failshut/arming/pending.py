@@ -19,12 +19,11 @@ from failshut.arming.boot.install import tell_guard
 from failshut.arming.errors import ArmingError
 from failshut.boot.artefacts import router
 from failshut.boot.places import ARMING_LOCK, GUARD_HOLD, LOADER, PENDING_FILE, PENDING_LINK, REVERT_DIRECTORY, RUN_DIRECTORY
-from failshut.host.files import remove_tree, write_atomically
+from failshut.host.files import PRIVATE_DIRECTORY, PRIVATE_FILE, remove_tree, write_atomically
 from failshut.host.service import systemd
 from failshut.model.plan import Plan
 
 REVERT_UNIT = "failshut-revert"
-_PRIVATE = 0o600
 
 
 def schedule(plan: Plan, before: Listing, generation: Path, seconds: int, undo: contextlib.ExitStack) -> None:
@@ -32,15 +31,15 @@ def schedule(plan: Plan, before: Listing, generation: Path, seconds: int, undo: 
     pending = Pending(generation.name, int(time.time()) + seconds)
     undo.callback(forget)
     try:
-        REVERT_DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
+        REVERT_DIRECTORY.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
         back = backend(plan.backend).way_back(plan.wanted, before, REVERT_DIRECTORY)
         for name, text in back.files.items():
-            write_atomically(REVERT_DIRECTORY / name, text, mode=_PRIVATE)
+            write_atomically(REVERT_DIRECTORY / name, text, mode=PRIVATE_FILE)
         for number, change in enumerate((*plan.configs, *plan.shared)):
-            write_atomically(REVERT_DIRECTORY / f"config-{number}", change.before or "", mode=_PRIVATE)
-        write_atomically(REVERT_DIRECTORY / "route", router().text, mode=_PRIVATE)
-        write_atomically(REVERT_DIRECTORY / "run", "\n".join(_script(plan, generation, back.commands)) + "\n", mode=_PRIVATE)
-        write_atomically(PENDING_FILE, pending.to_json(), mode=_PRIVATE)
+            write_atomically(REVERT_DIRECTORY / f"config-{number}", change.before or "", mode=PRIVATE_FILE)
+        write_atomically(REVERT_DIRECTORY / "route", router().text, mode=PRIVATE_FILE)
+        write_atomically(REVERT_DIRECTORY / "run", "\n".join(_script(plan, generation, back.commands)) + "\n", mode=PRIVATE_FILE)
+        write_atomically(PENDING_FILE, pending.to_json(), mode=PRIVATE_FILE)
     except OSError as error:
         raise ArmingError(f"{REVERT_DIRECTORY} can't be written: {error.strerror}") from error
     systemd.cancel(REVERT_UNIT)

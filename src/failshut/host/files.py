@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
+# What nobody but its owner may look into.
+PRIVATE_FILE, PRIVATE_DIRECTORY = 0o600, 0o700
+
 
 def _tempfile() -> ModuleType:
     """Return the library; imported by whoever writes, for `status` only reads and starts in half of the time."""

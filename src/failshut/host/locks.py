@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from failshut.host.files import PRIVATE_FILE
+
 _LOCKS = Path("/proc/locks")
 
 
@@ -17,7 +19,7 @@ def holding(path: Path) -> Iterator[None]:
 
     One that is not there is made, for its owner alone: who may read a file may lock it.
     """
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

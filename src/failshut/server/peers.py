@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from failshut.arming.undo import read_text, write
-from failshut.host.files import write_new
+from failshut.host.files import PRIVATE_FILE, write_new
 from failshut.host.run import run
 from failshut.host.tunnels.wireguard import fresh_keys, public_key, running_tunnels
 from failshut.model.exits import Exit
@@ -70,14 +70,14 @@ def add(name: str, path: Path | None, undo: contextlib.ExitStack) -> Added:
     _must_read(after)
     if path:
         _write_client(path, text, undo)
-    write([FileChange(str(CONFIG), read_text(CONFIG), after, 0o600)], undo)
+    write([FileChange(str(CONFIG), read_text(CONFIG), after, PRIVATE_FILE)], undo)
     addresses = server.addresses_of(number)
     return Added(name, addresses, text, path, _tell(pair, addresses, undo))
 
 
 def _write_client(path: Path, text: str, undo: contextlib.ExitStack) -> None:
     try:
-        write_new(path, text, mode=0o600)
+        write_new(path, text, mode=PRIVATE_FILE)
     except FileNotFoundError as error:
         raise ServerError(f"{path} can't be written: there is no such directory", "--output names another place") from error
     except OSError as error:
@@ -107,7 +107,7 @@ def remove(name: str, undo: contextlib.ExitStack) -> Peer:
     text = read_text(CONFIG) or ""
     after = config.without_peer(text, peer)
     _must_read(after)
-    write([FileChange(str(CONFIG), text, after, 0o600)], undo)
+    write([FileChange(str(CONFIG), text, after, PRIVATE_FILE)], undo)
     if INTERFACE in running_tunnels():
         told = run(["wg", "set", INTERFACE, "peer", peer.public, "remove"])
         if not told.ok:

@@ -12,6 +12,7 @@ from typing import Any
 
 from failshut.arming.undo import read_text
 from failshut.emit.nft import emit
+from failshut.host.files import PRIVATE_FILE
 from failshut.host.filter import nft
 from failshut.model.exits import Exit
 from failshut.model.plan import FileChange, SysctlChange
@@ -191,12 +192,12 @@ def _sysctls(facts: Facts) -> Iterator[SysctlChange]:
 
 def _files(wanted: str, rules: str, sysctls: tuple[SysctlChange, ...], facts: Facts) -> Iterator[FileChange]:
     record = read_text(RECORD) or json.dumps({"sysctls": {each.path: each.before for each in sysctls}}, indent=1) + "\n"
-    yield _file(RECORD, record, 0o600)
+    yield _file(RECORD, record, PRIVATE_FILE)
     yield _file(RULES, f"# Written by `failshut server init` from {CONFIG}; do not edit.\n{rules}", 0o644)
     yield _file(SYSCTLS, _sysctl_text(facts), 0o644)
     if facts.with_systemd:
         yield _file(UNIT_PATH, files("failshut.server").joinpath("files", UNIT).read_text(encoding="utf-8"), 0o644)
-    yield _file(CONFIG, wanted, 0o600)
+    yield _file(CONFIG, wanted, PRIVATE_FILE)
 
 
 def _sysctl_text(facts: Facts) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from failshut.allowances.endpoints.ask import Answers
 from failshut.boot.places import RUN_DIRECTORY
-from failshut.host.files import write_atomically
+from failshut.host.files import PRIVATE_FILE, write_atomically
 
 FILE = RUN_DIRECTORY / "heard.json"
 
@@ -29,6 +29,6 @@ def keep(answers: Answers, file: Path = FILE) -> None:
         return
     texts = {host: [str(each) for each in found] for host, found in {**known, **answers}.items()}
     try:
-        write_atomically(file, json.dumps(texts) + "\n", mode=0o600)
+        write_atomically(file, json.dumps(texts) + "\n", mode=PRIVATE_FILE)
     except OSError:
         return

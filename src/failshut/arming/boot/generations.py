@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from failshut.host.files import remove_tree, sync_directory, write_atomically
+from failshut.host.files import PRIVATE_DIRECTORY, PRIVATE_FILE, remove_tree, sync_directory, write_atomically
 
 CURRENT, LAST_GOOD = "current", "last-good"
 LOCK_FILE, EGRESS_FILE, GUARD_FILE = "lock.nft", "egress.nft", "guard.nft"
@@ -28,20 +28,19 @@ IPTABLES_FILE = "lock.v"
 # What a whole list of checksums ends with, by backend.
 _LAST = (LOCK_FILE, f"{IPTABLES_FILE}4")
 # The rules hold the stamp, which is a secret.
-_PRIVATE_DIRECTORY, _PRIVATE_FILE = 0o700, 0o600
 
 
 def stage(directory: Path, files: Mapping[str, str]) -> Path:
     """Write `files` (name → text) into a new directory that no boot looks at yet, and return it. Raises OSError."""
-    directory.mkdir(mode=_PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+    directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
     target = directory / f".{_next_number(directory)}"
     # A leftover of an arming that was killed.
     remove_tree(target)
     try:
-        target.mkdir(mode=_PRIVATE_DIRECTORY)
+        target.mkdir(mode=PRIVATE_DIRECTORY)
         for name, text in files.items():
-            write_atomically(target / name, text, mode=_PRIVATE_FILE)
-        write_atomically(target / SEAL_FILE, _seal(files), mode=_PRIVATE_FILE)
+            write_atomically(target / name, text, mode=PRIVATE_FILE)
+        write_atomically(target / SEAL_FILE, _seal(files), mode=PRIVATE_FILE)
     except BaseException:
         remove_tree(target)
         raise

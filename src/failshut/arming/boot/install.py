@@ -15,6 +15,7 @@ from failshut.arming.errors import ArmingError
 from failshut.arming.undo import read_text, write
 from failshut.boot.artefacts import BootFile, every_file, initramfs_files, iptables_files, loader, router, systemd_files
 from failshut.boot.places import (
+    ARMED_DIRECTORY,
     BOOT_UNIT,
     BOOT_UNIT_PATH,
     GUARD_UNIT,
@@ -70,19 +71,19 @@ def seals(changes: Iterable[FileChange]) -> dict[str, str]:
     return {each.path: hashlib.sha256(each.after.encode()).hexdigest() for each in changes}
 
 
-def install(directory: Path, generation: str, report: Report, undo: contextlib.ExitStack, boots: Boots) -> None:
+def install(generation: str, report: Report, undo: contextlib.ExitStack, boots: Boots) -> None:
     """Have the next boot load `generation`; what was current becomes the last good one. Raises `ArmingError`.
 
     Each step is put on `undo`. The order is for a power cut: the links are switched before any unit looks at them.
     """
     changes = boot_changes(boots)
     with_systemd, in_initramfs = boots.with_systemd, boots.in_initramfs
-    is_new = pointed(directory, CURRENT) != generation
+    is_new = pointed(ARMED_DIRECTORY, CURRENT) != generation
     fresh = not Path(BOOT_UNIT_PATH).exists()
     if with_systemd:
         undo.callback(systemd.reload_units)
     write(changes, undo)
-    _switch(directory, generation, undo)
+    _switch(generation, undo)
     if with_systemd:
         _have_systemd_load_it(changes, report, undo, fresh=fresh, guarded=boots.backend is BackendName.NFTABLES)
     # The last step, because it takes long, and what it wrote is not undone.
@@ -122,19 +123,19 @@ def _watch(report: Report) -> None:
         report(f"nobody watches the lock, which holds all the same: {failed.complaint}")
 
 
-def _switch(directory: Path, generation: str, undo: contextlib.ExitStack) -> None:
-    before = {link: pointed(directory, link) for link in (CURRENT, LAST_GOOD)}
+def _switch(generation: str, undo: contextlib.ExitStack) -> None:
+    before = {link: pointed(ARMED_DIRECTORY, link) for link in (CURRENT, LAST_GOOD)}
     # The one before is the last good one; at the first arming it is the copy that was staged beside it.
-    earlier = (before[CURRENT], before[LAST_GOOD], *reversed(numbered(directory)))
-    last_good = next((each for each in earlier if each and each != generation and is_sealed(directory / each)), None)
+    earlier = (before[CURRENT], before[LAST_GOOD], *reversed(numbered(ARMED_DIRECTORY)))
+    last_good = next((each for each in earlier if each and each != generation and is_sealed(ARMED_DIRECTORY / each)), None)
     for link, target in ((LAST_GOOD, last_good), (CURRENT, generation)):
         if before[link] == target:
             continue
-        undo.callback(point, directory, link, before[link])
+        undo.callback(point, ARMED_DIRECTORY, link, before[link])
         try:
-            point(directory, link, target)
+            point(ARMED_DIRECTORY, link, target)
         except OSError as error:
-            raise ArmingError(f"{directory / link} can't be switched: {error.strerror}") from error
+            raise ArmingError(f"{ARMED_DIRECTORY / link} can't be switched: {error.strerror}") from error
 
 
 def tidy(directory: Path) -> None:

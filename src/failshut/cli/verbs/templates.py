@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from failshut.templates.make import File, Keys, Source
 
 # Every file holds a key, or stands beside one.
-_PRIVATE = 0o600
 
 
 @click.group("templates")
@@ -136,7 +135,7 @@ def _help(question: Question) -> str:
 
 
 def _make(template: Template, said: dict[str, str | None], directory: Path, session: Session, qr: bool) -> None:
-    from failshut.host.files import write_new_tree
+    from failshut.host.files import PRIVATE_FILE, write_new_tree
     from failshut.host.tunnels.wireguard import NoKeysError
     from failshut.templates.make import Source, make
 
@@ -150,7 +149,7 @@ def _make(template: Template, said: dict[str, str | None], directory: Path, sess
     except NoKeysError as error:
         raise Failure(f"no keys were made: {error}", help="apt install wireguard-tools") from error
     try:
-        write_new_tree(directory, {each.path: each.text for each in files}, mode=_PRIVATE)
+        write_new_tree(directory, {each.path: each.text for each in files}, mode=PRIVATE_FILE)
     except OSError as error:
         remedy = "--output names another place; nothing was written"
         raise Failure(f"{directory} can't be written: {(error.strerror or str(error)).lower()}", help=remedy) from error

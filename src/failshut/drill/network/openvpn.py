@@ -14,6 +14,7 @@ from failshut.drill.network.pki import Authority, Identity, fresh_authority, inl
 from failshut.drill.network.plan import Plan
 from failshut.drill.network.topology import Hosts
 from failshut.drill.network.wait import until
+from failshut.host.files import PRIVATE_DIRECTORY, PRIVATE_FILE
 from failshut.model.units import Endpoint, Protocol
 
 PROGRAMS = ("openvpn", "openssl")
@@ -107,7 +108,7 @@ class OpenVpnTunnel:
 
 def start_openvpn(plan: Plan, hosts: Hosts) -> OpenVpnTunnel:
     """Start the server and write the client's configuration; the tunnel itself is not up yet."""
-    CONFIGS.mkdir(mode=0o700, exist_ok=True)
+    CONFIGS.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
     tunnel = OpenVpnTunnel(plan, hosts, fresh_authority(), plan.endpoints[0])
     tunnel.write()
     tunnel.serve()
@@ -152,7 +153,7 @@ def _given(plan: Plan) -> list[str]:
 
 def _write(path: Path, lines: list[str], authority: Authority, who: Identity) -> None:
     path.write_text("".join(f"{line}\n" for line in lines) + inline(authority, who))
-    path.chmod(0o600)
+    path.chmod(PRIVATE_FILE)
 
 
 def _start(host: Namespace, config: Path, pid_file: Path) -> None:

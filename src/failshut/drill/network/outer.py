@@ -9,6 +9,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_network
 
 from failshut.drill.network.netns import Namespace
 from failshut.drill.network.wireguard import CONFIGS, create_device, fresh_keys
+from failshut.host.files import PRIVATE_DIRECTORY, PRIVATE_FILE
 from failshut.model.policy import DEFAULT_FWMARK, Tunnel
 from failshut.model.units import Endpoint, Protocol
 
@@ -60,14 +61,14 @@ def start_outer(tunnel: Tunnel, carried: Iterable[Endpoint], client: Namespace, 
     endpoint = next(each for each in tunnel.endpoints if each.protocol is Protocol.UDP)
     addresses = tunnel.addresses or (IPv4Interface("10.98.0.2/32"), IPv6Interface("fd98::2/128"))
     mark = int(tunnel.fwmark or DEFAULT_FWMARK)
-    CONFIGS.mkdir(mode=0o700, exist_ok=True)
+    CONFIGS.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
     config = CONFIGS / f"{tunnel.interface}.conf"
     config.write_text(
         f"[Interface]\nPrivateKey = {own.private}\nAddress = {', '.join(map(str, addresses))}\nFwMark = {mark:#x}\n"
         f"[Peer]\nPublicKey = {theirs.public}\nEndpoint = {endpoint}\n"
         f"AllowedIPs = {', '.join(str(ip_network(each.address)) for each in carried)}\n"
     )
-    config.chmod(0o600)
+    config.chmod(PRIVATE_FILE)
     _serve(endpoint, theirs.private, own.public, [ip_network(each.ip) for each in addresses], server)
     return OuterTunnel(client, str(tunnel.interface), mark)
 

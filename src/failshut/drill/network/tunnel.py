@@ -13,6 +13,7 @@ from failshut.drill.network.outer import OuterTunnel, start_outer
 from failshut.drill.network.plan import Plan
 from failshut.drill.network.topology import Hosts
 from failshut.drill.network.wireguard import CONFIGS, Keys, create_device, fresh_keys
+from failshut.host.files import PRIVATE_DIRECTORY, PRIVATE_FILE
 from failshut.model.units import Endpoint
 
 SERVER_DEVICE = "drillwg"
@@ -54,7 +55,7 @@ class LabTunnel:
 
     def write(self, endpoint: Endpoint | None = None) -> None:
         """Write the client's configuration."""
-        CONFIGS.mkdir(mode=0o700, exist_ok=True)
+        CONFIGS.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
         self.endpoint = endpoint or self.endpoint
         addresses = ", ".join(str(each) for each in self.plan.tunnel_addresses)
         self.config.write_text(
@@ -62,7 +63,7 @@ class LabTunnel:
             + "".join(f"{each}\n" for each in self.inline)
             + f"[Peer]\nPublicKey = {self.server_keys.public}\nAllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = {self.endpoint}\n"
         )
-        self.config.chmod(0o600)
+        self.config.chmod(PRIVATE_FILE)
 
     def kill(self) -> None:
         """Kill the client's userspace WireGuard, if it has one, as the kernel's memory killer would."""

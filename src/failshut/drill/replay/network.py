@@ -27,6 +27,7 @@ from failshut.drill.network.capture import ETH_P_ALL
 from failshut.drill.network.netns import Namespace, SetUpError, must
 from failshut.drill.network.wait import pace, until
 from failshut.drill.network.wireguard import create_device, fresh_keys
+from failshut.host.files import PRIVATE_DIRECTORY
 from failshut.host.run import run
 from failshut.model.units import Address
 
@@ -144,7 +145,7 @@ def _make_tunnel(made: Network) -> None:
     tunnel works whatever the rules say of its server.
     """
     os.environ["LOG_LEVEL"] = "silent"
-    FOLDER.mkdir(mode=0o700, exist_ok=True)
+    FOLDER.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
     here, there = fresh_keys(), fresh_keys()
     for name, keys in (("machine", here), ("outside", there)):
         (FOLDER / name).write_text(keys.private)

@@ -17,6 +17,7 @@ from failshut.drill.network import netns
 from failshut.drill.network.wait import until
 from failshut.drill.scripted.place import FIRST_ID, IDS, MOST_WRITTEN, PLACE, PROGRAMS, STAND_INS, furnish, shut_off
 from failshut.drill.workers.process import CannotDrillError, Progress, WorkerProcess
+from failshut.host.files import PRIVATE_FILE
 from failshut.host.filter.rules import RunningRules, running_rules
 from failshut.read.files.scripts import Script
 
@@ -125,7 +126,7 @@ def _become_nobody(ready: int, mapped: int) -> NoReturn:
         os.setsid()
         for limit, most in ((resource.RLIMIT_FSIZE, MOST_WRITTEN), (resource.RLIMIT_NPROC, _MOST_PROCESSES)):
             resource.setrlimit(limit, (most, most))
-        said = os.open(PLACE / "said", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        said = os.open(PLACE / "said", os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE_FILE)
         nothing = os.open("/dev/null", os.O_RDONLY)
         for here, there in ((nothing, 0), (said, 1), (said, 2)):
             os.dup2(here, there)

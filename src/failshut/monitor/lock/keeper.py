@@ -20,6 +20,7 @@ from failshut.arming.armed.status import read_status
 from failshut.arming.boot.generations import EGRESS_FILE, LOCK_FILE
 from failshut.boot.places import ARMING_LOCK, LOADER
 from failshut.host import locks
+from failshut.host.files import PRIVATE_FILE
 from failshut.host.filter import nft
 from failshut.host.network import doorbells
 from failshut.host.network.links import underlay_devices
@@ -219,7 +220,7 @@ class Keeper:
         self._to_check.add(_UNDER_IP)
         self._wake.set()
         try:
-            put(self.places.later, "".join(f"{each}\n" for each in kept), 0o600)
+            put(self.places.later, "".join(f"{each}\n" for each in kept), PRIVATE_FILE)
         except OSError as error:
             self.tell(Kind.TROUBLE, f"{self.places.later} can't be written: {error.strerror}", {})
         if self.places.guard.exists():

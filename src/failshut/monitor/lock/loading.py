@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from failshut.host.files import PRIVATE_DIRECTORY, PRIVATE_FILE
 from failshut.host.filter import nft
 from failshut.host.run import search_path
 from failshut.monitor.places import put
@@ -96,8 +97,8 @@ class Shelf:
             if self._laid_out.get(name) == text:
                 continue
             try:
-                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                put(self.directory / name, text, 0o600)
+                self.directory.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+                put(self.directory / name, text, PRIVATE_FILE)
             except OSError as error:
                 self._laid_out.pop(name, None)
                 return f"{self.directory} can't be written: {error.strerror}"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from failshut.host.files import PRIVATE_FILE
 from failshut.host.service import journal
 from failshut.model.lock import LockState
 from failshut.monitor.places import Places, put
@@ -17,7 +18,7 @@ from failshut.monitor.state import Carries, Event, State
 FORMAT = 1
 # In bytes: when the list of events is longer, its older half goes.
 MOST_EVENTS = 256 * 1024
-_PUBLIC, _PRIVATE = 0o644, 0o600
+_PUBLIC = 0o644
 
 
 def status_json(state: State) -> dict[str, Any]:
@@ -80,7 +81,7 @@ class Outlets:
         try:
             if path.exists() and path.stat().st_size > MOST_EVENTS:
                 _halve(path)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _PRIVATE)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE_FILE)
             with os.fdopen(descriptor, "a", encoding="utf-8", errors="replace") as file:
                 file.write(line + "\n")
         except OSError as error:
@@ -95,4 +96,4 @@ class Outlets:
 
 def _halve(path: Path) -> None:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    put(path, "".join(lines[len(lines) // 2 :]), _PRIVATE)
+    put(path, "".join(lines[len(lines) // 2 :]), PRIVATE_FILE)

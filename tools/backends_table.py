@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from failshut.drill.rules.source import Backend
+from failshut.drill.choices import Backend
 
 PAGE = Path(__file__).parent.parent / "docs/reference/backends.md"
 BEGIN, END = "<!-- table: tools/backends_table.py -->\n", "<!-- end of the table -->\n"

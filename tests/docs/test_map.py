@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import tomllib
 from pathlib import Path
@@ -45,3 +46,24 @@ def test_a_module_says_that_it_is_pure_if_it_is_held_to_it():
     assert saying == held, f"not held to it: {saying - held}"
     silent = {each for each in PURE if "." in each} - saying
     assert not silent, f"held to it, and silent: {silent}"
+
+
+def imported(path: Path) -> set[tuple[str, str]]:
+    """Return what a file imports of the house: module and name, also within functions."""
+    found = (each for each in ast.walk(ast.parse(path.read_text())) if isinstance(each, ast.ImportFrom))
+    return {(each.module, name.name) for each in found if (each.module or "").startswith("failshut") for name in each.names}
+
+
+def test_what_stands_beside_the_house_finds_what_it_imports_of_it():
+    """Tools and benchmarks are run seldom, and a module that moves takes nobody there with it."""
+    files = [each for folder in ("tools", "benchmarks") for each in (REPOSITORY / folder).rglob("*.py")]
+    asked = {(path, *each) for path in files for each in imported(path)}
+
+    rooms = {f"failshut.{name_of(each)}" for each in SOURCE.rglob("*.py")}
+    lost = {
+        f"{path.name}: {module}.{name}"
+        for path, module, name in asked
+        if f"{module}.{name}" not in rooms and not hasattr(importlib.import_module(module), name)
+    }
+    assert asked
+    assert not lost

@@ -118,6 +118,36 @@ def test_who_is_not_confined_is_told_who_is(audit):
     assert audit(ONE_USER, options=("--user", "a b")).exit_code == Exit.USAGE
 
 
+ONE_GROUP = """table inet t {
+	chain o {
+		type filter hook output priority 0; policy accept;
+		socket cgroupv2 level 2 "user.slice/torrents.service" oifname != { "lo", "wg0" } reject
+		meta cgroup 0x100001 oifname != { "lo", "wg0" } reject
+	}
+}
+"""
+
+
+@pytest.mark.parametrize("group", ["user.slice/torrents.service", "/sys/fs/cgroup/user.slice/torrents.service/a/", "0x100001"])
+def test_a_kill_switch_for_one_control_group_is_judged_by_its_packets(audit, group):
+    """By its path, also of a group within it; or by net_cls's number."""
+    done = audit(ONE_GROUP, options=("--cgroup", group))
+
+    assert done.exit_code == Exit.OK, done.output
+    assert done.output.startswith("proved  no packet of control group ")
+    assert "forwarded" not in done.output
+
+
+def test_who_is_in_another_control_group_leaks(audit):
+    """The control: so does who is in none, and the answer says what to ask."""
+    everybody, beside = audit(ONE_GROUP), audit(ONE_GROUP, options=("--cgroup", "user.slice"))
+
+    assert (everybody.exit_code, beside.exit_code) == (Exit.LEAK, Exit.LEAK)
+    assert "--cgroup user.slice/torrents.service judges that alone" in everybody.output
+    assert "LEAKS  packets of control group user.slice leave past the tunnel: new-flow" in beside.output
+    assert audit(ONE_GROUP, options=("--cgroup", "/")).exit_code == Exit.USAGE
+
+
 NETWORKS = """table inet t {{
 	chain out {{
 		type filter hook output priority 0; policy drop;

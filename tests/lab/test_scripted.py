@@ -137,8 +137,9 @@ def test_a_script_that_makes_no_rules_is_no_ruleset(tmp_path):
         ("#!/bin/sh\nip netns add inner\nip netns exec inner iptables -P OUTPUT DROP\n", "by `ip netns exec NAME`"),
         ("#!/bin/sh\nip route add blackhole default metric 300\n", "routes are not judged"),
         (KILL_SWITCH, "what follows the script on the command line"),
+        ("#!/bin/sh\r\niptables -P OUTPUT DROP\r\n", "its lines end with CR LF"),
     ],
-    ids=["a program that is missing", "a namespace", "routes alone", "an argument that is missing"],
+    ids=["a program that is missing", "a namespace", "routes alone", "an argument that is missing", "ends of lines"],
 )
 def test_why_no_rules_came_of_it_is_said(tmp_path, text, remedy):
     """By what the script did and said."""

@@ -11,7 +11,9 @@ from failshut.audit.approximation import Approximation
 from failshut.audit.concrete.evaluate import evaluate
 from failshut.audit.concrete.fate import holds
 from failshut.audit.copies import offloads, stray_copies
-from failshut.audit.netfilter.route import Route, Way, routes
+from failshut.audit.encrypted import as_it_leaves, in_the_clear
+from failshut.audit.netfilter.fields import ENCRYPTED
+from failshut.audit.netfilter.route import Route, Way, is_straight, routes
 from failshut.audit.netfilter.words import NotUnderstoodError
 from failshut.audit.predicate import Predicate, both
 from failshut.audit.question.properties import PROPERTIES, Property, Sense
@@ -21,9 +23,9 @@ from failshut.audit.symbolic.solve import Found, Solver, solver
 from failshut.audit.symbolic.space import device_names
 from failshut.audit.symbolic.ways import Encoding, encode
 from failshut.audit.world import World
-from failshut.audit.world.facts import ends, facts, long_enough, opening_flags
+from failshut.audit.world.facts import OWN_SOURCE, ends, facts, from_own_address, long_enough, opening_flags, sent_whole, unanswered
 from failshut.audit.world.told_apart import patterns
-from failshut.model.ruleset import Assign, Meta, Ruleset, Unknown
+from failshut.model.ruleset import Assign, Hook, Meta, Ruleset, Unknown
 
 MOST_WITNESSES = 5
 # Each wish of a witness is another question; of so many rules it gets one witness, which need not be pretty.
@@ -46,6 +48,7 @@ class Auditor:
     _strays: tuple[Approximation, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.ruleset = as_it_leaves(self.ruleset)
         self._strays = stray_copies(self.ruleset, self.world)
 
     @property
@@ -59,8 +62,15 @@ class Auditor:
         key = (way, family)
         if key not in self._solvers:
             encodings = [encode(each, self._names) for each in routes(self.ruleset, way, family)]
-            self._solvers[key] = [solver(each, _said(each, way, family)) for each in encodings]
+            self._solvers[key] = [solver(each, self._said(each, way, family)) for each in encodings]
         return self._solvers[key]
+
+    def _said(self, encoding: Encoding, way: Way, family: int) -> Predicate:
+        outgoing = ENCRYPTED in encoding.space.variables and way in (Way.OUTPUT, Way.FORWARD)
+        clear = [in_the_clear(self.world)] if outgoing and is_straight(self.ruleset) else []
+        above = way is Way.OUTPUT and not any(stops for hook, stops in encoding.route.hooks if hook is Hook.EGRESS)
+        whole = [sent_whole()] if above and not self.world.is_strict else []
+        return both(_said(encoding, way, family), *clear, *whole)
 
     def ask(self, question: Property, family: int) -> Result | None:
         """Answer one question, or return None where it makes no sense."""
@@ -98,7 +108,9 @@ def _said(encoding: Encoding, way: Way, family: int) -> Predicate:
     flags = [opening_flags()] if "tcp flags" in asked and way is not Way.FRAME else []
     asks = family and any(each.startswith(_ENDS) for each in asked) and not _rewrites_early(encoding.route)
     tuples = [ends(family, encoding.route.never)] if asks else []
-    return both(facts(way, family), *length, *flags, *tuples)
+    sources = [from_own_address(each) for each in OWN_SOURCE if each in asked and way is Way.OUTPUT and family == 4]
+    status = [unanswered()] if "ct status" in asked and family else []
+    return both(facts(way, family), *length, *flags, *tuples, *sources, *status)
 
 
 def _rewrites_early(route: Route) -> bool:

@@ -37,6 +37,7 @@ _NO_RULES = (
 _PRINTED = "`iptables-save`, `ip6tables-save` and `nft list ruleset`"
 _NO_PROGRAM_HERE = f"{{}} is not installed here: run this where it is, or give what {_PRINTED} print there"
 _NAMESPACES = f"a script can't make network namespaces here: run it, and give what {_PRINTED} print by `ip netns exec NAME`"
+_ENDS_OF_LINES = "its lines end with CR LF, as Windows writes them, and nothing runs it so: `sed -i 's/\\r$//' FILE` mends that"
 _ROUTES = "it refuses nothing, and routes are not judged: when one is lost, or a program names its device, everything leaves"
 
 
@@ -174,6 +175,8 @@ def _remedy(ran: Ran, text: bytes) -> str:
     """Return what to do about a script that no rules came of."""
     if missing := _NO_PROGRAM.search(ran.said):
         return _NO_PROGRAM_HERE.format(missing[1])
+    if text.startswith(b"#!") and b"\r\n" in text:
+        return _ENDS_OF_LINES
     if _NO_NAMESPACE.search(ran.said):
         return _NAMESPACES
     return _ROUTES if ran.status == 0 and _ONLY_ROUTES.search(text) else _NO_RULES

@@ -14,7 +14,7 @@ from failshut.audit.netfilter.words import ANY_OTHER
 from failshut.audit.question.properties import ASSUMPTIONS, Sense
 from failshut.audit.world import World, endpoint_words
 from failshut.audit.world.granted import Opened, element_text
-from failshut.audit.world.infer import sender_words
+from failshut.audit.world.infer import OF_GROUP, sender_words
 from failshut.cli.session import Session, finding_json
 from failshut.model.finding import Finding
 from failshut.model.ruleset import Engine, Family, Ruleset
@@ -51,7 +51,7 @@ def show(results: tuple[Result, ...], world: World, reading: Reading, session: S
     if world.confined:
         click.echo(f"these rules refuse only what {_senders(world.confined)}: --user {world.confined[0]} judges that alone")
     if world.held:
-        click.echo(f"these rules refuse only packets {', '.join(world.held)}: nobody else's are held by them")
+        click.echo(f"these rules refuse only packets {', '.join(world.held)}: nobody else's are held by them{_judging(world.held)}")
     for each in sorted(bad, key=lambda result: order.get(_label(result), 5)):
         _show_one(each, session)
     for answer in (Answer.PROVED, Answer.WORKS):
@@ -64,7 +64,11 @@ def show(results: tuple[Result, ...], world: World, reading: Reading, session: S
 def _verdict(results: tuple[Result, ...], world: World, session: Session, *, whole: bool) -> str:
     """Return the answer in one line: whether anything leaks, and what."""
     leaks, doubts = [each for each in results if each.is_leak], [each for each in results if each.is_doubt]
-    whose = f" of {sender_words(world.alone)}" if world.alone else ""
+    senders = (
+        *((sender_words(world.alone),) if world.alone else ()),
+        *((f"{OF_GROUP[3:]} {world.cgroup}",) if world.cgroup else ()),
+    )
+    whose = f" of {' in '.join(senders)}" if senders else ""
     if leaks:
         return f"{session.style('LEAKS', fg='red', bold=True)}  packets{whose} leave past the tunnel: {_kinds(leaks)}"
     if not whole:
@@ -213,6 +217,13 @@ def result_json(result: Result) -> dict[str, Any]:
     }
 
 
+def _judging(held: tuple[str, ...]) -> str:
+    """Return how those packets alone are judged, where there is a way."""
+    groups = (each.removeprefix(f"{OF_GROUP} ") for each in held if each.startswith(OF_GROUP))
+    group = next(groups, "")
+    return f"; --cgroup {group} judges that alone" if group else ""
+
+
 def audit_json(
     results: tuple[Result, ...], world: World, findings: tuple[Finding, ...], open_now: Iterable[Opened] = ()
 ) -> dict[str, Any]:
@@ -226,6 +237,7 @@ def audit_json(
             "inside": list(world.inside),
             "by_policy": world.is_strict,
             "user": world.alone or None,
+            "cgroup": world.cgroup or None,
             "confined": list(world.confined),
             "held": list(world.held),
             "assumed": list(world.assumed),

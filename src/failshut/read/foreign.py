@@ -83,7 +83,8 @@ _PATTERNS = tuple((re.compile(pattern, re.MULTILINE), what, help_) for pattern, 
 
 def foreign(text: str) -> Foreign | None:
     """Return what a text is, when it is no ruleset at all; None for a ruleset, and for what nobody knows."""
-    start = text[:_LOOKED_AT]
+    # Windows' ends of lines are as long here.
+    start = text[:_LOOKED_AT].replace("\r\n", " \n")
     for pattern, what, help_ in _PATTERNS:
         if found := pattern.search(start):
             return Foreign(what, found.start(), help_, "--run" in help_)

@@ -160,6 +160,13 @@ class TestWhereTheTunnelLeads:
 
         assert infer(rules).servers == ()
 
+    def test_a_resolver_of_encrypted_dns_is_no_server(self):
+        """`udp dport 853` is QUIC's: names are looked up there."""
+        rules = nft("ip daddr 198.51.100.9 udp dport 853 accept")
+
+        assert infer(rules).endpoints == ()
+        assert answers(rules, infer(rules))["dns4"] is Answer.LEAK
+
     def test_rules_that_return_say_as_much_as_rules_that_accept(self):
         """A chain of its own that drops what has not returned."""
         rules = save(
@@ -172,6 +179,30 @@ class TestWhereTheTunnelLeads:
         world = infer(rules)
 
         assert (world.tunnels, [str(each) for each in world.endpoints]) == (("office",), ["203.0.113.7:51820"])
+
+    SERVER_ALONE = ("-A OUTPUT -o tun0 -j ACCEPT", "-A OUTPUT ! -d 203.0.113.7/32 -j DROP")
+
+    def test_a_port_that_alone_is_spared_is_the_server_s(self):
+        """One rule refuses every other host, one every other port, one every other protocol."""
+        rules = save_open(*self.SERVER_ALONE, "-A OUTPUT -p udp -m udp ! --dport 1194 -j DROP", "-A OUTPUT ! -p udp -j DROP")
+        found = answers(rules, infer(rules))
+
+        assert [str(each) for each in infer(rules).endpoints] == ["203.0.113.7:1194"]
+        assert (found["endpoint-port4"], found["new-flow4"]) == (Answer.PROVED, Answer.PROVED)
+
+    def test_without_a_rule_for_other_protocols_those_reach_it(self):
+        """The control."""
+        rules = save_open(*self.SERVER_ALONE, "-A OUTPUT -p udp -m udp ! --dport 1194 -j DROP")
+
+        assert answers(rules, infer(rules))["endpoint-port4"] is Answer.LEAK
+
+    def test_a_few_ports_in_a_row_are_as_many_endpoints(self):
+        """`--dport 1194:1197`; of a thousand the first is one."""
+        few, many = (
+            infer(save(f"-A OUTPUT -d 203.0.113.7 -p udp -m udp --dport {each} -j ACCEPT")) for each in ("1194:1197", "1194:2194")
+        )
+
+        assert ([int(each.port) for each in few.endpoints], len(many.endpoints)) == ([1194, 1195, 1196, 1197], 1)
 
 
 class TestWhichDeviceIsATunnel:
@@ -340,6 +371,13 @@ class TestSometimes:
         """The control: nobody may ever have put an address into the list."""
         assert answers(save("-A OUTPUT -m recent --name knocked --rcheck -j ACCEPT"))["new-flow4"] is Answer.POSSIBLE
 
+    def test_what_is_put_into_a_list_is_let_out(self):
+        """`--set` asks for nothing; negated, no packet has it."""
+        let_out = save("-A OUTPUT -m recent --set --name seen -j ACCEPT")
+        refused = (save_open(f"-A OUTPUT -m recent {each}--set --name seen -j DROP") for each in ("", "! "))
+
+        assert [answers(each)["new-flow4"] for each in (let_out, *refused)] == [Answer.LEAK, Answer.PROVED, Answer.LEAK]
+
 
 def why_exempt(rules: Ruleset) -> str:
     result = next(each for each in audit(rules, WORLD) if each.question.name == "exempt")
@@ -354,6 +392,14 @@ class TestAddresses:
         found = answers(nft("fib daddr type broadcast accept"))
 
         assert (found["lan4"], found["lan6"], found["dns6"]) == (Answer.LEAK, Answer.PROVED, Answer.PROVED)
+
+    @pytest.mark.parametrize("chain", ["OUTPUT", "POSTROUTING"])
+    def test_a_program_sends_from_an_address_of_its_machine(self, chain):
+        """What refuses `--src-type LOCAL` refuses what it sends, but what is forwarded; of IPv6 a socket may say otherwise."""
+        head = f"*mangle\n:{chain} ACCEPT [0:0]\n-A {chain} ! -o lo -m addrtype --src-type LOCAL -j DROP\nCOMMIT\n"
+        four, six = (answers(read_save(head, "rules", each).ruleset) for each in (Family.IP, Family.IP6))
+
+        assert (four["new-flow4"], four["forwarded4"], six["new-flow6"]) == (Answer.PROVED, Answer.LEAK, Answer.LEAK)
 
     def test_ipv6_has_anycast(self):
         """The control."""
@@ -370,6 +416,87 @@ class TestAddresses:
         found = answers(nft("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"))
 
         assert (found["exempt6"], answers(nft("icmpv6 type echo-request accept"))["exempt6"]) == (Answer.PROVED, Answer.LEAK)
+
+
+class TestIPsec:
+    """What IPsec takes on its way out is encrypted: what leaves in the clear is the rest."""
+
+    def test_what_it_takes_does_not_leave_in_the_clear(self):
+        """A kill switch by policy, of either tool: with and without a server."""
+        ike = "-A OUTPUT -d 203.0.113.7/32 -p udp -m multiport --dports 500,4500 -j ACCEPT"
+        by_iptables = save("-A OUTPUT -m policy --dir out --pol ipsec -j ACCEPT", ike)
+        refused = save_open("-A OUTPUT ! -o lo -m policy --dir out --pol none -j REJECT")
+        for rules in (by_iptables, refused, nft("rt ipsec exists accept"), nft_open('oifname != "lo" rt ipsec missing drop')):
+            found = answers(rules, infer(rules))
+
+            assert {found[f"{each}4"] for each in ("new-flow", "established", "dns", "icmp")} == {Answer.PROVED}
+
+    def test_what_it_does_not_take_leaves(self):
+        """The control: the same with the other answer."""
+        for rules in (save("-A OUTPUT -m policy --dir out --pol none -j ACCEPT"), nft("rt ipsec missing accept")):
+            assert answers(rules)["new-flow4"] is Answer.LEAK
+
+    @pytest.mark.parametrize("only", ["--proto esp", "--strict --reqid 7"])
+    def test_of_how_it_is_taken_nothing_is_known(self, only):
+        """So what is refused but for one policy is held, and what is refused of one policy may not be."""
+        held = save(f"-A OUTPUT -m policy --dir out --pol ipsec {only} -j ACCEPT")
+
+        assert answers(held)["new-flow4"] is Answer.PROVED
+
+    def test_where_packets_are_translated_it_may_let_go_of_them(self):
+        """It is asked anew once they have another source (nf_xfrm_me_harder)."""
+        nat = "chain n {\ntype nat hook postrouting priority 100\noifname eth0 masquerade\n}"
+
+        assert answers(nft("rt ipsec exists accept", nat))["new-flow4"] is Answer.POSSIBLE
+
+
+class TestWhatAPacketIs:
+    """What a program can send at all."""
+
+    def test_names_are_looked_up_by_udp_and_tcp(self):
+        """What refuses both before it opens the local network has refused DNS; another protocol with that port is no look-up."""
+        rules = "udp dport { 53, 853 } drop\ntcp dport { 53, 853 } drop\nip daddr 192.168.1.0/24 accept"
+        found = answers(nft(rules))
+
+        assert (found["dns4"], found["lan4"]) == (Answer.PROVED, Answer.LEAK)
+        assert answers(nft(rules.partition("\n")[2]))["dns4"] is Answer.LEAK
+
+    def test_fragments_are_made_past_the_last_hook(self):
+        """No program's packet is one where IP's chains see it; below them it is."""
+        below = "table netdev n {\nchain e {{\ntype filter hook egress device eth0 priority 0; policy drop;\n{}\n}}\n}}\n"
+        frames = read_text(
+            below.replace("table netdev n {", "table netdev n {{").format("ip frag-off & 0x1fff != 0 accept"), "r"
+        ).ruleset
+
+        assert answers(nft("ip frag-off & 0x1fff != 0 accept"))["new-flow4"] is Answer.PROVED
+        assert answers(frames)["new-flow4"] is Answer.LEAK
+
+    @pytest.mark.parametrize("status", ["seen-reply", "assured"])
+    def test_a_connection_without_a_reply_is_not_assured(self, status):
+        """It is established by then."""
+        found = answers(nft(f"ct status {status} tcp dport 443 accept"))
+
+        assert (found["new-flow4"], found["established4"]) == (Answer.PROVED, Answer.LEAK)
+
+
+class TestWhomTheRulesHold:
+    """Rules that refuse one sender's packets say nothing of others."""
+
+    def test_a_set_of_users_is_its_users(self):
+        """`@users` is no user."""
+        rules = read_text(
+            "table inet t {\nset users { type uid; elements = { 1001, 1002 }\n}\nchain o {\ntype filter hook output priority 0;\n"
+            'meta skuid @users oifname != { "lo", "wg0" } drop\n}\n}\n',
+            "r",
+        ).ruleset
+
+        assert infer(rules).confined == ("1001", "1002")
+
+    def test_no_mark_is_every_program_s(self):
+        """`meta mark 0 drop` holds all who set none; that with a mark is one's own."""
+        held = [infer(nft_open(f'oifname != {{ "lo", "wg0" }} meta mark {each} drop')).held for each in ("0x0", "0x1")]
+
+        assert held == [(), ("with mark 0x1",)]
 
 
 class TestReasons:

@@ -14,6 +14,8 @@ from failshut.model.symbols import EXTENSIONS
 
 IFNAME = "ifname"
 GROUP = "cgroupsv2"
+# Whether IPsec takes a packet that is on its way out.
+ENCRYPTED = "rt ipsec"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,8 @@ def load_of(left: object, right: object = None, family: Family | None = None) ->
             return Load(f"socket {key} {level}", width, kind, (("socket", (1,)),))
         case Rt("classid"):
             return _META["rtclassid"]
+        case Rt("ipsec"):
+            return Load(ENCRYPTED, 1, "boolean")
         case _:
             pass
     raise NotUnderstoodError(f"{_words(left)} is not computed")

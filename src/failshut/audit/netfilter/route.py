@@ -129,6 +129,14 @@ def routes(ruleset: Ruleset, way: Way, family: int) -> tuple[Route, ...]:
     return tuple(Route(way, family, tuple(zip(HOOKS[way], each, strict=True)), exact, never) for each in product(*choices))
 
 
+def is_straight(ruleset: Ruleset) -> bool:
+    """Whether a packet goes to where it was first routed: no rule translates it, or has it routed anew."""
+    if _not_translated(ruleset) != SOURCE_TRANSLATED | TARGET_TRANSLATED:
+        return False
+    chains = [(table, chain) for table in ruleset.tables for chain in table.chains if chain.base]
+    return not any(chain.base.type is ChainType.ROUTE and writes(table, chain) for table, chain in chains if chain.base)
+
+
 def _not_translated(ruleset: Ruleset) -> int:
     """Return the bits of the status (nf_conntrack_common.h) that no rule sets: source and destination, translated or done so."""
     rules = [rule for table in ruleset.tables for chain in table.chains for rule in chain.rules]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from failshut.audit.netfilter.words import ICMP, ICMPV6, NEW
+from failshut.audit.netfilter.fields import GROUP
+from failshut.audit.netfilter.words import ICMP, ICMPV6, NEW, number
 from failshut.audit.predicate import FieldIn, Not, Predicate, Some, When, among, both, either, equals
 from failshut.audit.world import DADDR, NEAR, OWN, SADDR, World, endpoint_hosts, to_any
 from failshut.model.ruleset import Meta, Payload, Range
 
 DNS_PORTS = (53, 853)
 _PROTO = Meta("l4proto")
-_WITH_PORTS = ("tcp", "udp", "udplite", "sctp", "dccp")
 
 
 def state(*states: int) -> Predicate:
@@ -21,15 +21,21 @@ def state(*states: int) -> Predicate:
 NEWLY = state(NEW)
 FIRST = FieldIn("first", 1, (1,))
 OPENING = both(NEWLY, FIRST)
-ORDINARY_FIELDS = ("mark", "ct mark", "cgroup")
+ORDINARY_FIELDS = ("mark", "ct mark")
 # Who may give its socket a mark or an address of others is no ordinary program.
 SOCKET_FIELDS = ("socket mark 0", "socket transparent 0")
 
 
 def ordinary(world: World) -> Predicate:
-    """Return that nothing tells the sender from any other program: no mark, no group, no control group that rules may name."""
+    """Return that nothing tells the sender from any other program: no mark, nor a control group that rules name but its own."""
     plain = (FieldIn(name, 32, (0,)) for name in ORDINARY_FIELDS)
-    groups = (FieldIn(f"socket cgroupv2 {level}", 256, (0,)) for level in world.levels)
+    class_, path = (int(world.cgroup, 0), "") if world.cgroup[:1].isdigit() else (0, world.cgroup)
+    parents = path.split("/") if path else []
+    above = ((level, "/".join(parents[:level]) if level <= len(parents) else 0) for level in world.levels)
+    groups = (
+        FieldIn("cgroup", 32, (class_,)),
+        *(FieldIn(f"socket cgroupv2 {at}", 256, (number(each, GROUP),)) for at, each in above),
+    )
     sockets = (FieldIn(name, 32, (0,)) for name in SOCKET_FIELDS)
     users = (FieldIn("skuid", 32, (world.uid,)), FieldIn("skgid", 32, (world.gid,)))
     return both(*plain, *groups, *sockets, FieldIn("socket", 1, (1,)), *users)
@@ -42,7 +48,7 @@ def from_here(world: World, family: int) -> Predicate:
 
 
 def _port(field: str, values: tuple[int, ...]) -> Predicate:
-    return both(among(_PROTO, _WITH_PORTS), among(Payload("th", field), values))
+    return both(among(_PROTO, ("udp", "tcp")), among(Payload("th", field), values))
 
 
 DNS = _port("dport", DNS_PORTS)

@@ -73,7 +73,7 @@ def _beyond_policy(world: World, family: int) -> Predicate | None:
 
 
 def _exempt(world: World, family: int) -> Predicate | None:
-    if world.is_strict or world.alone:
+    if world.is_strict or world.is_of_one:
         return None
     program = both(Not(ordinary(world)), DeviceIs("via", ("",)), from_here(world, family))
     return both(on_underlay(world), internet(world, family), Not(LINK_ICMP), program)
@@ -100,7 +100,7 @@ def _other_program(world: World, family: int) -> Predicate | None:
 
 
 def _forwarded(world: World, family: int) -> Predicate | None:
-    if world.alone:
+    if world.is_of_one:
         return None
     if world.allowed is not None:
         return both(on_underlay(world), Not(world.forwarded))
@@ -109,7 +109,7 @@ def _forwarded(world: World, family: int) -> Predicate | None:
 
 def _from_tunnel(world: World, family: int) -> Predicate | None:
     """Return what somebody behind a tunnel opens. A reply that comes out of it goes on to the client that asked."""
-    if world.is_strict or world.alone:
+    if world.is_strict or world.is_of_one:
         return None
     return both(_sent_on(world, family), among(IIF, world.tunnels, When.START), OPENING)
 
@@ -124,7 +124,7 @@ def _into_transit(world: World, family: int) -> Predicate | None:
 
 def _frame(world: World, family: int) -> Predicate | None:
     del family
-    if world.alone:
+    if world.is_of_one:
         return None
     # A device that is not there yet has no chain of its own; when it comes, arming gives it one.
     device = among(OIF, world.underlay) if world.is_strict else on_underlay(world)

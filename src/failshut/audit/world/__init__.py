@@ -63,6 +63,8 @@ class World:
     gid: int = 1000
     # As what that user was said, where only its packets are asked about, and not what others send, nor what is forwarded.
     alone: str = ""
+    # The control group in question, with the same end: a path, or net_cls's number.
+    cgroup: str = ""
     levels: tuple[int, ...] = ()
     # The users, and after a colon the groups, of whom alone the rules refuse something: nobody else is held by them.
     confined: tuple[str, ...] = ()
@@ -77,6 +79,11 @@ class World:
     def is_strict(self) -> bool:
         """Whether a policy says what may leave."""
         return self.allowed is not None
+
+    @property
+    def is_of_one(self) -> bool:
+        """Whether one sender's packets are asked about, and nothing else."""
+        return bool(self.alone or self.cgroup)
 
 
 def on_underlay(world: World) -> Predicate:

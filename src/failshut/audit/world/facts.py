@@ -23,7 +23,7 @@ from failshut.audit.world import DADDR, IIF, LOOPBACK, NEAR, OIF
 from failshut.model.ruleset import Binary, BitOp, Ct, HeaderOption, Match, Meta, Op, Payload, Range, Scalar
 
 # Numbers of linux/rtnetlink.h.
-_BROADCAST, _ANYCAST, _MULTICAST = 3, 4, 5
+_LOCAL, _BROADCAST, _ANYCAST, _MULTICAST = 2, 3, 4, 5
 _GROUPS: dict[int, tuple[Scalar, ...]] = {4: (ip_network("224.0.0.0/4"),), 6: (ip_network("ff00::/8"),)}
 # The shortest header of each family, in bytes: less than that no packet has.
 _HEADER = {4: 20, 6: 40}
@@ -77,6 +77,32 @@ def opening_flags() -> Predicate:
     """Return that what conntrack takes for a new TCP connection begins as one (nf_conntrack_proto_tcp.c). For rules that ask."""
     opens = (FieldIn("l4proto", 8, (TCP,)), FieldIn("ct state", 32, (NEW,)), FieldIn("first", 1, (1,)))
     return either(FieldIn("tcp flags", 8, _OPENING_FLAGS), Not(both(*opens)))
+
+
+# The reply was seen, and the connection is assured (nf_conntrack_common.h).
+_ANSWERED = 0x2 | 0x4
+# As rules before any translation ask for it.
+OWN_SOURCE = ("fib saddr type @output", "fib saddr type @postrouting")
+# Who is handed a header of IP to send, or an address of another machine's, has got privileges.
+_PRIVILEGED = either(FieldIn("socket", 1, (0,)), Not(FieldIn("socket transparent 0", 32, (0,))))
+
+
+def from_own_address(field: str) -> Predicate:
+    """Return that a program sends over IPv4 from an address of this machine's. For rules that ask.
+
+    No route is found for a socket that was bound to another (ip_route_output_key_hash_rcu), unless it is a transparent one.
+    """
+    return either(_PRIVILEGED, FieldIn(field, 32, (_LOCAL,)))
+
+
+def sent_whole() -> Predicate:
+    """Return that a program's packet is no fragment: it becomes that past the last hook of IP (ip_finish_output)."""
+    return either(_PRIVILEGED, FieldIn("later fragment", 1, (0,)))
+
+
+def unanswered() -> Predicate:
+    """Return that no reply was seen of a new connection, nor is it assured (nf_conntrack_core.c). For rules that ask."""
+    return either(Not(FieldIn("ct state", 32, (NEW,))), Is(Match(Ct("status"), _ANSWERED, Op.NOT_IN), When.START))
 
 
 def ends(family: int, never: int) -> Predicate:

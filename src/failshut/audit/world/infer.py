@@ -46,11 +46,15 @@ _NO_TUNNEL = re.compile(rf"lo\*?$|{_UNDERLAY.pattern}|lan|docker|podman|cni|br|v
 _INSIDE = re.compile(r"(?:docker|podman|cni-podman|virbr|lxcbr|lxdbr|incusbr)\d*\*?|docker_gwbridge|br-[0-9a-f]{12}")
 # Where VPN servers usually listen: WireGuard, OpenVPN, IKE, and what providers add.
 _VPN_PORTS = frozenset({51820, 1194, 1195, 1196, 1197, 1198, 1301, 1302, 500, 4500, 1637, 51821, 41641})
+# Where what is no VPN listens: resolvers, also encrypted ones and those of the link, and clocks.
+_OF_SERVICES = frozenset({53, 123, 853, 5353, 5355})
 # Devices of PPP are an uplink as often as a tunnel: of a provider's line, a mobile modem. Of PPPoE they are never one.
 _EITHER = re.compile(r"ppp")
 _BRIDGE = re.compile(r"br\d*$")
 # A prefix of more hosts than this is a network, not a server that the rules pin.
 _PINNED = {4: 16, 6: 48}
+# A range of no more ports than these is as many endpoints.
+_FEW = 16
 _OF_ADDRESSES = frozenset(DADDR.values())
 # What a rule may ask beside where a packet goes, and still be about everything that goes there.
 _BESIDE_ADDRESSES = frozenset(
@@ -83,6 +87,9 @@ def infer(ruleset: Ruleset) -> World:
                 if not near:
                     named[host] = None
                     whole |= {host: None} if single and _asks_for_host_alone(rule) else {}
+    for port in _spared_ports(ruleset):
+        # What refuses the server's other ports, beside what spares the server.
+        endpoints.update((each, None) for host in whole for each in _endpoints(port, host, set(_ports(port)), usual=False))
     confined, others = _confined(ruleset)
     return World(
         tunnels or ("wg0", "tun0"),
@@ -133,12 +140,13 @@ def _confined(ruleset: Ruleset) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
     Both are empty where anybody else's packets are refused, too.
     """
-    chains = [chain for table in ruleset.tables for chain in table.chains if not chain.base or chain.base.hook in _OUT]
-    if any(chain.base and chain.base.policy is Verdict.DROP for chain in chains):
+    chains = [(table, each) for table in ruleset.tables for each in table.chains if not each.base or each.base.hook in _OUT]
+    if any(chain.base and chain.base.policy is Verdict.DROP for _, chain in chains):
         return (), ()
     found: dict[str, None] = {}
     others: dict[str, None] = {}
-    for rule in (each for chain in chains for each in chain.rules if any(_refuses(one) for one in each.statements)):
+    rules = (made for table, chain in chains for each in chain.rules for made in _resolved(table, each))
+    for rule in (each for each in rules if any(map(_refuses, each.statements))):
         senders = [f"{sign}{each}" for sign, key in (("", "skuid"), (":", "skgid")) for each in _values(rule, Meta(key))]
         if not senders and not (words := tuple(_told_apart(rule))):
             return (), ()
@@ -152,12 +160,14 @@ def _told_apart(rule: Rule) -> Iterator[str]:
     for each in rule.statements:
         if isinstance(each, Match) and each.op is Op.EQ:
             values = each.right.elements if isinstance(each.right, AnySet) else (each.right,)
-            kind = _OF_GROUP if isinstance(each.left, Socket) and each.left.key == "cgroupv2" else _TELLING.get(each.left, "")
-            yield from (f"{kind} {one:#x}" if isinstance(one, int) else f"{kind} {one}" for one in values if kind)
+            kind = OF_GROUP if isinstance(each.left, Socket) and each.left.key == "cgroupv2" else _TELLING.get(each.left, "")
+            # No mark is what every program has that sets none.
+            told = (one for one in values if kind and one != 0)
+            yield from (f"{kind} {one:#x}" if isinstance(one, int) else f"{kind} {one}" for one in told)
 
 
-_OF_GROUP = "of control group"
-_TELLING: dict[Left, str] = {Meta("cgroup"): _OF_GROUP, Meta("mark"): "with mark"}
+OF_GROUP = "of control group"
+_TELLING: dict[Left, str] = {Meta("cgroup"): OF_GROUP, Meta("mark"): "with mark"}
 
 
 def sender_words(said: str) -> str:
@@ -200,6 +210,18 @@ def _spared(rule: Rule) -> Iterator[Rule]:
         for each in matches:
             if each.left in _OF_ADDRESSES and each.op is Op.NE:
                 yield Rule((Match(each.left, each.right), Verdict.ACCEPT))
+
+
+def _spared_ports(ruleset: Ruleset) -> Iterator[Rule]:
+    """Yield for each rule that refuses all ports but one of a protocol's, wherever to, a rule that accepts that one."""
+    for rule in _rules(ruleset):
+        matches = [each for each in rule.statements if isinstance(each, Match)]
+        asked = [each for each in matches if each.left not in _OF_ADDRESSES | _BESIDE_ADDRESSES | {Meta("l4proto")}]
+        if any(map(_refuses, rule.statements)) and [(each.op, getattr(each.left, "field", "")) for each in asked] == [
+            (Op.NE, "dport")
+        ]:
+            protocol = [each for each in matches if each.left == Meta("l4proto")]
+            yield Rule((*protocol, *(Match(each.left, each.right) for each in asked), Verdict.ACCEPT))
 
 
 def _resolved(table: Table, rule: Rule) -> Iterator[Rule]:
@@ -261,8 +283,9 @@ def _ports(rule: Rule) -> Iterator[tuple[str, int]]:
             protocol = str(said) if protocol == "th" and said in ("tcp", "udp") else protocol  # noqa: PLW2901 - what `th` is
             if isinstance(value, int):
                 yield protocol, value
-            elif isinstance(value, Range) and isinstance(value.low, int):
-                yield protocol, value.low
+            elif isinstance(value, Range) and isinstance(value.low, int) and isinstance(value.high, int):
+                few = value.high - value.low < _FEW
+                yield from ((protocol, each) for each in range(value.low, value.high + 1 if few else value.low + 1))
 
 
 def _endpoints(rule: Rule, host: Prefix, ports: set[tuple[str, int]], *, usual: bool) -> Iterator[Endpoint]:
@@ -272,7 +295,7 @@ def _endpoints(rule: Rule, host: Prefix, ports: set[tuple[str, int]], *, usual: 
     """
     marked = any(isinstance(each, Match) and each.left == Meta("mark") for each in rule.statements)
     for protocol, port in sorted(ports):
-        if port and (port in _VPN_PORTS or marked or (not usual and protocol == "udp" and port not in (53, 123))):
+        if port and (port in _VPN_PORTS or marked or (not usual and protocol == "udp" and port not in _OF_SERVICES)):
             yield Endpoint(host.network_address, Port(port), Protocol.TCP if protocol == "tcp" else Protocol.UDP)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Longer than this, and whoever waits is told how far it is.
 PATIENCE = 2.0
-_ASKED = ("files", "script", "tunnels", "endpoints", "lan", "user", "diff", "report", "replay")
+_ASKED = ("files", "script", "tunnels", "endpoints", "lan", "user", "cgroup", "diff", "report", "replay")
 
 
 @click.command()
@@ -37,6 +37,11 @@ _ASKED = ("files", "script", "tunnels", "endpoints", "lan", "user", "diff", "rep
 @click.option("--lan", "lan", multiple=True, metavar="PREFIX", help="The local network. Repeatable.")
 @click.option(
     "--user", metavar="USER[:GROUP]", help="Judge what this user's programs send, by name or number, where the rules confine one."
+)
+@click.option(
+    "--cgroup",
+    metavar="PATH",
+    help="Judge what programs of this control group send, by path or net_cls number, where the rules confine one.",
 )
 @click.option("--diff", nargs=2, type=click.Path(dir_okay=False), metavar="OLD NEW", help="What NEW lets out and OLD did not.")
 @click.option(
@@ -201,6 +206,8 @@ def _world(ruleset: Ruleset, asked: dict[str, Any], session: Session, accounts: 
         said["lan"] = tuple(_prefix(each) for each in asked["lan"])
     if asked["user"]:
         said |= _sender(asked["user"], accounts) | {"confined": (), "held": (), "alone": asked["user"]}
+    if asked["cgroup"]:
+        said |= {"confined": (), "held": (), "cgroup": _group(asked["cgroup"])}
     return replace(world, **said, assumed=tuple(each for each in world.assumed if each not in said))
 
 
@@ -216,6 +223,17 @@ def _sender(text: str, accounts: dict[str, int]) -> dict[str, int]:
         if each and not ACCOUNT.fullmatch(each) and not (each.isascii() and each.isdecimal() and int(each) < 1 << 32):
             raise click.UsageError(f"--user {text}: USER, USER:GROUP or :GROUP is wanted, each a name or a number")
     return {key: accounts.get(f"{signs[key]}{each}", account_number(each)) for key, each in names.items() if each}
+
+
+def _group(text: str) -> str:
+    """Return a control group's path without its slashes, or net_cls's number."""
+    try:
+        return str(int(text, 0))
+    except ValueError:
+        path = text.removeprefix("/sys/fs/cgroup").strip("/")
+    if not path or path[0].isdigit():
+        raise click.UsageError(f"--cgroup {text}: a path below /sys/fs/cgroup is wanted, or net_cls's number")
+    return path
 
 
 def _by_policy(ruleset: Ruleset, session: Session) -> World | None:

@@ -45,6 +45,9 @@ def script_of(text: str, name: str) -> Script | None:
     other = foreign(text)
     if other is None or not other.runs:
         return None
+    if not text.startswith("#!"):
+        # wg-quick, systemd and a terminal take Windows' ends of lines for ends of lines; the kernel, of a script, does not.
+        text = text.replace("\r\n", "\n")
     lines = text
     if hooks := _HOOKS.findall(text):
         # wg-quick(8): `%i` is the tunnel, which the file is named for; by a longer name there is no device.

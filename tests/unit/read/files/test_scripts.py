@@ -93,6 +93,17 @@ def test_a_tunnels_hooks_are_run_for_the_tunnel_that_the_file_is_named_for():
     assert (script.interpreter, script.devices) == ("bash", ("wg7",))
 
 
+@pytest.mark.parametrize("text", [CONFIG, UNIT, "iptables -P OUTPUT DROP\niptables -A OUTPUT -o lo -j ACCEPT\n"])
+def test_windows_ends_of_lines_are_none_of_a_hook_s_last_word(text):
+    """As wg-quick, systemd and a terminal take them. Of a script the kernel does not: it stays as it is."""
+    script = "#!/bin/sh\r\niptables -P OUTPUT DROP\r\n"
+    told, as_it_is = script_of(text.replace("\n", "\r\n"), "wg7.conf"), script_of(script, "ks")
+
+    assert told == script_of(text, "wg7.conf")
+    assert as_it_is is not None
+    assert as_it_is.text.decode() == script
+
+
 def test_a_config_of_a_name_that_no_device_can_have_is_a_tunnels_all_the_same():
     """Whoever saved it from a page did not know: IFNAMSIZ is 16."""
     script = script_of("PostUp = iptables -I OUTPUT ! -o %i -j REJECT\n", "somebody's config (1).conf")

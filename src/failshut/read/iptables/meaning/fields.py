@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv6Address, IPv6Network
 
-from failshut.model.ruleset import Exthdr, Fib, Limit, Match, Meta, Op, Payload, Quota, Range, RawPayload, Socket
+from failshut.model.ruleset import Exthdr, Fib, Limit, Match, Meta, Op, Payload, Quota, Range, RawPayload, Rt, Socket
 from failshut.model.symbols import word_of
 from failshut.read.iptables.meaning.ways import (
     ALL_BITS,
@@ -250,6 +250,24 @@ def quota(part: Part, seen: Seen) -> Ways:
     del seen
     given = _needed(part, "quota")
     return ((Quota(value(given, (1 << 64) - 1), over=given.negated),),)
+
+
+def recent(part: Part, seen: Seen) -> Ways:
+    """`-m recent`: `--set` holds for every packet (xt_recent.c); what is in a list, packets decide."""
+    given = option(part, "set")
+    if not given or any(option(part, each) for each in ("rcheck", "update", "remove")):
+        return not_known(part, seen)
+    return NEVER if given.negated else ALWAYS
+
+
+def policy(part: Part, seen: Seen) -> Ways:
+    """`-m policy`: whether IPsec takes a packet on its way out, or had it on its way in; of the transformation it knows no more."""
+    del seen
+    direction, found = (_needed(part, each).values[0].lower() for each in ("dir", "pol"))
+    if direction not in ("in", "out") or found not in ("none", "ipsec"):
+        raise WrongError("-m policy takes --dir in or out, and --pol none or ipsec", _whole(part))
+    said = compared(Rt("ipsec") if direction == "out" else Meta("ipsec"), "exists" if found == "ipsec" else "missing")
+    return both(said, ALWAYS if all(each.name in ("dir", "pol") for each in part.options) else unsure(f"-m {part}"))
 
 
 def routing(part: Part, seen: Seen) -> Ways:

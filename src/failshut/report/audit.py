@@ -172,6 +172,7 @@ def _facts(audited: Audited, machine: Machine) -> list[tuple[str, str]]:
         ("Tunnel", shortened(world.tunnels) or "none"),
         ("Endpoint", shortened(endpoint_words(world)) or "unknown"),
         *((("Of whom", world.alone),) if world.alone else ()),
+        *((("Control group", world.cgroup),) if world.cgroup else ()),
         ("Local network", shortened(world.lan) or "unknown"),
         *((("Guests behind", shortened(world.inside)),) if world.inside else ()),
         *((("Held", f"only packets {', '.join(world.held)}"),) if world.held else ()),

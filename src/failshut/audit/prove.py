@@ -69,8 +69,10 @@ class Auditor:
         outgoing = ENCRYPTED in encoding.space.variables and way in (Way.OUTPUT, Way.FORWARD)
         clear = [in_the_clear(self.world)] if outgoing and is_straight(self.ruleset) else []
         above = way is Way.OUTPUT and not any(stops for hook, stops in encoding.route.hooks if hook is Hook.EGRESS)
-        whole = [sent_whole()] if above and not self.world.is_strict else []
-        return both(_said(encoding, way, family), *clear, *whole)
+        sources = [each for each in OWN_SOURCE if each in encoding.space.variables and way is Way.OUTPUT and family == 4]
+        # A policy is for who writes headers of IP, too.
+        unprivileged = () if self.world.is_strict else (*map(from_own_address, sources), *([sent_whole()] if above else ()))
+        return both(_said(encoding, way, family), *clear, *unprivileged)
 
     def ask(self, question: Property, family: int) -> Result | None:
         """Answer one question, or return None where it makes no sense."""
@@ -108,9 +110,8 @@ def _said(encoding: Encoding, way: Way, family: int) -> Predicate:
     flags = [opening_flags()] if "tcp flags" in asked and way is not Way.FRAME else []
     asks = family and any(each.startswith(_ENDS) for each in asked) and not _rewrites_early(encoding.route)
     tuples = [ends(family, encoding.route.never)] if asks else []
-    sources = [from_own_address(each) for each in OWN_SOURCE if each in asked and way is Way.OUTPUT and family == 4]
     status = [unanswered()] if "ct status" in asked and family else []
-    return both(facts(way, family), *length, *flags, *tuples, *sources, *status)
+    return both(facts(way, family), *length, *flags, *tuples, *status)
 
 
 def _rewrites_early(route: Route) -> bool:

@@ -307,6 +307,8 @@ PROPERTIES: tuple[Property, ...] = (
 # What a proof over rules can't speak of; said with every one.
 ASSUMPTIONS: tuple[str, ...] = (
     "nobody with CAP_NET_ADMIN or root changes the rules, the routes or the tunnel",
+    "without a policy: nobody with CAP_NET_RAW writes IP's header itself, of a fragment or with another machine's address",
+    "what IPsec takes, where a rule asks for that, is encrypted and goes to the tunnel's server",
     "no rule that is gone has translated a connection that still stands",
     "AF_XDP sockets, tc and eBPF programs and offloaded flows pass no hook that a rule hangs on",
     "bridged guests, macvlan children and containers with a device of their own do not come through this machine's hooks",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from failshut.drill.network.wait import until
@@ -56,6 +58,43 @@ def test_a_later_device_is_held_again_after_a_flush(watched):
 
     assert watched.frames_out("usb0") == 0
     assert watched.failshut("status").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "change", ["flush chain {}", "insert rule {} accept", "delete chain {}"], ids=["emptied", "opened", "deleted"]
+)
+def test_the_chain_of_a_later_device_is_put_back(watched, change):
+    """It stands in no baseline. The control: without the monitor a chain that is opened or deleted stays so."""
+    words = change.format("netdev failshut egress-usb0").split()
+    watched.plug_in("usb0")
+    watched.await_held("usb0")
+    watched.must("nft", *words)
+    watched.await_event("drift")
+    watched.await_held("usb0")
+
+    assert watched.frames_out("usb0") == 0
+    assert watched.failshut("status").returncode == 0
+    watched.leave_unwatched()
+    watched.must("nft", *words)
+    assert watched.frames_out("usb0") == (0 if "flush" in words else FRAMES), "the control"
+
+
+def test_a_device_whose_name_has_control_characters_hides_no_other(watched):
+    """The kernel lets any but white space be in a name, and ip writes them into its JSON as they are, where none may be."""
+    watched.must("ip", "link", "add", "odd\x01", "type", "bridge")
+    with pytest.raises(ValueError, match="control character"):
+        json.loads(watched.must("ip", "-j", "link"))
+    watched.leave_unwatched()
+    watched.watch_lock()
+    for verb in ("status", "plan", "arm"):
+        done = watched.failshut(verb)
+        assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
+    # By now the monitor has asked for the same, and is there still.
+    watched.plug_in("usb0")
+    watched.await_held("usb0")
+
+    assert watched.frames_out("usb0") == 0
+    watched.must("ip", "link", "del", "odd\x01")
 
 
 def test_the_loader_holds_the_later_devices_that_the_monitor_has_told(watched):

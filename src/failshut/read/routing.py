@@ -33,7 +33,8 @@ class KernelRule:
 
 def parse_rules(text: str, family: IpVersion) -> tuple[KernelRule, ...]:
     """Read `ip -j -N rule show` of one family, in the kernel's order. Raises ValueError for what is no such listing."""
-    raw = json.loads(text or "[]")
+    # A device's name may hold control characters, which ip writes as they are.
+    raw = json.loads(text or "[]", strict=False)
     if not isinstance(raw, list):
         raise TypeError("ip lists no rules")
     return tuple(_kernel_rule(each, family) for each in raw)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from typing import Any
 
 from failshut.drill.judgement.judge import Case, Connection, explain
 from failshut.host.network.links import all_links, underlay_devices
+from failshut.host.network.listed import listed
 from failshut.host.network.routes import on_link
 from failshut.host.run import run
 from failshut.model.marks import TAILSCALE, TAILSCALE_MASK
@@ -124,7 +124,7 @@ def _device(link: Mapping[str, Any]) -> Device:
 
 
 def _addresses(name: str) -> list[Any]:
-    entries = [each for link in _json("addr", "show", "dev", name) for each in link.get("addr_info", ())]
+    entries = [each for link in listed("addr", "show", "dev", name) for each in link.get("addr_info", ())]
     return [ip_interface(f"{each['local']}/{each['prefixlen']}") for each in entries if "local" in each]
 
 
@@ -134,7 +134,7 @@ def _links(name: str) -> list[Prefix]:
 
 
 def _gateways(version: int, inside: set[str]) -> list[tuple[Address, str]]:
-    routes = [each for each in _json("route", "show", "default", version=version) if each.get("dev") not in inside]
+    routes = [each for each in listed(f"-{version}", "route", "show", "default") if each.get("dev") not in inside]
     return [(ip_address(each["gateway"]), each["dev"]) for each in routes if "gateway" in each and "dev" in each]
 
 
@@ -148,8 +148,3 @@ def _tailscaled() -> frozenset[tuple[int, int]]:
             if mark and int(mark[1], 16) & TAILSCALE_MASK == TAILSCALE and " uid:" not in line and local.isdigit():
                 found.add((protocol, int(local)))
     return frozenset(found)
-
-
-def _json(*words: str, version: int | None = None) -> list[dict[str, Any]]:
-    answer = run(["ip", "-j", *([f"-{version}"] if version else []), *words])
-    return list(json.loads(answer.out)) if answer.ok and answer.out.strip() else []

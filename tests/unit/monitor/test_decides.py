@@ -142,6 +142,18 @@ def test_the_chain_of_a_later_device_is_no_drift_when_it_is_like_the_others():
     assert "delete chain netdev failshut egress-usb0\n" in without_strangers(LISTED, open_usb)
 
 
+def test_the_chain_of_a_later_device_is_missed_and_never_taken_out():
+    """The load fills it again; taken out after that, it would leave the device open."""
+    with_usb = LISTED.replace("\n\tchain admit", f"{USB}\n\tchain admit")
+    changed = with_usb.replace('"usb0" priority filter; policy drop;\n', '"usb0" priority filter; policy drop;\n\t\taccept\n')
+    there, later = {"eth0", "usb0"}, ("usb0",)
+
+    assert deviations(LISTED, changed, there, later) == ("chain egress-usb0 was changed",)
+    assert without_strangers(LISTED, changed, later) == ""
+    assert deviations(LISTED, LISTED, there, later) == ("chain egress-usb0 is gone",)
+    assert deviations(LISTED, LISTED, {"eth0"}, later) == ()
+
+
 def test_a_chain_may_be_away_with_its_device_and_only_then():
     without = LISTED.replace(LISTED[LISTED.index("\tchain egress") : LISTED.index("\tchain admit")], "")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from failshut.host.run import run
+from failshut.host.network.listed import listed
 from failshut.model.units import InterfaceName
 
 # Devices that can't carry a frame off the machine.
@@ -79,8 +78,7 @@ def _can_be_said(name: str) -> bool:
 
 def all_links() -> list[dict[str, Any]]:
     """Return `ip -j -d link show`; empty when ip does not answer."""
-    result = run(["ip", "-j", "-d", "link", "show"])
-    return list(json.loads(result.out)) if result.ok and result.out.strip() else []
+    return listed("-d", "link", "show")
 
 
 def received(name: str) -> int:
@@ -98,5 +96,4 @@ def traffic(name: str) -> tuple[int, int]:
 
 def is_up(name: str) -> bool:
     """Whether an interface is there and up."""
-    shown = run(["ip", "-j", "link", "show", "dev", name])
-    return shown.ok and any("UP" in link.get("flags", ()) for link in json.loads(shown.out or "[]"))
+    return any("UP" in link.get("flags", ()) for link in listed("link", "show", "dev", name))

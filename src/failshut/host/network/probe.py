@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import pwd
 import re
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from failshut.host.network.links import all_links, called_bridges, underlay_devices
-from failshut.host.run import run
+from failshut.host.network.listed import listed
 from failshut.host.tunnels import openvpn
 from failshut.host.tunnels.wireguard import fwmark_of
 from failshut.model.host import HostFacts, LiveTunnel, WireGuardKind
@@ -106,10 +105,7 @@ def _kind_when_it_comes_up(whose: TunnelKind | None) -> WireGuardKind:
 
 
 def _addresses(name: str) -> tuple[InterfaceAddress, ...]:
-    result = run(["ip", "-j", "addr", "show", "dev", name])
-    if not result.ok or not result.out.strip():
-        return ()
-    entries = [entry for link in json.loads(result.out) for entry in link.get("addr_info", ())]
+    entries = [entry for link in listed("addr", "show", "dev", name) for entry in link.get("addr_info", ())]
     return tuple(ip_interface(f"{entry['local']}/{entry['prefixlen']}") for entry in entries)
 
 

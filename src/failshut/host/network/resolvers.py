@@ -5,7 +5,6 @@ A captive portal answers for every name by its own resolver, and lets no other t
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from failshut.host.network.links import all_links
+from failshut.host.network.listed import listed
 from failshut.host.run import run
 from failshut.model.units import Address
 
@@ -96,8 +96,7 @@ def _by_guess(devices: tuple[str, ...]) -> Iterator[Address]:
 
 def _gateways(devices: tuple[str, ...]) -> Iterator[Address]:
     for family in ("-4", "-6"):
-        result = run(["ip", "-json", family, "route", "show", "default", "table", "main"])
-        for route in json.loads(result.out or "[]") if result.ok else ():
+        for route in listed(family, "route", "show", "default", "table", "main"):
             if route.get("dev") in devices:
                 yield from addresses(route.get("gateway", ""))
 

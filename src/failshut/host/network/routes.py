@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from ipaddress import ip_network
-from typing import Any
 
+from failshut.host.network.listed import listed
 from failshut.host.run import Result, run
 from failshut.model.routing import IpVersion
 from failshut.model.units import Prefix
@@ -32,7 +31,7 @@ def routing_rules() -> tuple[KernelRule, ...] | None:
 def on_link(device: str = "") -> list[tuple[Prefix, str]]:
     """Return the networks that are routed without a gateway, each with its device: of all devices, or of one."""
     words = ["route", "show", *(["dev", device] if device else [])]
-    routes = [each for family in IpVersion for each in _answers(["ip", "-j", f"-{family}", *words])]
+    routes = [each for family in IpVersion for each in listed(f"-{family}", *words)]
     return [
         (ip_network(each["dst"], strict=False), device or each["dev"])
         for each in routes
@@ -43,11 +42,6 @@ def on_link(device: str = "") -> list[tuple[Prefix, str]]:
 def run_router(script: str, *words: str) -> Result:
     """Run the routing script, whose text is given: it may not be installed yet."""
     return run(["/bin/sh", "-s", "--", *words], stdin=script, timeout=_SLOW)
-
-
-def _answers(words: list[str]) -> list[dict[str, Any]]:
-    answer = run(words)
-    return list(json.loads(answer.out)) if answer.ok and answer.out.strip() else []
 
 
 def _unreadable() -> tuple[KernelRule, ...]:

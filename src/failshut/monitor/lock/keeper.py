@@ -293,21 +293,24 @@ class Keeper:
     async def _deviations(self, tables: Iterable[Table]) -> dict[Table, tuple[str, ...]]:
         """Return what is otherwise in each of these tables, a line each; no line for a table that is gone."""
         found: dict[Table, tuple[str, ...]] = {}
+        lost: set[tuple[str, int]] = set()
         self._strangers = ""
-        there = {each["ifname"] for each in self.links.listed()}
         for table in sorted(tables):
             listed: Result = await self._away(run, ["nft", "--stateless", "--terse", "list", "table", *table])
+            indices = {each["ifname"]: each["ifindex"] for each in self.links.listed()}
+            held = {each for each in self._hooked if each[0] in self.later} if table == _UNDER_IP else set()
             if not listed.ok:
                 found[table] = ()
-            elif lines := deviations(self._baseline[table], listed.out, there):
+            elif lines := deviations(self._baseline[table], listed.out, indices, sorted(name for name, _ in held)):
                 found[table] = lines
-                self._strangers += without_strangers(self._baseline[table], listed.out)
+                self._strangers += without_strangers(self._baseline[table], listed.out, self.later if table == _UNDER_IP else ())
             if table == _UNDER_IP:
-                indices = {each["ifname"]: each["ifindex"] for each in self.links.listed()}
                 devices = devices_in(listed.out) if listed.ok else ()
-                self._hooked = {(each, indices[each]) for each in devices if each in indices}
+                lost = {each for each in held if each[0] not in devices}
+                # What is lost is missed until it is back.
+                self._hooked = {(each, indices[each]) for each in devices if each in indices} | lost
                 self._let_go(devices)
-        self.under_ip = tuple(sorted(name for name, _ in self._hooked))
+        self.under_ip = tuple(sorted(name for name, _ in self._hooked - lost))
         return found
 
     def _let_go(self, devices: Iterable[str]) -> None:

@@ -29,23 +29,27 @@ def devices_in(listing: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_DEVICE.findall(listing)))
 
 
-def deviations(wanted: str, actual: str, there: Collection[str]) -> tuple[str, ...]:
+def deviations(wanted: str, actual: str, there: Collection[str], later: Collection[str] = ()) -> tuple[str, ...]:
     """Return what the kernel's table has otherwise than wanted, a line each; empty when nothing is.
 
-    `there` are the devices that exist: the chain of one that is away may be away too. The chain of a device that nobody knew when
-    the lock was armed is as it should be when it is like the others.
+    `there` are the devices that exist: the chain of one that is away may be away too. `later` are those that nobody knew when the
+    lock was armed and that were held before: the chain of such a device is as it should be when it is like the others.
     """
-    if wanted == actual:
+    if wanted == actual and not later:
         return ()
     goal, found = _blocks(wanted), _blocks(actual)
-    return tuple(_unlike(goal, found, there))
+    return tuple(_unlike(goal, found, there, _heads(later)))
 
 
-def without_strangers(wanted: str, actual: str) -> str:
-    """Return the text that takes out of the kernel's table what is not wanted: emptied first, so that nothing refers to it."""
-    table, goal, found = table_of(actual), _blocks(wanted), _blocks(actual)
+def without_strangers(wanted: str, actual: str, later: Collection[str] = ()) -> str:
+    """Return the text that takes out of the kernel's table what is not wanted: emptied first, so that nothing refers to it.
+
+    The chain of a `later` device is none, whatever was done to it: the load fills it again, and without it the device is open.
+    """
+    table, goal, found, ours = table_of(actual), _blocks(wanted), _blocks(actual), _heads(later)
     form = next((_formless(body) for body in goal.values() if _DEVICE.search(body)), None)
-    added = [head.split() for head, body in found.items() if head not in goal and not _is_like(body, form)]
+    strange = [head for head, body in found.items() if head not in goal and head not in ours and not _is_like(body, form)]
+    added = [head.split() for head in strange]
     where = " ".join(table)
     flushes = [f"flush chain {where} {name}\n" for kind, name in added if kind == "chain"]
     return "".join([*flushes, *(f"delete {kind} {where} {name}\n" for kind, name in added)])
@@ -85,7 +89,12 @@ def _blocks(listing: str) -> dict[str, str]:
     return {found["head"]: found["body"] for found in _BLOCK.finditer(listing)}
 
 
-def _unlike(goal: Mapping[str, str], found: Mapping[str, str], there: Collection[str]) -> Iterator[str]:
+def _heads(devices: Collection[str]) -> dict[str, str]:
+    """Return the devices by the heads of their chains."""
+    return {f"chain {chain_name(InterfaceName(each))}": each for each in devices}
+
+
+def _unlike(goal: Mapping[str, str], found: Mapping[str, str], there: Collection[str], later: Mapping[str, str]) -> Iterator[str]:
     form = next((_formless(body) for body in goal.values() if _DEVICE.search(body)), None)
     for head, body in goal.items():
         if head not in found:
@@ -95,7 +104,8 @@ def _unlike(goal: Mapping[str, str], found: Mapping[str, str], there: Collection
             yield from _changed(head, body, found[head])
     for head, body in found.items():
         if head not in goal and _hangs_on(body, there) and not _is_like(body, form):
-            yield f"{head} was added"
+            yield f"{head} was {'changed' if head in later else 'added'}"
+    yield from (f"{head} is gone" for head, device in later.items() if device in there and head not in found)
 
 
 def _is_like(body: str, form: str | None) -> bool:

@@ -152,6 +152,8 @@ def test_the_chain_of_a_later_device_is_missed_and_never_taken_out():
     assert without_strangers(LISTED, changed, later) == ""
     assert deviations(LISTED, LISTED, there, later) == ("chain egress-usb0 is gone",)
     assert deviations(LISTED, LISTED, {"eth0"}, later) == ()
+    renamed = changed.replace('device "usb0"', 'device "enx1"')
+    assert "delete chain netdev failshut egress-usb0\n" in without_strangers(LISTED, renamed, later), "it hangs on another"
 
 
 def test_a_chain_may_be_away_with_its_device_and_only_then():

@@ -88,7 +88,7 @@ def received(name: str) -> int:
 
 def traffic(name: str) -> tuple[int, int]:
     """Return the bytes that an interface has taken in and given out since it is there; zeros for one that is not."""
-    lines = (line.partition(":") for line in Path("/proc/net/dev").read_text().splitlines())
+    lines = (line.partition(":") for line in Path("/proc/net/dev").read_text(errors="replace").splitlines())
     counted = next((words.split() for label, _, words in lines if label.strip() == name), None)
     # proc(5): eight columns of what came, eight of what went, the bytes first.
     return (int(counted[0]), int(counted[8])) if counted else (0, 0)
@@ -96,4 +96,5 @@ def traffic(name: str) -> tuple[int, int]:
 
 def is_up(name: str) -> bool:
     """Whether an interface is there and up."""
-    return any("UP" in link.get("flags", ()) for link in listed("link", "show", "dev", name))
+    # ip also takes another device's alternative name for it (altname); the rules do not.
+    return any("UP" in link.get("flags", ()) for link in listed("link", "show", "dev", name) if link.get("ifname") == name)

@@ -24,7 +24,7 @@ from failshut.host.files import PRIVATE_FILE
 from failshut.host.filter import nft
 from failshut.host.network import doorbells
 from failshut.host.network.links import underlay_devices
-from failshut.host.run import NoAnswerError, Result, run
+from failshut.host.run import NoAnswerError, run
 from failshut.lower.egress import chain_name
 from failshut.model.lock import LOCK_NAME, LockState
 from failshut.model.units import InterfaceName
@@ -40,7 +40,7 @@ from failshut.monitor.lock.listings import (
     table_of,
     without_strangers,
 )
-from failshut.monitor.lock.loading import Shelf
+from failshut.monitor.lock.loading import Shelf, listing
 from failshut.monitor.places import Places, put
 from failshut.monitor.state import Kind
 
@@ -296,7 +296,7 @@ class Keeper:
         lost: set[tuple[str, int]] = set()
         self._strangers = ""
         for table in sorted(tables):
-            listed: Result = await self._away(run, ["nft", "--stateless", "--terse", "list", "table", *table])
+            listed = await self._away(listing, table, self._baseline[table])
             indices = {each["ifname"]: each["ifindex"] for each in self.links.listed()}
             held = {each for each in self._hooked if each[0] in self.later} if table == _UNDER_IP else set()
             if not listed.ok:

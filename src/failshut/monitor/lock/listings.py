@@ -48,7 +48,9 @@ def without_strangers(wanted: str, actual: str, later: Collection[str] = ()) -> 
     """
     table, goal, found, ours = table_of(actual), _blocks(wanted), _blocks(actual), _heads(later)
     form = next((_formless(body) for body in goal.values() if _DEVICE.search(body)), None)
-    strange = [head for head, body in found.items() if head not in goal and head not in ours and not _is_like(body, form)]
+    strange = [head for head, body in found.items() if head not in goal and not _is_like(body, form)]
+    # One that still hangs on what was called so before is in the way of the load.
+    strange = [head for head in strange if head not in ours or not _hangs_on(found[head], (ours[head],))]
     added = [head.split() for head in strange]
     where = " ".join(table)
     flushes = [f"flush chain {where} {name}\n" for kind, name in added if kind == "chain"]

@@ -1,4 +1,4 @@
-"""A warm nft: it has started and waits for a file to load, because starting takes longer than loading does."""
+"""A warm nft: it has started and waits for a file to load, because starting takes longer than loading does. And what nft lists."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from pathlib import Path
 
 from failshut.host.files import PRIVATE_DIRECTORY, PRIVATE_FILE
 from failshut.host.filter import nft
-from failshut.host.run import search_path
+from failshut.host.run import Result, run, search_path
+from failshut.monitor.lock.listings import Table
 from failshut.monitor.places import put
+
+# How often to ask nft again at most while its answers differ.
+_LISTINGS = 3
 
 
 class Warm:
@@ -112,3 +116,17 @@ class Shelf:
             return
         for name in names:
             self.errands.submit(nft.load, self._texts.get(name, ""))
+
+
+def listing(table: Table, wanted: str) -> Result:
+    """Return what nft lists of a table. Asked again where it is not as wanted, until two answers agree.
+
+    One that is asked for while the table is loaded may hold a chain's old rules beside its new ones (nft 1.0.6: one of 200).
+    """
+    ask = ["nft", "--stateless", "--terse", "list", "table", *table]
+    listed = run(ask)
+    for _ in range(_LISTINGS if listed.ok and listed.out != wanted else 0):
+        before, listed = listed, run(ask)
+        if listed == before:
+            break
+    return listed

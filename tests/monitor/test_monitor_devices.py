@@ -79,22 +79,29 @@ def test_the_chain_of_a_later_device_is_put_back(watched, change):
     assert watched.frames_out("usb0") == (0 if "flush" in words else FRAMES), "the control"
 
 
-def test_a_device_whose_name_has_control_characters_hides_no_other(watched):
-    """The kernel lets any but white space be in a name, and ip writes them into its JSON as they are, where none may be."""
-    watched.must("ip", "link", "add", "odd\x01", "type", "bridge")
+def test_a_device_with_an_odd_name_hides_no_other(watched):
+    """The kernel lets any but white space be in a name, and ip writes it into its JSON as it is, where not everything may be."""
+    odd = ("odd\x01", "a,b", "\udcff\udcfe")
+    watched.must("ip", "link", "add", odd[0], "type", "bridge")
     with pytest.raises(ValueError, match="control character"):
         json.loads(watched.must("ip", "-j", "link"))
-    watched.leave_unwatched()
-    watched.watch_lock()
-    for verb in ("status", "plan", "arm"):
-        done = watched.failshut(verb)
-        assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
-    # By now the monitor has asked for the same, and is there still.
-    watched.plug_in("usb0")
-    watched.await_held("usb0")
+    for name in odd[1:]:
+        watched.must("ip", "link", "add", name, "type", "bridge")
+    try:
+        watched.leave_unwatched()
+        watched.watch_lock()
+        for verb in ("status", "plan", "arm"):
+            done = watched.failshut(verb)
+            assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stdout + done.stderr
+        # By now the monitor has asked for the same, and is there still.
+        watched.plug_in("usb0")
+        watched.await_held("usb0")
 
-    assert watched.frames_out("usb0") == 0
-    watched.must("ip", "link", "del", "odd\x01")
+        assert watched.frames_out("usb0") == 0
+        assert watched.failshut("metrics").returncode == 0
+    finally:
+        for name in odd:
+            watched.run("ip", "link", "del", name)
 
 
 def test_the_loader_holds_the_later_devices_that_the_monitor_has_told(watched):

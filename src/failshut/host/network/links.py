@@ -69,6 +69,9 @@ def _leads_nowhere(link: Mapping[str, Any]) -> bool:
 
 
 def _can_be_said(name: str) -> bool:
+    # A name that is no UTF-8 has become another on its way here; a comma stands between two names of one chain.
+    if "," in name or "\N{REPLACEMENT CHARACTER}" in name:
+        return False
     try:
         InterfaceName(name)
     except ValueError:

@@ -17,7 +17,7 @@ from failshut.monitor.lock.listings import Table
 from failshut.monitor.places import put
 
 # How often to ask nft again at most while its answers differ.
-_LISTINGS = 3
+_LISTINGS = 10
 
 
 class Warm:
@@ -121,7 +121,7 @@ class Shelf:
 def listing(table: Table, wanted: str) -> Result:
     """Return what nft lists of a table. Asked again where it is not as wanted, until two answers agree.
 
-    One that is asked for while the table is loaded may hold a chain's old rules beside its new ones (nft 1.0.6: one of 200).
+    One that is asked for while the table is loaded may hold some chains' old rules beside their new ones (nft 1.0.6: one of 200).
     """
     ask = ["nft", "--stateless", "--terse", "list", "table", *table]
     listed = run(ask)

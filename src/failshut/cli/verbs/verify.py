@@ -21,7 +21,6 @@ from failshut.model.units import Address
 from failshut.verify.boot import Answer
 from failshut.verify.interrupt import deferred
 from failshut.verify.outcome import Outcome, Report, Verdict
-from failshut.verify.tunnel import Way
 
 if TYPE_CHECKING:
     from failshut.arming.armed.status import Status
@@ -141,6 +140,8 @@ def _say_what_is_not_armed(policy: Policy, status: Status, session: Session) -> 
 
 
 def _announce(plan: Plan, session: Session) -> None:
+    from failshut.verify.tunnel import Way
+
     seconds = 2 * (plan.window + _HANDLING_SECONDS) + plan.window
     devices = ", ".join(each.name for each in plan.ground.devices if each.carrying) or "no device that carries anything"
     lines = [f"watches everything that leaves by {devices}, for {plan.window:g} s a test"]

@@ -17,6 +17,7 @@ from failshut.audit.world.granted import Opened, element_text
 from failshut.audit.world.infer import OF_GROUP, sender_words
 from failshut.cli.session import Session, finding_json
 from failshut.model.finding import Finding
+from failshut.model.lock import LOCK_NAME
 from failshut.model.ruleset import Engine, Family, Ruleset
 from failshut.read.reading import Approximation, Reading
 
@@ -44,6 +45,8 @@ def show(results: tuple[Result, ...], world: World, reading: Reading, session: S
     bad = [each for each in results if each.answer not in (Answer.PROVED, Answer.WORKS)]
     click.echo(_verdict(results, world, session, whole=reading.is_whole))
     click.echo(_world_line(world))
+    if not world.is_strict and any(each.name == LOCK_NAME for each in reading.ruleset.tables):
+        click.echo("these are failshut's own rules: where they are loaded, `failshut audit` judges them by the policy")
     if any(each.is_leak and each.family == 6 for each in results) and _of_one_program(reading.ruleset):
         click.echo("no rule of these is for IPv6: iptables has none, and those of ip6tables are what ip6tables-save prints")
     for name in _unnamed(results):

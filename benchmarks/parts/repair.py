@@ -19,6 +19,7 @@ def measure() -> Iterator[Figure]:
     """Yield the milliseconds that the monitor itself says, from the kernel's message on."""
     with Watched() as lab:
         lab.arm()
+        lab.watch_lock()
         for name, command in _COMMANDS.items():
             before = len(lab.events("drift"))
             for number in range(CHANGES):

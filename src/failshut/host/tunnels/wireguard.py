@@ -78,7 +78,7 @@ def _await_sockets() -> None:
 
 def _is_one_begun() -> bool:
     try:
-        fresh = {each.name for each in _SOCKETS.iterdir() if time.time() - each.stat().st_mtime < _BEGINS}
+        fresh = {each.name for each in _SOCKETS.iterdir() if 0 <= time.time() - each.stat().st_mtime < _BEGINS}
         listed = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace") if fresh else ""
     except OSError:
         return False

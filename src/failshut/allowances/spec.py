@@ -8,8 +8,7 @@ from typing import assert_never
 
 from failshut.allowances.errors import RefusedError
 from failshut.allowances.openings import LanNetwork, Named, Opening, To
-from failshut.config.addresses import is_wider, prefix
-from failshut.config.checks import is_local
+from failshut.config.addresses import is_local, is_wider, prefix
 from failshut.config.checks.view import WIDEST
 from failshut.config.mistake import Mistake
 from failshut.lower.rules import DNS_PORTS

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import re
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_interface
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_interface, ip_network
 
 from failshut.config.mistake import Mistake, shown, string
 from failshut.model.finding import Code
 from failshut.model.policy import Resolver
 from failshut.model.units import Address, Endpoint, InterfaceAddress, NamedEndpoint, Port, Prefix, Protocol, prefix_of
 
+# The prefixes that nobody routes on the Internet: RFC 1918, link-local, RFC 6598, ULA.
+_LOCAL = tuple(
+    ip_network(each)
+    for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10")
+)
 _PLAIN_PREFIX = re.compile(r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f:]*:[0-9A-Fa-f:]*)/[0-9]{1,3}")
 _HOST_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_HOST_LABEL}(\.{_HOST_LABEL})*\.?")
@@ -80,6 +85,11 @@ def host_address(value: object) -> Address:
         if isinstance(error, Mistake):
             raise
         raise Mistake(Code.BAD_VALUE, f"{shown(text)} is no address", 'one machine\'s, such as "192.0.2.53"') from None
+
+
+def is_local(network: Prefix) -> bool:
+    """Return whether all of `network` is private, link-local or shared address space."""
+    return any(network.version == each.version and network.subnet_of(each) for each in _LOCAL)  # type: ignore[arg-type]  # versions agree
 
 
 def is_wider(network: Prefix, ipv4: int, ipv6: int) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 
 from failshut.config import addresses as one
 from failshut.config import values
-from failshut.config.checks.view import is_local
 from failshut.config.mistake import Mistake, shown
 from failshut.model.finding import Code
 from failshut.model.units import Address, Endpoint, InterfaceName, NamedEndpoint, Port, Prefix
@@ -83,7 +82,7 @@ def network6(text: str) -> IPv6Network:
 
 def doubt(network: Prefix) -> str:
     """Return what speaks against a network of peers that is taken all the same; nothing where nothing does."""
-    if is_local(network):
+    if one.is_local(network):
         return ""
     own = "10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or 100.64.0.0/10" if network.version == 4 else "fd00::/8"
     return f"{network} is public address space, and who has it on the Internet can't be reached by the peers: take one of {own}"

@@ -29,7 +29,7 @@ from failshut.config.checks.services import (
 )
 from failshut.config.checks.tailscale import tailscale_is_apart
 from failshut.config.checks.tunnels import endpoints_are_elsewhere, hops_lead_out, marks_are_free, some_tunnel
-from failshut.config.checks.view import View, is_local
+from failshut.config.checks.view import View
 from failshut.model.finding import Finding
 
 CHECKS: tuple[Callable[[View], Iterator[Finding]], ...] = (
@@ -57,4 +57,4 @@ CHECKS: tuple[Callable[[View], Iterator[Finding]], ...] = (
     iptables_can_say_it,
 )
 
-__all__ = ["CHECKS", "View", "is_local"]
+__all__ = ["CHECKS", "View"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from failshut.config.addresses import is_wider
-from failshut.config.checks.view import WIDEST, View, beside_the_tunnels, is_local, not_routed, overlap
+from failshut.config.addresses import is_local, is_wider
+from failshut.config.checks.view import WIDEST, View, beside_the_tunnels, not_routed, overlap
 from failshut.config.locate import Path
 from failshut.model.finding import Code, Finding, Severity
 

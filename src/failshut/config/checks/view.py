@@ -14,11 +14,6 @@ from failshut.config.tunnels import Built
 from failshut.model.finding import Code, Finding
 from failshut.model.units import Prefix, bounds
 
-# The prefixes that nobody routes on the Internet: RFC 1918, link-local, RFC 6598, ULA.
-_LOCAL = tuple(
-    ip_network(each)
-    for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10")
-)
 # Multicast and loopback by IP version.
 _NOT_ROUTED = {
     4: (bounds(ip_network("224.0.0.0/4")), bounds(ip_network("127.0.0.0/8"))),
@@ -49,11 +44,6 @@ class View:
         for key in ("prefixes", "routed"):
             for index, each in enumerate(getattr(lan, key) if lan else ()):
                 yield ("allow", "lan", key, index), each
-
-
-def is_local(prefix: Prefix) -> bool:
-    """Return whether all of `prefix` is private, link-local or shared address space."""
-    return any(prefix.version == each.version and prefix.subnet_of(each) for each in _LOCAL)  # type: ignore[arg-type]  # versions agree
 
 
 def overlap(one: Prefix, other: Prefix) -> bool:

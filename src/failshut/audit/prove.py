@@ -72,7 +72,7 @@ class Auditor:
         sources = [each for each in OWN_SOURCE if each in encoding.space.variables and way is Way.OUTPUT and family == 4]
         # A policy is for who writes headers of IP, too.
         unprivileged = () if self.world.is_strict else (*map(from_own_address, sources), *([sent_whole()] if above else ()))
-        return both(_said(encoding, way, family), *clear, *unprivileged)
+        return both(_true_of_all(encoding, way, family), *clear, *unprivileged)
 
     def ask(self, question: Property, family: int) -> Result | None:
         """Answer one question, or return None where it makes no sense."""
@@ -104,7 +104,7 @@ class Auditor:
         return Result(question, family, answer, _distinct(witnesses, MOST_WITNESSES), unique)
 
 
-def _said(encoding: Encoding, way: Way, family: int) -> Predicate:
+def _true_of_all(encoding: Encoding, way: Way, family: int) -> Predicate:
     asked = encoding.space.variables
     length = [long_enough(family)] if "length" in asked and way is not Way.FRAME else []
     flags = [opening_flags()] if "tcp flags" in asked and way is not Way.FRAME else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import select
@@ -15,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from failshut.host.network.links import all_links, received
+from failshut.host.network.listed import listed
 from failshut.host.run import Result, run
 from failshut.host.tunnels import openvpn
 from failshut.host.tunnels.managers import Manager, manager_of
@@ -193,11 +193,9 @@ def _provoke(name: str) -> None:
 
 def _gateways(name: str) -> list[str]:
     """Return the addresses that a tunnel's routes lead by, and the other end of a point-to-point one."""
-    listed = run(["ip", "-j", "route", "show", "dev", name]), run(["ip", "-6", "-j", "route", "show", "dev", name])
-    routes = [each for answer in listed if answer.ok and answer.out.strip() for each in json.loads(answer.out)]
-    shown = run(["ip", "-j", "addr", "show", "dev", name])
-    links = json.loads(shown.out) if shown.ok and shown.out.strip() else []
-    peers = [each["address"] for link in links for each in link.get("addr_info", ()) if "address" in each]
+    routes = [*listed("route", "show", "dev", name), *listed("-6", "route", "show", "dev", name)]
+    entries = [each for link in listed("addr", "show", "dev", name) for each in link.get("addr_info", ())]
+    peers = [each["address"] for each in entries if "address" in each]
     return list(dict.fromkeys([*(each["gateway"] for each in routes if "gateway" in each), *peers]))
 
 

@@ -10,6 +10,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from connected import INNER, SINK_PORT, Connected
+from failshut.drill.network.wait import until
 from failshut.emit.routing import emit_rules
 from failshut.lower.routing import lower_routing
 from failshut.model.host import HostFacts
@@ -18,14 +19,14 @@ from failshut.model.routing import IpVersion
 from failshut.model.units import Endpoint, InterfaceName, Mark, Port, Protocol
 from failshut.read.routing import parse_rules
 from needed import needs_root_and
-from sandbox import POLICY
+from sandbox import FAILSHUT, POLICY
 
 pytestmark = pytest.mark.lab
 
 LAN_HOST = "192.168.50.1"
 # A host beyond the link, behind the cable's other end.
 FAR = "198.51.100.7"
-ROUTER = "/etc/failshut/route"
+ROUTER, TURNS = "/etc/failshut/route", "/run/failshut-routing"
 SERVICES = """
 [[allow.inbound]]
 name = "echo"
@@ -249,6 +250,53 @@ def test_another_policy_takes_the_place_of_the_first(machine):
     ours = [" proto 245" in line for line in machine.must("ip", "rule").splitlines()[1:]]
     assert ours == sorted(ours, reverse=True)
     assert way(machine, INNER) == "wg0"
+
+
+def is_waited_for(machine, how_many: int) -> bool:
+    """Whether so many wait for their turn at the routing."""
+    number = machine.must("stat", "--format=%i", TURNS).strip()
+    lines = machine.read("/proc/locks").splitlines()
+    return sum("-> FLOCK" in line and f":{number} " in line for line in lines) == how_many
+
+
+def test_who_keeps_the_routing_amid_an_arming_does_not_bring_the_earlier_one_back(machine):
+    """The guard comes to keep what was armed when it looked, and its turn is when another policy has been armed."""
+    arm(machine)
+    earlier = rules(machine)
+    machine.write("/etc/failshut/failshut.toml", POLICY.replace('"192.168.50.0/24"', '"192.168.50.0/24", "192.168.77.0/24"'))
+    holder = machine.start("flock", TURNS, "sh", "-c", "echo held; read -r _")
+    assert holder.stdout.readline() == "held\n"
+    arming = machine.start(*FAILSHUT, "arm")
+    assert until(lambda: is_waited_for(machine, 1), within=60)
+    keeper = machine.start("sh", "/etc/failshut/load", "routing")
+    assert until(lambda: is_waited_for(machine, 2), within=60)
+    assert rules(machine) == earlier
+
+    holder.communicate("\n")
+
+    for each in (arming, keeper):
+        each.communicate()
+        assert each.returncode == 0
+    assert "192.168.77.0/24" in rules(machine)
+    assert status(machine)["state"] == "armed"
+
+
+def test_what_waits_to_be_confirmed_keeps_its_routing(machine):
+    """Who looked at the current lock before another one began to wait puts that one's routing on."""
+    arm(machine)
+    machine.must(
+        "sh",
+        "-c",
+        "mkdir -p /run/failshut && cp -r /etc/failshut/armed/current/ /run/waiting && ln -s /run/waiting /run/failshut/pending",
+    )
+    machine.must("sed", "-i", "s/192.168.50.0/192.168.77.0/", "/run/waiting/routing4")
+
+    machine.must("sh", ROUTER, "apply", "/etc/failshut/armed/current")
+    assert "192.168.77.0/24" in rules(machine)
+
+    machine.must("rm", "/run/failshut/pending")
+    machine.must("sh", ROUTER, "apply", "/etc/failshut/armed/current")
+    assert "192.168.77.0/24" not in rules(machine)
 
 
 def test_a_removed_rule_is_drift_and_the_script_puts_it_back(machine):

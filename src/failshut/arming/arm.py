@@ -77,15 +77,18 @@ def arm(
         )
         _let_programs_out(policy, report)
         if plan.routes is not None:
-            report("putting the routing on")
+            # Undone after the links are: it puts on what they lead to then.
             undo.callback(put_back)
-            route(staged)
         generation = _keep(staged, copies, record, undo)
         if not confirm_within:
             boots = Boots(plan.with_systemd, plan.initramfs, plan.backend)
             install(generation.name, report, undo, boots)
         else:
             pending.take_over(generation, undo)
+        if plan.routes is not None:
+            # Once the links lead to it: until then, whoever keeps the routing puts the earlier one on.
+            report("putting the routing on")
+            route(generation)
         undo.pop_all()
     if not confirm_within:
         tidy(ARMED_DIRECTORY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sys
 
 import pytest
 
@@ -430,3 +431,27 @@ def test_the_mark_that_arming_writes_into_a_config_is_no_change_of_the_policy(sa
 
     assert "is not what was armed" not in refreshed.stderr
     assert "wg0 is down" in refreshed.stdout
+
+
+_CHANGED_MEANWHILE = """
+import subprocess
+from failshut.host.filter.generation import of_one_moment
+
+asked = 0
+
+def question(changes):
+    global asked
+    asked += 1
+    if asked <= changes:
+        subprocess.run(["nft", "add", "table", "inet", f"another{asked}"], check=True)
+    return asked
+
+print(of_one_moment(lambda: question(0)))
+asked = 0
+print(of_one_moment(lambda: question(3)))
+"""
+
+
+def test_a_listing_amid_which_the_rules_change_is_asked_for_again(sandbox):
+    """What nft says while another program loads may be of two moments; asked once where nothing changes."""
+    assert sandbox.must(sys.executable, "-c", _CHANGED_MEANWHILE).split() == ["1", "4"]

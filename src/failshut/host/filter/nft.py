@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from failshut.host.filter.generation import of_one_moment
 from failshut.host.run import NOT_EXECUTABLE, NOT_FOUND, TIMED_OUT, Result, run, run_all
 from failshut.model.lock import GUARD_NAME, LOCK_NAME
 
@@ -68,6 +69,10 @@ def load(text: str) -> Result:
 
 def listing(*, counted: bool = False) -> Listing:
     """Read the lock's tables back from the kernel; with what was `counted`, and what is in the sets. Raises `NftError`."""
+    return of_one_moment(lambda: _listing(counted=counted))
+
+
+def _listing(*, counted: bool) -> Listing:
     known = _tables()
     tables = tuple(each for each in known if each[1] == LOCK_NAME)
     # One table a call: nft 1.0.6 fails to find the first of several when they are of different families.

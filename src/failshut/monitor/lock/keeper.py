@@ -296,7 +296,7 @@ class Keeper:
         lost: set[tuple[str, int]] = set()
         self._strangers = ""
         for table in sorted(tables):
-            listed = await self._away(listing, table, self._baseline[table])
+            listed = await self._away(listing, table)
             indices = {each["ifname"]: each["ifindex"] for each in self.links.listed()}
             held = {each for each in self._hooked if each[0] in self.later} if table == _UNDER_IP else set()
             if not listed.ok:

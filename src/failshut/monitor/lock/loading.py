@@ -12,12 +12,10 @@ from pathlib import Path
 
 from failshut.host.files import PRIVATE_DIRECTORY, PRIVATE_FILE
 from failshut.host.filter import nft
+from failshut.host.filter.generation import of_one_moment
 from failshut.host.run import Result, run, search_path
 from failshut.monitor.lock.listings import Table
 from failshut.monitor.places import put
-
-# How often to ask nft again at most while its answers differ.
-_LISTINGS = 10
 
 
 class Warm:
@@ -118,15 +116,6 @@ class Shelf:
             self.errands.submit(nft.load, self._texts.get(name, ""))
 
 
-def listing(table: Table, wanted: str) -> Result:
-    """Return what nft lists of a table. Asked again where it is not as wanted, until two answers agree.
-
-    One that is asked for while the table is loaded may hold some chains' old rules beside their new ones (nft 1.0.6: one of 200).
-    """
-    ask = ["nft", "--stateless", "--terse", "list", "table", *table]
-    listed = run(ask)
-    for _ in range(_LISTINGS if listed.ok and listed.out != wanted else 0):
-        before, listed = listed, run(ask)
-        if listed == before:
-            break
-    return listed
+def listing(table: Table) -> Result:
+    """Return what nft lists of a table."""
+    return of_one_moment(lambda: run(["nft", "--stateless", "--terse", "list", "table", *table]))

@@ -12,6 +12,7 @@ from boot import noise, roots
 from boot.living import UNARMED, status
 from boot.machine import Address, Machine
 from boot.router import POLICY, SERVER_DEVICE
+from failshut.drill.network.wait import until
 from seen import out_of_the_tunnel, watch_tunnel
 
 pytestmark = [
@@ -44,10 +45,15 @@ for device in $(ip -o link show up | awk -F '[:@ ]+' '/LOWER_UP/ { print $2 }');
     if ip -6 addr show dev "$device" tentative | grep -q inet6; then exit 1; fi
 done
 """
+_IPV6_FROM_BRIDGES = """
+for bridge in $(ip -o link show type bridge | awk -F '[:@ ]+' '{ print $2 }'); do cat /proc/net/dev_snmp6/$bridge; done |
+    awk '$1 == "Ip6InReceives" { sum += $2 } END { print sum }'
+"""
 _SHARED = tuple(f"--volume={each}:{each}:ro" for each in ("/usr", "/bin", "/lib", "/lib64"))
 _NOISE = ("python3", "-I", "-S", "-E", "/usr/local/lib/noise.py")
 # Where the noise in a container counts, seen from the machine.
 _COUNTS = "/run/container"
+CONTROL = "no lock"
 SERVICE_PORT = 9100
 _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
 _SERVE = f"import socket\nserver = socket.create_server(('', {SERVICE_PORT}))\nwhile True: server.accept()[0].close()"
@@ -113,20 +119,27 @@ def start(machine: Machine, kind: Kind, name: str, *command: str) -> None:
 
 def listen(machine: Machine, kinds: tuple[Kind, ...], when: str) -> None:
     """Hear each kind's noise for a while, in a phase of its own."""
+    wire = machine.router.wire
     for kind in kinds:
-        with machine.router.wire.phase(f"{when}: {kind}"):
+        with wire.phase(f"{when}: {kind}"):
             must(machine, "rm", "-f", f"{_COUNTS}/failshut-noise")
+            began = wire.elapsed
             start(machine, kind, "noise", *_NOISE)
             hear(machine, kind)
+            if when == CONTROL:
+                # A new container's first question for a neighbour may be lost, and is asked again after a second.
+                until(lambda kind=kind, began=began: all(wire.saw(each, began) for each in kind.leaks), within=30)
             must(machine, kind.tool, "rm", "--force", "noise")
 
 
 def hear(machine: Machine, kind: Kind) -> None:
-    """Wait until the container has tried every kind some more; a new one's IPv6 address may take a second."""
-    wanted = "udp6" if kind.forwarded and kind.leaks & V6 else "tcp"
-    # The kernel of a container that is forwarded for takes what the machine will refuse.
-    column = 3 if kind.forwarded else 2
-    count = f"awk '$1 == \"{wanted}\" {{ print ${column} }}' {_COUNTS}/failshut-noise"
+    """Wait until the container has tried every kind some more; a new one's IPv6 address may take a second.
+
+    Of one that is forwarded for, what has come to the machine counts: its own kernel takes what waits for a neighbour, too.
+    """
+    count = f"awk '$1 == \"tcp\" {{ print ${3 if kind.forwarded else 2} }}' {_COUNTS}/failshut-noise"
+    if kind.forwarded and kind.leaks & V6:
+        count = _IPV6_FROM_BRIDGES
     assert machine.eventually("sh", "-c", _SETTLED, within=30), "an address stays tentative"
     before = int(machine.run("sh", "-c", count).out or 0)
     assert machine.eventually("sh", "-c", f'[ "$({count})" -gt {before + 50} ]', within=30), f"{kind} does not send"
@@ -182,7 +195,7 @@ def test_containers_leave_by_the_tunnel_or_not_at_all(machine, mode):
     with phase(UNARMED):
         prepare(machine, mode)
         must(machine, "systemctl", "stop", "wg-quick@wg0")
-    listen(machine, KINDS, "no lock")
+    listen(machine, KINDS, CONTROL)
     with phase(UNARMED):
         must(machine, "systemctl", "start", "wg-quick@wg0")
         must(machine, "failshut", "arm")
@@ -199,9 +212,9 @@ def test_containers_leave_by_the_tunnel_or_not_at_all(machine, mode):
         machine.power_off()
     report = machine.router.wire.stop(machine.router.case)
 
-    assert {each.partition(": ")[0] for each in report.by_phase} <= {"no lock", UNARMED}, report
+    assert {each.partition(": ")[0] for each in report.by_phase} <= {CONTROL, UNARMED}, report
     for kind in KINDS:
-        assert set(report.by_phase[f"no lock: {kind}"]) >= kind.leaks, f"the control: {kind}\n{report}"
+        assert set(report.by_phase[f"{CONTROL}: {kind}"]) >= kind.leaks, f"the control: {kind}\n{report}"
         # What shares the machine's network uses the tunnel as the machine does; a container on the cable has no way to it.
         uses_it = kind.network == "host" or (kind.forwarded and mode == "tunnel")
         assert arrived[kind] == (kind.leaks - LINK if uses_it else frozenset()), kind

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from boot import noise
 from failshut.drill.judgement.judge import Case, judge
@@ -91,6 +92,15 @@ class Wire:
             yield
         finally:
             self._phases.append(Phase(name, began, self._capture.elapsed))
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the capture began."""
+        return self._capture.elapsed
+
+    def saw(self, kind: str, since: float) -> bool:
+        """Whether this kind of the noise has left since a second of the capture."""
+        return any(each.at >= since for each in self._capture.holding(ip_address(noise.TARGETS[kind]).packed))
 
     def stop(self, case: Case) -> Report:
         """End the capture and judge it."""

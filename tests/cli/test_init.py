@@ -14,7 +14,7 @@ from failshut.cli.main import root
 from failshut.cli.verbs.init import Answers
 from failshut.config.declaration import Unresolved
 from failshut.host import sources
-from failshut.host.network import surroundings
+from failshut.host.network import listed, surroundings
 from failshut.host.run import NOT_FOUND, Result
 from failshut.host.tunnels import adopt
 from failshut.model.exits import Exit
@@ -68,7 +68,7 @@ def machine(tmp_path, monkeypatch):
     made_up = Machine(tmp_path / "wireguard")
     monkeypatch.setattr(adopt, "CONFIG_DIRECTORY", made_up.directory)
     monkeypatch.setattr(adopt, "INTERFACES", tmp_path / "net")
-    for module in (adopt, surroundings):
+    for module in (adopt, listed):
         monkeypatch.setattr(module, "run", made_up.run)
     for module in (adopt, sources):
         monkeypatch.setattr(module, "lookup", made_up.lookup)

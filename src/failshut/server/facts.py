@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
+from failshut.host.network.listed import listed
 from failshut.host.network.surroundings import ssh_session
 from failshut.host.network.sysctl import read_sysctl
 from failshut.host.run import find, run
@@ -74,7 +74,7 @@ def gather() -> Facts:
     uplinks: dict[int, str | None] = {}
     advertised = []
     for family in (4, 6):
-        routes = [each for each in _json("route", "show", "default", family=family) if each.get("dev") not in (None, INTERFACE)]
+        routes = [each for each in listed(f"-{family}", "route", "show", "default") if each.get("dev") not in (None, INTERFACE)]
         best = min(routes, key=lambda each: each.get("metric", 0), default=None)
         uplinks[family] = str(best["dev"]) if best else None
         advertised += [str(each["dev"]) for each in routes if each.get("protocol") == "ra"]
@@ -99,7 +99,7 @@ def _is_private(address: Address) -> bool:
 
 def _addresses(uplinks: dict[int, str | None]) -> Iterator[Address]:
     for family, device in uplinks.items():
-        for each in _json("addr", "show", "dev", device, "scope", "global", family=family) if device else ():
+        for each in listed(f"-{family}", "addr", "show", "dev", device, "scope", "global") if device else ():
             for found in each.get("addr_info", ()):
                 # A temporary address is another tomorrow.
                 if "local" in found and not found.get("temporary") and not found.get("deprecated"):
@@ -109,7 +109,7 @@ def _addresses(uplinks: dict[int, str | None]) -> Iterator[Address]:
 def _networks() -> Iterator[Prefix]:
     """Yield what is routed somewhere else than into our own tunnel."""
     for family in (4, 6):
-        for each in _json("route", "show", "table", "main", family=family):
+        for each in listed(f"-{family}", "route", "show", "table", "main"):
             if each.get("dst", "default") != "default" and each.get("dev") != INTERFACE:
                 yield ip_network(each["dst"])
 
@@ -149,10 +149,10 @@ def _tables() -> dict[str, Any]:
     from failshut.model.ruleset import Hook, Verdict  # noqa: PLC0415 - the reader is not for `--help`
     from failshut.read.nft.text import read_text  # noqa: PLC0415
 
-    listed = run(["nft", "-s", "list", "ruleset"])
-    if not listed.ok:
+    rules = run(["nft", "-s", "list", "ruleset"])
+    if not rules.ok:
         return {}
-    tables = read_text(listed.out, "nft list ruleset").ruleset.tables
+    tables = read_text(rules.out, "nft list ruleset").ruleset.tables
     shut = (
         f"{table.family} {table.name}"
         for table in tables
@@ -162,12 +162,3 @@ def _tables() -> dict[str, Any]:
     own = (f"inet {NAME}", *(f"{family} {LOCK_NAME}" for family in ("inet", "arp", "netdev")))
     armed = any(each.name == LOCK_NAME for each in tables)
     return {"armed": armed, "others": tuple(each for each in dict.fromkeys(shut) if each not in own)}
-
-
-def _json(*words: str, family: int) -> list[dict[str, Any]]:
-    answer = run(["ip", "-j", f"-{family}", *words])
-    try:
-        found = json.loads(answer.out or "[]")
-    except ValueError:
-        return []
-    return [each for each in found if isinstance(each, dict) and each]

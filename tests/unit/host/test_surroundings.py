@@ -9,8 +9,8 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from failshut.host.network import surroundings
-from failshut.host.run import Result
+from failshut.host.network import listed, surroundings
+from failshut.host.run import NoAnswerError, Result
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def ip(monkeypatch):
         answer = answers.get(" ".join(argv[1:]), [])
         return Result(tuple(argv), 0, answer if isinstance(answer, str) else json.dumps(answer), "")
 
-    monkeypatch.setattr(surroundings, "run", run)
+    monkeypatch.setattr(listed, "run", run)
     monkeypatch.delenv("SSH_CONNECTION", raising=False)
     monkeypatch.setattr(surroundings, "_ancestors", lambda: iter(()))
     return answers
@@ -67,13 +67,22 @@ def test_a_network_that_holds_the_endpoint_is_left_out(ip):
     assert "endpoint" in lan.left_out[0]
 
 
-@pytest.mark.parametrize("answer", ["", "not json", "{}", "[1, 2]", '[{"dev": null}]', '[{"dev": "eth0", "addr_info": [{}]}]'])
+@pytest.mark.parametrize("answer", ["", "{}", '[{"dev": null}]', '[{"dev": "eth0", "addr_info": [{}]}]'])
 def test_a_strange_answer_of_ip_is_no_offer(ip, answer):
     """An offer is a courtesy: without it there is a policy all the same."""
     for words in ("-j -4 route show default", "-j addr show dev eth0", "-j addr"):
         ip[words] = answer
 
     assert surroundings.local_network([], []).offer is None
+
+
+@pytest.mark.parametrize("answer", ["not json", "[1, 2]", "7"])
+def test_an_ip_that_answers_something_else_is_not_taken_for_a_machine_without_devices(ip, answer):
+    """Who decides by it what is to be held would hold nothing."""
+    ip["-j addr"] = answer
+
+    with pytest.raises(NoAnswerError, match="ip -j addr does not answer in JSON"):
+        listed.listed("addr")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from failshut.config.draft import LanOffer, SshOffer, TailscaleOffer
-from failshut.host.run import run
+from failshut.host.network.listed import listed
 from failshut.model.policy import TAILSCALE_INTERFACE
 from failshut.model.units import Address, InterfaceAddress, Port, Prefix
 
@@ -31,7 +30,7 @@ class Lan:
 
 def interface_addresses(name: str) -> tuple[InterfaceAddress, ...]:
     """Return an interface's addresses, without link-local ones."""
-    found = (address for device in _json("addr", "show", "dev", name) for address in _addresses(device))
+    found = (address for device in listed("addr", "show", "dev", name) for address in _addresses(device))
     return tuple(each for each in found if not each.ip.is_link_local)
 
 
@@ -67,7 +66,7 @@ def _is_private(network: Prefix) -> bool:
 def _default_interface(tunnels: frozenset[str]) -> str | None:
     """Return the interface of the default route with the lowest metric, IPv4's before IPv6's."""
     for family in ("-4", "-6"):
-        routes = [each for each in _json("route", "show", "default", family=family) if each.get("dev") not in (None, *tunnels)]
+        routes = [each for each in listed(family, "route", "show", "default") if each.get("dev") not in (None, *tunnels)]
         if routes:
             return str(min(routes, key=lambda each: each.get("metric", 0))["dev"])
     return None
@@ -109,7 +108,7 @@ def _plain(text: str) -> Address:
 
 def _client_network(client: Address) -> Prefix:
     """Return the private on-link network the client is in, else the client alone."""
-    for device in _json("addr"):
+    for device in listed("addr"):
         for address in _addresses(device):
             if client in address.network and _is_private(address.network):
                 return address.network
@@ -142,16 +141,6 @@ def _environment(pid: int) -> str:
         return ""
     prefix = b"SSH_CONNECTION="
     return next((each[len(prefix) :].decode(errors="replace") for each in raw.split(b"\0") if each.startswith(prefix)), "")
-
-
-def _json(*words: str, family: str | None = None) -> list[dict[str, Any]]:
-    """Return what `ip -j` answers; nothing where it fails: an offer is a courtesy."""
-    answer = run(["ip", "-j", *([family] if family else []), *words])
-    try:
-        found = json.loads(answer.out or "[]")
-    except ValueError:
-        return []
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def _addresses(device: dict[str, Any]) -> Iterator[InterfaceAddress]:

@@ -22,6 +22,26 @@ for _ in range(100):
         print(error)
 """
 
+# A point-to-point device of a modem's kind (ARPHRD_PPP, linux/if_arp.h) with the tunnel's name; for each line of input it prints
+# how many of the datagrams have left by it since the last.
+MODEM = """
+import fcntl, os, select, struct, sys
+modem = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+fcntl.ioctl(modem, 0x400454CA, struct.pack("16sH", b"wg0", 0x1001))  # TUNSETIFF, IFF_TUN | IFF_NO_PI
+fcntl.ioctl(modem, 0x400454CD, 512)  # TUNSETLINK
+print("ready", flush=True)
+left = 0
+while True:
+    ready, _, _ = select.select([modem, sys.stdin], [], [])
+    if modem in ready:
+        left += b"misled" in os.read(modem, 2048)
+    elif sys.stdin.readline():
+        print(left, flush=True)
+        left = 0
+    else:
+        break
+"""
+
 
 @pytest.fixture
 def machine():
@@ -45,7 +65,7 @@ def test_a_card_that_is_called_like_the_tunnel_is_not_left_by(machine):
     machine.must("ip", "link", "set", "eth0", "name", "wg0")
     assert misled(machine, INTERNET4) > 0, "the control"
     said = machine.failshut("status")
-    assert (said.returncode, "wg0 is an Ethernet device" in said.stdout) == (11, True), said.stdout
+    assert (said.returncode, "wg0 is a card or modem" in said.stdout) == (11, True), said.stdout
     again = machine.failshut("arm")
     assert (again.returncode, "not the tunnel of /etc/wireguard/wg0.conf" in again.stderr) == (1, True), again.stderr
 
@@ -59,6 +79,33 @@ def test_a_card_that_is_called_like_the_tunnel_is_not_left_by(machine):
     assert held == 0
     assert machine.carries()
     machine.await_status(lock="armed")
+
+
+def test_a_modem_that_is_called_like_the_tunnel_is_not_left_by(machine):
+    """It carries bare packets, as a tunnel does. The control: without the monitor a name is all that is asked for."""
+    machine.arm()
+    machine.must("wg-quick", "down", "wg0")
+    modem = machine.start(PYTHON, "-c", MODEM)
+    assert modem.stdout.readline() == "ready\n"
+    for line in ("link set wg0 up", "addr add 10.64.0.2/32 dev wg0", f"route add {INTERNET4} dev wg0"):
+        machine.must("ip", *line.split())
+
+    def left() -> int:
+        machine.must(PYTHON, "-c", SAY, INTERNET4)
+        modem.stdin.write("\n")
+        modem.stdin.flush()
+        return int(modem.stdout.readline())
+
+    assert left() > 0, "the control"
+    said = machine.failshut("status")
+    assert (said.returncode, "wg0 is a card or modem" in said.stdout) == (11, True), said.stdout
+
+    machine.start_monitor()
+    machine.await_held("wg0")
+    held = left()
+    modem.communicate()
+
+    assert held == 0
 
 
 def test_what_is_called_like_a_bridge_of_the_machine_s_is_none(machine):

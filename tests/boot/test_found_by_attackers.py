@@ -204,6 +204,24 @@ def test_disarming_that_can_not_write_changes_nothing(machine):
 
 
 @static
+def test_a_disarming_that_is_killed_is_said_as_soon_as_its_guard_is_away(machine):
+    """The lock is on, and `status -q` does not call it sound; armed again, it is."""
+    arm(machine)
+    killed = (
+        "failshut disarm --yes >/dev/null 2>&1 & pid=$!; "
+        "while systemctl is-active --quiet failshut-guard; do :; done; kill -KILL $pid; wait $pid"
+    )
+
+    machine.run("sh", "-c", killed)
+
+    now = status(machine)
+    assert (now["state"], now["held"], now["guard"]) == ("drift", "current", False), now
+    assert machine.run("failshut", "arm").ok
+    now = status(machine)
+    assert (now["state"], now["guard"], now["boot"]["missing"]) == ("armed", True, []), now
+
+
+@static
 def test_disarming_without_its_record_still_mends_the_config(machine):
     """Without armed.json the tagged line is found where wg-quick keeps its configs; a linked config stays a link."""
     arm(machine)

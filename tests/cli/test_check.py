@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,14 @@ def test_a_name_is_given_up_after_the_deadline(policy, monkeypatch):
     assert result.exit_code == Exit.USAGE
     assert "P020" in result.stderr
     assert "no answer within 0.05 s" in result.stderr
+
+
+def test_an_answer_that_is_no_machine_s_address_is_none():
+    """What a resolver that filters says would be pinned, and the tunnel never come up. The control: a machine's address is one."""
+    found = sources.lookup(["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255", "203.0.113.10"])
+
+    assert found.pop("203.0.113.10") == (ip_address("203.0.113.10"),)
+    assert {each.why for each in found.values()} == {f"{host} is no machine's address" for host in found}
 
 
 def test_the_program_itself_exits_with_the_code(policy):

@@ -9,7 +9,7 @@ from failshut.arming import pending
 from failshut.arming.armed.record import MarkedTunnel, Record, load_pending, load_record
 from failshut.arming.backends import backend
 from failshut.arming.boot.generations import CURRENT, LAST_GOOD, numbered
-from failshut.arming.boot.install import leave_alone, start_guard, uninstall
+from failshut.arming.boot.install import uninstall
 from failshut.arming.errors import ArmingError
 from failshut.arming.kernel.routing import unroute
 from failshut.arming.undo import read_text, unwritable
@@ -50,12 +50,7 @@ def disarm(report: Report) -> bool:
         _restore_config(Path(path), report)
     for name, existed in record.shared if record else ():
         _restore_shared(Path(name), existed, report)
-    leave_alone()
-    try:
-        uninstall(report, record.directories if record else ())
-    except ArmingError:
-        start_guard()
-        raise
+    uninstall(report, record.directories if record else ())
     pending.forget()
     if listing.tables:
         report("removing the lock from the kernel")

@@ -28,7 +28,7 @@ REVERT_UNIT = "failshut-revert"
 
 def schedule(plan: Plan, before: Listing, generation: Path, seconds: int, undo: contextlib.ExitStack) -> None:
     """Have everything undone in `seconds`, from before the first change on. Raises `ArmingError`."""
-    pending = Pending(generation.name, int(time.time()) + seconds)
+    pending = Pending(generation.name, int(time.monotonic()) + seconds)
     undo.callback(forget)
     try:
         REVERT_DIRECTORY.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)

@@ -96,7 +96,7 @@ def _must_be_tunnels(policy: Policy, links: list[dict[str, Any]]) -> None:
     """Raise `ArmingError` for a device that only has a tunnel's name."""
     configs = {str(each.interface): each.config for each in policy.tunnels if each.is_routed}
     for name in impostors(links, configs):
-        message = f"{name} is an Ethernet device, and not the tunnel of {configs[name]}: everything would leave by it"
+        message = f"{name} is a card or modem, and not the tunnel of {configs[name]}: everything would leave by it"
         raise ArmingError(message, help=f"give it another name: ip link set {name} down; ip link set {name} name eth9")
 
 

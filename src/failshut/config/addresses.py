@@ -164,11 +164,16 @@ def _host_name(host: str) -> str:
     return host
 
 
+def is_a_machine_s(address: Address) -> bool:
+    """Return whether an address can be one machine's: not all zeros, a group's or everybody's."""
+    return not (address.is_unspecified or address.is_multicast or address == IPv4Address("255.255.255.255"))
+
+
 def _usable(address: Address) -> Address:
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     if mapped is not None:
         raise Mistake(Code.BAD_ENDPOINT, f"{address} is an IPv4 address in IPv6 clothes", f'write "{mapped}"')
-    if address.is_unspecified or address.is_multicast or address == IPv4Address("255.255.255.255"):
+    if not is_a_machine_s(address):
         raise Mistake(Code.BAD_ENDPOINT, f"{address} is no machine's address", "write the address of the VPN server")
     return address
 

@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from failshut.config.addresses import is_a_machine_s
 from failshut.config.declaration import Access, Checked, Declaration, Sources, Unreadable, Unresolved
 from failshut.host import signature
 from failshut.host.pins import armed_serial, read_pins
@@ -174,7 +175,10 @@ def _addresses(host: str) -> tuple[Address, ...] | Unresolved:
         return Unresolved("the lookup failed")
     # A scoped address (fe80::1%eth0) can't be an endpoint.
     texts = dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in answers if "%" not in str(sockaddr[0]))
-    return tuple(sorted((ip_address(each) for each in texts), key=lambda each: (each.version, int(each))))
+    found = sorted(map(ip_address, texts), key=lambda each: (each.version, int(each)))
+    # What a resolver that filters, or a portal's, says instead of an answer would else be pinned.
+    fit = tuple(each for each in found if is_a_machine_s(each))
+    return fit or (Unresolved(f"{found[0]} is no machine's address") if found else ())
 
 
 def user_number(name: str) -> int | None:

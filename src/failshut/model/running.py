@@ -12,8 +12,9 @@ SESSION_LASTS = 180
 
 @dataclass(frozen=True, slots=True)
 class RunningPeer:
-    """One peer: its endpoint as wg prints it ("" for none), seconds since the last handshake (None: never), bytes.
+    """One peer: its endpoint as wg prints it ("" for none), seconds since the last handshake, bytes.
 
+    `handshake_age` is None without one, and where its time is still to come: the clock was set back.
     `handshake_at` is when that was, in seconds since 1970 (0: never); `key` its public key, `allowed` its AllowedIPs.
     """
 

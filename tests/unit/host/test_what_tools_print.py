@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from failshut.arming.armed.words import tunnel_words
 from failshut.host.network import probe
 from failshut.host.network.links import called_bridges, impostors, underlay_devices
 from failshut.host.self import why_no_unit
@@ -37,8 +38,15 @@ def test_the_layer_under_ip_guards_what_can_carry_a_frame_off_the_machine():
 
 def test_what_only_has_a_tunnel_s_name_or_a_bridge_s_is_underlay():
     links = [{**link("wg0"), "link_type": "ether"}, {**link("wg1", "wireguard"), "link_type": "none"}, link("br-lan.5", "vlan")]
+    modems = [
+        {**link("wg0", "ppp"), "link_type": "ppp"},
+        {**link("wg1", "wwan"), "link_type": "none"},
+        {**link("wg2"), "link_type": "none"},
+        {**link("wg3", "tun"), "link_type": "none"},
+    ]
 
     assert impostors(links, {"wg0", "wg1"}) == ("wg0",)
+    assert impostors(modems, {"wg0", "wg1", "wg2", "wg3"}) == ("wg0", "wg1", "wg2")
     assert underlay_devices(links, {"wg0", "wg1"}, ("br-*",), {"wg0", "wg1"}) == ("wg0", "br-lan.5")
     assert underlay_devices(links, {"wg0", "wg1"}, ("br-*",)) == ("br-lan.5",), "nothing is known of them"
     assert called_bridges(("eth0", "br-lan.5"), ("br-*",)) == ("br-lan.5",)
@@ -56,6 +64,16 @@ def test_the_dump_gives_marks_and_the_age_of_the_handshake():
     assert tunnels["wg1"].fwmark is None
     assert tunnels["wg1"].peers[0].handshake_age is None
     assert "PRIVATE" not in repr(tunnels)
+
+
+def test_a_handshake_that_is_still_to_come_has_no_age():
+    """The clock was set back by an hour: no session is called fresh for it. A clock that is being disciplined is no matter."""
+    dump = "wg0\tPRIVATE\tPUBLIC\t51821\toff\nwg0\tPEER\t(none)\t203.0.113.10:51820\t0.0.0.0/0\t990\t10\t20\t25\n"
+
+    ages = [parse_dump(dump, now=now)["wg0"].handshake_age for now in (985, 990 - 3600)]
+
+    assert ages == [0, None]
+    assert "the clock was set back" in tunnel_words(parse_dump(dump, now=990 - 3600)["wg0"])
 
 
 @pytest.mark.parametrize("name", ["", "a" * 16, "a b", "a/b", "a:b", 'a"b', "wg*", "a\\b", ".", "..", "ä" * 8])

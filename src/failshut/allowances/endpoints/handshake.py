@@ -36,7 +36,8 @@ def answers(interface: str, peer: RunningPeer, endpoint: Endpoint) -> bool:
         after = peer_of(interface, peer.key)
         if after is None:
             return False
-        if after.handshake_at > now.handshake_at:
+        # Later or, where the clock was set back, earlier.
+        if after.handshake_at != now.handshake_at:
             # It follows its server: whoever completed the handshake from elsewhere is not what was asked about.
             return endpoint_of(after.endpoint) == endpoint
         select.select([], [], [], _LOOK)

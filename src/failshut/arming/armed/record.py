@@ -101,14 +101,17 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """An arming that is undone at `deadline` (seconds since 1970) unless it is confirmed; `generation` is its directory's name."""
+    """An arming that is undone at `deadline` unless it is confirmed; `generation` is its directory's name.
+
+    `deadline` is in seconds of the clock that systemd's timer goes by, and that nobody sets (CLOCK_MONOTONIC).
+    """
 
     generation: str
     deadline: int
 
     def seconds_left(self) -> int:
         """Return the seconds until it is undone; negative when nothing has undone it in time."""
-        return self.deadline - int(time.time())
+        return self.deadline - int(time.monotonic())
 
     def to_json(self) -> str:
         """Return it as it stands on disk."""

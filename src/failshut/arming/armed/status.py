@@ -264,11 +264,11 @@ def _unguarded(record: Record | None, guarded: tuple[str, ...], links: list[dict
 
 
 def _misnamed(record: Record | None, links: list[dict[str, Any]]) -> str:
-    """Say which Ethernet device has only the name of a tunnel: the choke point lets everything out by it."""
+    """Say which device has only the name of a tunnel: the choke point lets everything out by it."""
     names = impostors(links, record.routed) if record else ()
     if not names:
         return ""
-    return f"{', '.join(names)} is an Ethernet device with a tunnel's name: rename it, for everything may leave by that name"
+    return f"{', '.join(names)} is a card or modem with a tunnel's name: rename it, for everything may leave by that name"
 
 
 def _why(held: Held, record: Record | None, unguarded: tuple[str, ...]) -> str:

@@ -15,6 +15,8 @@ def tunnel_words(tunnel: RunningTunnel | None) -> str:
     if tunnel.counted:
         return f"up, {amounts}; it is not WireGuard, and whether its server answers is not known"
     age = tunnel.handshake_age
+    if age is None and any(each.handshake_at for each in tunnel.peers):
+        return f"up, {amounts}; its last handshake is in the future: the clock was set back"
     if age is None:
         return "up, no handshake yet"
     stale = " (stale)" if age > SESSION_LASTS else ""

@@ -150,18 +150,10 @@ def tell_guard() -> None:
         systemd.reload(GUARD_UNIT)
 
 
-def leave_alone() -> None:
+def _leave_alone() -> None:
     """Stop the monitor and the guard, which would put back a lock that is taken off on purpose."""
     if systemd.is_running() and Path(UNIT_DIRECTORY, GUARD_UNIT).exists():
         systemd.stop(*WATCHING_UNITS, GUARD_UNIT)
-
-
-def start_guard() -> None:
-    """Start them again, stopped for a disarming that failed."""
-    if systemd.is_running() and Path(UNIT_DIRECTORY, GUARD_UNIT).exists():
-        systemd.start(GUARD_UNIT)
-        for unit in WATCHING_UNITS if not why_no_unit(own_command()) else ():
-            systemd.start(unit)
 
 
 def missing_directories() -> tuple[str, ...]:
@@ -183,13 +175,18 @@ def _take_out_of_initramfs(report: Report) -> None:
 
 
 def uninstall(report: Report, directories: Iterable[str]) -> None:
-    """Take the loader, the units and the drop-ins away, and the `directories` made for them: no boot knows of a lock any more."""
+    """Take the loader, the units and the drop-ins away, and the `directories` made for them: no boot knows of a lock any more.
+
+    Raises `ArmingError` while nothing is taken away. The first that goes is what `status` asks for: a lock without its guard is
+    never said to be sound, wherever this is cut off.
+    """
     with_systemd = systemd.is_running()
     written = [Path(each.path) for each in every_file()]
     _must_be_writable((*written, Path(ROUTER), Path(LOADER), Path(INITRAMFS_HOOK)))
     if any(path.exists() for path in written):
         report("taking the lock out of the boot")
         systemd.disable((*UNITS, *WATCHING_UNITS))
+    _leave_alone()
     # Drop-ins before the units that they require: in between, nothing requires what is not there.
     for path in (*reversed(written), Path(ROUTER), Path(LOADER)):
         if path.exists():

@@ -263,9 +263,10 @@ def list_(context: click.Context, /, **options: Any) -> None:
     for each in found:
         age = each.running.handshake_age if each.running else None
         stale = " (stale)" if age is not None and age > SESSION_LASTS else ""
+        when = f"{age} s ago{stale}" if age is not None else "never" if not (each.running and each.running.handshake_at) else "?"
         volume = [f"{each.running.received:,}", f"{each.running.sent:,}"] if each.running else ["", ""]
         allowed = ", ".join(str(address) for address in each.peer.addresses)
-        table.add_row(each.peer.name or "(no name)", allowed, "never" if age is None else f"{age} s ago{stale}", *volume)
+        table.add_row(each.peer.name or "(no name)", allowed, when, *volume)
     Console(no_color=not session.use_color, highlight=False).print(table)
 
 

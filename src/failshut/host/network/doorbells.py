@@ -30,8 +30,8 @@ _LINK = struct.Struct("=BxHiII")
 _NEW_LINK, _DEL_LINK, _GET_LINK = 16, 17, 18
 _IFNAME, _MASTER, _LINKINFO, _INFO_KIND, _INFO_SLAVE_KIND = 3, 10, 18, 1, 4
 _UP, _LOOPBACK = 0x1, 0x8
-# ARPHRD_ETHER (linux/if_arp.h).
-_ETHER = 1
+# ARPHRD_ETHER and ARPHRD_NONE (linux/if_arp.h), as ip calls them.
+_HARDWARE = {1: "ether", 0xFFFE: "none"}
 _SUBSYSTEM, _NEW_GENERATION = 10, 15
 _NFGEN = 4
 _GEN_PID, _GEN_NAME = 2, 3
@@ -139,7 +139,7 @@ class Links:
         link: Link = {
             "ifindex": index,
             "ifname": _text(found.get(_IFNAME, b"")),
-            "link_type": "ether" if hardware == _ETHER else "",
+            "link_type": _HARDWARE.get(hardware, ""),
             "flags": tuple(word for bit, word in ((_UP, "UP"), (_LOOPBACK, "LOOPBACK")) if flags & bit),
             "master": int.from_bytes(found.get(_MASTER, b""), sys.byteorder),
             "linkinfo": {"info_kind": _text(info.get(_INFO_KIND, b"")), "info_slave_kind": _text(info.get(_INFO_SLAVE_KIND, b""))},

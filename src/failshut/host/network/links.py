@@ -12,6 +12,8 @@ from failshut.model.units import InterfaceName
 
 # Devices that can't carry a frame off the machine.
 _NOWHERE = frozenset({"dummy", "ifb", "netdevsim", "nlmon", "vcan", "vxcan"})
+# A modem's device carries bare packets as a tunnel's does, and is named by its kind where it has one; other hardware has none.
+_HARDWARE = frozenset({"", "rmnet", "wwan"})
 # A guest's or container's end of a bridge: frames there come from the machine's side of the cable, not from its outside.
 _GUEST_PORTS = frozenset({"veth", "tun"})
 
@@ -50,8 +52,9 @@ def called_bridges(underlay: Iterable[InterfaceName], bridges: Iterable[str]) ->
 
 
 def impostors(links: Iterable[Mapping[str, Any]], routed: Collection[str]) -> tuple[str, ...]:
-    """Return the Ethernet devices that bear the name of a tunnel which is none: everything may leave by that name."""
-    return tuple(link["ifname"] for link in links if link["ifname"] in routed and link.get("link_type") == "ether")
+    """Return the cards and modems that only have the name of a tunnel of bare packets: everything may leave by that name."""
+    named = (link for link in links if link["ifname"] in routed)
+    return tuple(link["ifname"] for link in named if link.get("link_type") != "none" or _kind(link) in _HARDWARE)
 
 
 def _with_an_uplink(links: Iterable[Mapping[str, Any]]) -> set[str]:

@@ -16,6 +16,8 @@ _KEY_LENGTH = 44
 _SOCKETS = Path("/var/run/wireguard")
 # In seconds: how long after it is there a socket may be listened on.
 _BEGINS, _LOOK = 1.0, 0.01
+# In seconds: what a clock that is being disciplined may be set back by.
+_DISCIPLINED = 10
 # In /proc/net/unix (__SO_ACCEPTCON).
 _LISTENS = "00010000"
 
@@ -38,10 +40,9 @@ def parse_dump(text: str, *, now: int) -> dict[str, RunningTunnel]:
             tunnels[name] = RunningTunnel(name, int(port), None if mark == "off" else Mark(int(mark, 0)), ())
         elif len(words) == _INTERFACE_FIELDS + 4:
             name, public, _preshared, endpoint, allowed, handshake, received, sent, _keepalive = words
-            age = now - int(handshake) if int(handshake) else None
             peer = RunningPeer(
                 endpoint="" if endpoint == "(none)" else endpoint,
-                handshake_age=age,
+                handshake_age=_age(int(handshake), now),
                 received=int(received),
                 sent=int(sent),
                 handshake_at=int(handshake),
@@ -50,6 +51,11 @@ def parse_dump(text: str, *, now: int) -> dict[str, RunningTunnel]:
             )
             peers.setdefault(name, []).append(peer)
     return {name: RunningTunnel(name, each.listen_port, each.fwmark, tuple(peers.get(name, ()))) for name, each in tunnels.items()}
+
+
+def _age(handshake: int, now: int) -> int | None:
+    """Return the seconds since a handshake; None without one, and where the clock was set back since, nobody knows by how much."""
+    return max(now - handshake, 0) if handshake and now - handshake > -_DISCIPLINED else None
 
 
 def set_endpoint(interface: str, key: str, endpoint: str) -> Result:

@@ -93,6 +93,8 @@ def test_only_an_empty_204_is_the_page_itself(found, verdict):
         ("javascript:alert(1)", PROBE_URL),
         ("http://192.0.2.1/ --proxy-server=evil", PROBE_URL),
         ("http://", PROBE_URL),
+        ("http://[", PROBE_URL),
+        ("//a]b/", PROBE_URL),
     ],
 )
 def test_a_browser_is_led_to_web_pages_only(location, page):
@@ -100,7 +102,7 @@ def test_a_browser_is_led_to_web_pages_only(location, page):
     assert sign_in_page(Seen("192.0.2.1", 302, location), PROBE_URL) == page
 
 
-@given(st.text(max_size=50))
+@given(st.one_of(st.text(max_size=50), st.text("htp:/[]@%\u2100.", max_size=20)))
 def test_no_page_can_be_an_option(location):
     """Whatever a portal says, what the browser is told begins as a page does."""
     assert sign_in_page(Seen("192.0.2.1", 302, location), PROBE_URL).startswith(("http://", "https://"))

@@ -55,7 +55,10 @@ def judge(found: Seen) -> Verdict:
 
 def sign_in_page(found: Seen, probe: str) -> str:
     """Return where a browser should begin: where the portal leads, if that is a web page; else the probe's own page."""
-    page = urljoin(probe, found.location) if found.location else probe
-    parts = urlsplit(page)
+    try:
+        page = urljoin(probe, found.location) if found.location else probe
+        parts = urlsplit(page)
+    except ValueError:
+        return probe
     printable = page.isascii() and page.isprintable() and " " not in page
     return page if parts.scheme in ("http", "https") and parts.netloc and printable else probe

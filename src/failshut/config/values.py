@@ -10,7 +10,7 @@ import re
 
 from failshut.config.mistake import Mistake, choice, shown, string, wrong_type
 from failshut.model.finding import Code
-from failshut.model.policy import MulticastName, Service
+from failshut.model.policy import PORTAL_SLICE, MulticastName, Service, slice_path
 from failshut.model.units import InterfaceName, Mark, Port, Protocol
 
 # The names wg-quick(8) accepts; they also pass unquoted through unit names, file names and nft strings.
@@ -171,9 +171,16 @@ def cgroup(value: object) -> str:
     return text
 
 
+# systemd's own (systemd.special(7)), and what has a sign-in's in it.
+_SHARED_SLICES = {"system.slice", "user.slice", "machine.slice", "failshut.slice"}
+
+
 def slice_unit(value: object) -> str:
     """Return the name of a systemd slice (systemd.slice(5))."""
     text = string(value, "a slice")
     if not re.fullmatch(r"[A-Za-z0-9_.]+(-[A-Za-z0-9_.]+)*\.slice", text) or len(text) > 128:
         raise Mistake(Code.BAD_VALUE, f"{shown(text)} is no slice", 'a name such as "failshut-outside.slice"')
+    if text in _SHARED_SLICES or slice_path(text).startswith(slice_path(PORTAL_SLICE)):
+        message = f"{shown(text)} has more in it than the programs that you start outside"
+        raise Mistake(Code.TOO_WIDE, message, 'a slice of its own, such as "failshut-outside.slice"')
     return text

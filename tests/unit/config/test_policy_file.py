@@ -115,6 +115,8 @@ use = "nftables"
         (TUNNEL + "[allow.lan]\nprefixes = ['192.168.1.0/24']\ninterfaces = ['*']\n", Code.BAD_VALUE, 5, "leave"),
         (TUNNEL + "[allow.lan]\nprefixes = ['192.168.1.0/24']\ninterfaces = ['eth0:1']\n", Code.BAD_VALUE, 5, "eth0"),
         (TUNNEL + "[allow.lan]\nprefixes = ['192.168.1.0/24']\ninterfaces = ['a\"b']\n", Code.BAD_VALUE, 5, "letters"),
+        (TUNNEL + "[outside]\nslice = 'user.slice'\n", Code.TOO_WIDE, 4, "of its own"),
+        (TUNNEL + "[outside]\nslice = 'failshut-portal.slice'\n", Code.TOO_WIDE, 4, "of its own"),
     ],
 )
 def test_each_mistake_is_found_where_it_is_with_a_remedy(text, code, line, words):

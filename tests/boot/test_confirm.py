@@ -100,6 +100,21 @@ def test_arming_killed_half_way_is_undone_too(quiet_machine):
     assert until(lambda: fingerprint(machine) == before, within=60, step=0.2), _difference(before, fingerprint(machine))
 
 
+def test_an_arming_that_is_stopped_half_way_is_undone_too(quiet_machine):
+    """Ctrl-Z, and the session is gone: what undoes it waits for an arming at work, but not for one that stands still."""
+    machine = quiet_machine
+    before = fingerprint(machine)
+    stopped = (
+        "setsid failshut arm --confirm-within 4 >/dev/null 2>&1 & pid=$!; "
+        "until nft list table inet failshut >/dev/null 2>&1; do :; done; kill -STOP $pid"
+    )
+
+    machine.run("sh", "-c", stopped)
+
+    assert reverted(machine, within=60)
+    assert until(lambda: fingerprint(machine) == before, within=60, step=0.2), _difference(before, fingerprint(machine))
+
+
 def test_what_is_confirmed_stays(quiet_machine):
     """After `confirm` no timer is left, and the boot loads the lock."""
     machine = quiet_machine

@@ -82,8 +82,12 @@ def _script(plan: Plan, generation: Path, back: tuple[str, ...]) -> Iterator[str
     yield "#!/bin/sh"
     yield "# Written by `failshut arm --confirm-within`: puts everything back as it was. Run by failshut-revert.timer."
     yield "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
-    # An arming, a confirmation or a disarming that is at work right now comes first.
-    yield f"exec 9>{ARMING_LOCK} && flock 9"
+    # An arming, a confirmation or a disarming that is at work right now comes first; one that was stopped (Ctrl-Z) goes on.
+    yield f"exec 9>{ARMING_LOCK}"
+    yield "until flock -w 3 9; do"
+    yield f'for file in /proc/[0-9]*/fd/*; do [ ! "$file" -ef {ARMING_LOCK} ] || echo "$file"; done |'
+    yield "cut -d/ -f3 | xargs kill -CONT"
+    yield "done"
     yield f"[ -e {PENDING_FILE} ] || exit 0"
     yield "echo '<4>failshut: nobody confirmed; everything is put back as it was' >&2"
     yield f"rm -f {PENDING_LINK}"

@@ -40,7 +40,10 @@ def armed_policy() -> Policy:
 
 def with_pins(pins: Mapping[str, Pin]) -> Policy:
     """Return the armed policy with other addresses for the names of its endpoints. Raises as `armed_policy` does."""
-    return _loaded(_record(), pins)
+    policy = _loaded(_record(), pins)
+    # Only now: what was read above may have been written since it was last asked for.
+    armed_policy()
+    return policy
 
 
 def arm_again(policy: Policy, facts: HostFacts, report: Report) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from amount import amount, thorough
@@ -185,6 +187,37 @@ def test_the_guard_is_never_away_while_it_takes_over_a_change(machine):
         machine.run("sh", "-c", "kill $(cat /run/flood)")
 
     assert_that_nothing_leaked_once_armed(machine)
+
+
+# What systemd-suspend.service is to sleep.target; this one wakes up when an `allow` that was at work is done.
+_SLEEP = """\
+[Unit]
+DefaultDependencies=no
+Requires=sleep.target
+After=sleep.target
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'failshut status --json >/run/slept.1'
+ExecStart=failshut allow to 198.51.100.8:9001/udp --for 10m
+ExecStart=/bin/sh -c 'failshut status --json >/run/slept.2'
+"""
+
+
+@static
+def test_what_is_opened_while_the_machine_falls_asleep_ends_when_it_wakes_up(machine):
+    """Twice: before it sleeps nothing is open any more, and after. The control: in between, what came late is."""
+    arm(machine)
+    machine.write("/etc/systemd/system/sleeps.service", _SLEEP)
+    assert machine.run("systemctl", "daemon-reload").ok
+    for _ in range(2):
+        assert machine.run("failshut", "allow", "to", "198.51.100.9:9001/udp", "--for", "10m").ok
+        assert machine.run("systemctl", "start", "sleeps").ok
+        before, late = (json.loads(machine.run("cat", f"/run/slept.{number}").out) for number in (1, 2))
+        assert not before["open"]
+        assert [each["what"] for each in late["open"]] == ["to 198.51.100.8:9001/udp"], "the control"
+        assert until(lambda: not status(machine)["open"], within=30, step=0.2)
+        assert machine.eventually("sh", "-c", "! systemctl is-active --quiet failshut-asleep", within=30)
 
 
 @static

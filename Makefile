@@ -34,7 +34,7 @@ drill: setup  ## Rehearse the attacks on a bundled example policy
 
 test: $(TESTS_READY) lint  ## Run the tests, but for those that take minutes each
 	@$(BIN)/python -m compileall -q src
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test-thorough: $(TESTS_READY)  ## Run every test: a thousand re-arms, ten power cuts, each Debian, a fleet, containers (an hour)
 	@$(BIN)/python -m compileall -q src

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Started in the background, a shell has it ignored; what the tests start would inherit that, and never end by Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A version manager's `python3` is a script that looks for it, for longer than what the tests run by it takes.
+    own = f"{sys.base_prefix}/bin"
+    if Path(shutil.which("python3") or own).parent != Path(own):
+        os.environ["PATH"] = f"{own}:{os.environ['PATH']}"
     target = config.getoption("--scenarios")
     # Under xdist the workers hand their reports to the controller, which alone writes.
     if target and not hasattr(config, "workerinput"):

@@ -72,6 +72,13 @@ print(json.dumps(seen))
 class Grouped(Connected):
     """The machine's programs run below a control group that only this test has; inside, it is the root of all groups."""
 
+    spaces = ("cgroup", *Connected.spaces)
+
+    @property
+    def cgroup(self) -> str:
+        """Where the group is, seen from the tester."""
+        return str(self._group)
+
     def __enter__(self) -> Self:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
         root = next((each for each in cgroup2_mounts(mounts) if (each / "cgroup.procs").exists()), None)

@@ -28,8 +28,8 @@ PERIOD = 0.01
 COUNTS = "/run/failshut-noise"
 # asm-generic/socket.h, linux/if_packet.h, net/if_arp.h; IANA's protocol number for experiments.
 SOL_PACKET, PACKET_QDISC_BYPASS, ARPHRD_ETHER, EXPERIMENT = 263, 20, 1, 253
-# So that some are open whenever the tunnel goes away.
-CONNECTIONS = 64
+# So that some are open whenever the tunnel goes away; a new one takes as many packets as all else that is sent in a period.
+CONNECTIONS, OPEN_EVERY = 64, 4
 
 
 def _checksum(data: bytes) -> int:
@@ -104,10 +104,26 @@ def _packet(target: str, *, bypass: bool) -> None:
 
 
 _open: list[socket.socket] = []
+_turn = 0
 
 
 def _tcp(target: str) -> None:
-    """Open one more connection; say something on those that are open, and close the oldest."""
+    """Say something on the oldest connection; every so often, and where there is none, open one more first."""
+    global _turn  # noqa: PLW0603 - how often it was called
+    if not _open or _turn % OPEN_EVERY == 0:
+        _open_one(target)
+    _turn += 1
+    try:
+        _open[0].send(TAG)
+    except BlockingIOError:
+        # Not answered yet, or no more than was said already fits.
+        return
+    except OSError:
+        _open.pop(0).close()
+
+
+def _open_one(target: str) -> None:
+    """Open one more connection, and close the oldest of too many."""
     sender = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sender.setblocking(False)
     try:
@@ -118,10 +134,6 @@ def _tcp(target: str) -> None:
         sender.close()
         raise
     while len(_open) > CONNECTIONS:
-        _open.pop(0).close()
-    try:
-        _open[0].send(TAG)
-    except OSError:
         _open.pop(0).close()
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Self
 
 from boot.room import Room
-from boot.router import ENDPOINT, Router
+from boot.router import ENDPOINT, Router, received
 from failshut.config import policy_file, resolve
 from failshut.config.declaration import Sources
 from failshut.drill.network.netns import SetUpError
@@ -76,5 +75,4 @@ class VpnRouter(Router):
 
     def carried(self) -> int:
         """Return how many packets the OpenVPN server took out of its tunnel."""
-        link = json.loads(self.namespace.do("ip", "-json", "-statistics", "link", "show", DEVICE))
-        return link[0]["stats64"]["rx"]["packets"]
+        return received(self.namespace, DEVICE)

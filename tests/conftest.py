@@ -33,6 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
     own = f"{sys.base_prefix}/bin"
     if Path(shutil.which("python3") or own).parent != Path(own):
         os.environ["PATH"] = f"{own}:{os.environ['PATH']}"
+    # What wireguard-go's threads spend on waking each other is half of what a test's few packets take.
+    os.environ.setdefault("GOMAXPROCS", "1")
     target = config.getoption("--scenarios")
     # Under xdist the workers hand their reports to the controller, which alone writes.
     if target and not hasattr(config, "workerinput"):

@@ -24,11 +24,13 @@ TARGETS = {
 PORT = 7007
 TAG = b"failshut boot noise"
 PERIOD = 0.01
+# One of each group in a period, in turns: what is open for a period is seen, and for three periods by every way.
+TURNS = (("udp", "icmp", "raw"), ("packet", "udp6", "bypass"), ("tcp",))
 # One line a kind: its name, how often it was tried, how often the kernel took it.
 COUNTS = "/run/failshut-noise"
 # asm-generic/socket.h, linux/if_packet.h, net/if_arp.h; IANA's protocol number for experiments.
 SOL_PACKET, PACKET_QDISC_BYPASS, ARPHRD_ETHER, EXPERIMENT = 263, 20, 1, 253
-# So that some are open whenever the tunnel goes away; a new one takes as many packets as all else that is sent in a period.
+# So that some are open whenever the tunnel goes away; a new one takes as many packets as all else that is sent meanwhile.
 CONNECTIONS, OPEN_EVERY = 64, 4
 
 
@@ -108,18 +110,26 @@ _turn = 0
 
 
 def _tcp(target: str) -> None:
-    """Say something on the oldest connection; every so often, and where there is none, open one more first."""
+    """Say something on the next connection; every so often, and where there is none, open one more first."""
     global _turn  # noqa: PLW0603 - how often it was called
+    failure = None
     if not _open or _turn % OPEN_EVERY == 0:
-        _open_one(target)
+        try:
+            _open_one(target)
+        except OSError as error:
+            failure = error
     _turn += 1
-    try:
-        _open[0].send(TAG)
-    except BlockingIOError:
-        # Not answered yet, or no more than was said already fits.
-        return
-    except OSError:
-        _open.pop(0).close()
+    if _open:
+        # Each in its turn: what one has said and nobody has acknowledged keeps back what it says next.
+        place = _turn % len(_open)
+        try:
+            _open[place].send(TAG)
+        except BlockingIOError:
+            pass
+        except OSError:
+            _open.pop(place).close()
+    if failure:
+        raise failure
 
 
 def _open_one(target: str) -> None:
@@ -151,17 +161,20 @@ SENDERS = {
 def main() -> None:
     """Send for ever."""
     tried, taken = dict.fromkeys(SENDERS, 0), dict.fromkeys(SENDERS, 0)
+    turn = 0
     while True:
         began = time.monotonic()
-        for kind, send in SENDERS.items():
+        for group in TURNS:
+            kind = group[turn % len(group)]
             tried[kind] += 1
             try:
-                send(TARGETS[kind])
+                SENDERS[kind](TARGETS[kind])
                 taken[kind] += 1
             except OSError:
                 continue
-        if tried["udp"] % 10 == 1:
+        if turn % 10 == 0:
             _publish(tried, taken)
+        turn += 1
         time.sleep(max(0.0, began + PERIOD - time.monotonic()))
 
 

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import sources
@@ -153,6 +154,7 @@ def obtain(root: Root, say: Callable[[str], None]) -> Path:
     return root.path
 
 
+@cache
 def _compile_source(root: Root) -> None:
     """Compile our source for the tree's Python: the machine sees it read-only, and would do so at each command."""
     private = ("unshare", "--mount", "--propagation=private", "sh", "-euc")

@@ -89,14 +89,14 @@ def test_a_flush_while_an_arming_waits_brings_the_waiting_lock_back(machine):
             "sh /etc/failshut/load link",
         ):
             assert machine.run(*disturbance.split()).ok, disturbance
-            machine.hear_noise(20)
+            machine.hear_noise(10)
             assert machine.eventually("nft", "list", "table", "inet", "failshut", within=10), disturbance
             assert "10.9.0.0" not in machine.run("nft", "list", "ruleset").out, disturbance
         assert machine.run("systemctl", "start", "wg-quick@wg0").ok
         use(machine)
     with phase("confirmed"):
         assert machine.run("failshut", "confirm").ok
-        machine.hear_noise(20)
+        machine.hear_noise(10)
         assert status(machine)["state"] == "armed"
         assert "10.9.0.0" not in machine.run("nft", "list", "ruleset").out
 
@@ -129,7 +129,7 @@ def test_the_lock_that_drops_everything_is_guarded_too(machine):
     with phase("flushed"):
         for _ in range(5):
             assert machine.run("nft", "flush", "ruleset").ok
-            machine.hear_noise(20)
+            machine.hear_noise(10)
         assert until(lambda: status(machine)["held"] == "drop-everything", within=10, step=0.2)
 
     assert_that_nothing_leaked_once_armed(machine)
@@ -163,7 +163,7 @@ def test_a_firewall_that_flushes_as_the_machine_starts_or_stops_opens_nothing(ma
     for number in range(amount(usually=2, thoroughly=5)):
         with phase(f"reboot {number}"):
             machine.reboot()
-            machine.hear_noise(20)
+            machine.hear_noise(10)
     with phase("power-off"):
         machine.power_off()
 
@@ -183,7 +183,7 @@ def test_the_guard_is_never_away_while_it_takes_over_a_change(machine):
             machine.run("ip", "link", "add", f"usb{number}", "type", "veth", "peer", "name", f"peer{number}")
             machine.run("sh", "/etc/failshut/load", "link")
             machine.run("systemctl", "reload", "failshut-guard")
-            machine.hear_noise(10)
+            machine.hear_noise(5)
         machine.run("sh", "-c", "kill $(cat /run/flood)")
 
     assert_that_nothing_leaked_once_armed(machine)

@@ -60,7 +60,7 @@ def test_with_the_monitor_up_and_then_killed_nothing_that_other_tools_do_leaks(m
     for name, script in (("flush ruleset", _FLUSH), ("iptables -F", _IPTABLES), ("nftables restarted", _RESTART)):
         with phase(name):
             assert machine.run("sh", "-c", script % TIMES).ok
-            machine.hear_noise(20)
+            machine.hear_noise(10)
     with phase("an accepting rule"):
         assert machine.run("nft", "insert rule inet failshut postrouting accept").ok
         assert machine.eventually("sh", "-c", "! nft list chain inet failshut postrouting | grep -qx '\t\taccept'"), (
@@ -80,7 +80,7 @@ def test_with_the_monitor_up_and_then_killed_nothing_that_other_tools_do_leaks(m
         assert status(machine)["state"] == "armed"
     with phase("stopped, and power-off"):
         assert machine.run("systemctl", "stop", "failshut-monitor").ok
-        machine.hear_noise(20)
+        machine.hear_noise(10)
         machine.power_off()
 
     assert_that_nothing_leaked_once_armed(machine)

@@ -39,7 +39,21 @@ def plant(machine):
         assert machine.run("nft", "insert", "rule", *chain.split(), "accept").ok
 
 
-def test_the_guides_tests_hold_live_and_systemd_brings_the_tunnel_back(armed):
+def test_verify_tells_what_holds_and_what_does_not(armed):
+    """One machine: its first boot had no lock, its second has; its lock holds, until it has a hole and no unit any more."""
+    a_boot_without_the_lock_is_said(armed)
+    the_guides_tests_hold_live_and_systemd_brings_the_tunnel_back(armed)
+    after_a_boot_the_lock_was_on_before_the_network_and_disabled_it_is_said(armed)
+    a_hole_is_found_live(armed)
+
+
+def a_boot_without_the_lock_is_said(armed) -> None:
+    """Armed by hand, this boot began without it."""
+    code, answers, words = looked_back(armed)
+    assert (code, answers["before the first interface"]) == (12, "LEAK"), words
+
+
+def the_guides_tests_hold_live_and_systemd_brings_the_tunnel_back(armed) -> None:
     """The noise sends by every way there is; each packet on the wire is explained, and the unit is active again."""
     done = armed.run("failshut", "verify", "--yes", "--window", "2", timeout=180)
 
@@ -49,7 +63,20 @@ def test_the_guides_tests_hold_live_and_systemd_brings_the_tunnel_back(armed):
     assert armed.router.carries()
 
 
-def test_a_hole_is_found_live(armed):
+def after_a_boot_the_lock_was_on_before_the_network_and_disabled_it_is_said(armed) -> None:
+    """Armed before, a boot begins with it; without the unit enabled, it is said."""
+    assert armed.reboot() == "running", armed.journal()
+    code, answers, words = looked_back(armed)
+    assert (code, set(answers.values())) == (0, {"ok"}), words
+
+    assert armed.run("systemctl", "disable", "failshut.service").ok
+    code, answers, words = looked_back(armed)
+    assert (code, answers["enabled"]) == (12, "LEAK"), words
+    assert armed.run("systemctl", "enable", "failshut.service").ok
+    assert armed.router.carries()
+
+
+def a_hole_is_found_live(armed) -> None:
     """The control: without guard and monitor, and with an accept rule in every layer, the noise is on the wire and is seen."""
     assert armed.run("systemctl", "stop", "failshut-monitor", "failshut-guard").ok
     plant(armed)
@@ -73,17 +100,3 @@ def test_a_hole_that_the_guard_closes_is_void_because_the_tunnel_can_not_carry_e
     assert done.code == 1, done.out + done.err
     assert "did not see its own frame" in done.err
     assert "leak  " not in done.err
-
-
-def test_after_a_boot_the_lock_was_on_before_the_network_and_disabled_it_is_said(armed):
-    """Armed by hand, this boot began without the lock; the next one begins with it; without the unit enabled, it is said."""
-    code, answers, words = looked_back(armed)
-    assert (code, answers["before the first interface"]) == (12, "LEAK"), words
-
-    assert armed.reboot() == "running", armed.journal()
-    code, answers, words = looked_back(armed)
-    assert (code, set(answers.values())) == (0, {"ok"}), words
-
-    assert armed.run("systemctl", "disable", "failshut.service").ok
-    code, answers, words = looked_back(armed)
-    assert (code, answers["enabled"]) == (12, "LEAK"), words

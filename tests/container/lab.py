@@ -98,7 +98,7 @@ class Lab:
     def flood(self, within: float = 60) -> None:
         """Wait until every kind was tried some more."""
         before = self._tried()
-        assert until(lambda: self._tried() > before + 50, within=within, step=0.05), self.podman.logs("app")
+        assert until(lambda: self._tried() > before + 20, within=within, step=0.05), self.podman.logs("app")
 
     def _tried(self) -> int:
         try:

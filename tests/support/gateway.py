@@ -147,7 +147,7 @@ class Host:
         if self.start("python3", "-c", _PUMP).stdout.readline() != "connected\n":
             raise RuntimeError("the long connections were not opened")
 
-    def hear_noise(self, times: int = 100) -> None:
+    def hear_noise(self, times: int = 35) -> None:
         """Wait until every kind of noise was tried some times more."""
         before = self._tried()
         if not until(lambda: self._tried() >= before + times, within=60, step=0.05):
@@ -155,7 +155,7 @@ class Host:
 
     def _tried(self) -> int:
         counts = Path(f"/proc/{self.pid}/root{noise.COUNTS}")
-        return int(counts.read_text().split()[1]) if counts.exists() else 0
+        return min(int(line.split()[1]) for line in counts.read_text().splitlines()) if counts.exists() else 0
 
     def _inside(self, argv: tuple[str, ...]) -> tuple[str, ...]:
         return ("nsenter", f"--target={self.pid}", "--net", "--mount", *argv)

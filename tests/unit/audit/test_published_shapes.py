@@ -9,7 +9,8 @@ import pytest
 from failshut.audit.answer.explain import explain
 from failshut.audit.answer.result import Answer
 from failshut.audit.netfilter.accounts import names_in
-from failshut.audit.prove import audit
+from failshut.audit.prove import Auditor, audit
+from failshut.audit.question.properties import PROPERTIES
 from failshut.audit.world import World
 from failshut.audit.world.infer import infer
 from failshut.drill.replay.rules import of_files
@@ -55,7 +56,24 @@ def save(*rules: str) -> Ruleset:
     return reading.ruleset
 
 
-def answers(ruleset: Ruleset, world: World = WORLD) -> dict[str, Answer]:
+class Answers(dict[str, Answer]):
+    """The audit's answers by question and family, each asked for when it is looked at."""
+
+    def __init__(self, ruleset: Ruleset, world: World) -> None:
+        super().__init__()
+        self._auditor = Auditor(ruleset, world)
+
+    def __missing__(self, name: str) -> Answer:
+        (question,) = (each for each in PROPERTIES if each.name == name[:-1])
+        self[name] = self._auditor.ask(question, int(name[-1])).answer
+        return self[name]
+
+
+def answers(ruleset: Ruleset, world: World = WORLD) -> Answers:
+    return Answers(ruleset, world)
+
+
+def every_answer(ruleset: Ruleset, world: World) -> dict[str, Answer]:
     return {f"{each.question.name}{each.family}": each.answer for each in audit(ruleset, world)}
 
 
@@ -260,7 +278,7 @@ class TestGuests:
     def test_a_bridge_of_guests_leads_nowhere(self, bridge):
         """By the name that its engine gives; the answers are those without the rule."""
         rules = nft(f'oifname "{bridge}" accept')
-        found, without = answers(rules, infer(rules)), answers(nft(""), infer(nft("")))
+        found, without = every_answer(rules, infer(rules)), every_answer(nft(""), infer(nft("")))
 
         assert found == without
         assert infer(rules).inside == (bridge,)

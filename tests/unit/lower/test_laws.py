@@ -84,18 +84,16 @@ def base_chains(ruleset):
     return [chain for table in ruleset.tables for chain in table.chains if chain.base]
 
 
-@given(policies, machines)
-def test_every_chain_that_refuses_ends_in_an_explicit_drop(policy, machine):
+def every_chain_that_refuses_ends_in_an_explicit_drop(ruleset):
     """The chain's policy is never relied on: it is accept while a transaction commits."""
-    for chain in base_chains(lower(policy, machine)):
+    for chain in base_chains(ruleset):
         if chain.base.policy is Verdict.DROP:
             assert chain.rules[-1].statements == (Verdict.DROP,)
 
 
-@given(policies, machines)
-def test_nothing_established_is_accepted_on_the_way_out(policy, machine):
+def nothing_established_is_accepted_on_the_way_out(ruleset):
     """A connection's state alone never opens output, postrouting, or what they jump to."""
-    table = lower(policy, machine).table(Family.INET, "failshut")
+    table = ruleset.table(Family.INET, "failshut")
     outward = [each for each in table.chains if each.name not in ("input", "prerouting", "arrival", "arrived")]
     states = [
         s for chain in outward for rule in chain.rules for s in rule.statements if isinstance(s, Match) and s.left == Ct("state")
@@ -103,19 +101,16 @@ def test_nothing_established_is_accepted_on_the_way_out(policy, machine):
     assert states == []
 
 
-@given(policies, machines)
-def test_the_choke_point_comes_last_and_every_rule_gives_its_reason(policy, machine):
+def the_choke_point_comes_last_and_every_rule_gives_its_reason(ruleset):
     """Postrouting's priority is the last before the connection is confirmed; no rule is without a comment."""
-    ruleset = lower(policy, machine)
     choke = ruleset.table(Family.INET, "failshut").chain("postrouting")
     assert (choke.base.type, choke.base.hook, choke.base.priority) == (ChainType.FILTER, Hook.POSTROUTING, 2**31 - 2)
     assert all(rule.comment for table in ruleset.tables for chain in table.chains for rule in chain.rules)
 
 
-@given(policies, machines)
-def test_a_load_at_boot_can_not_trip_over_a_name(policy, machine):
+def a_load_at_boot_can_not_trip_over_a_name(ruleset):
     """No rule asks for an interface by index, but for loopback; users are numbers. Absent names would refuse the whole file."""
-    for table in lower(policy, machine).tables:
+    for table in ruleset.tables:
         for rule in (rule for chain in table.chains for rule in chain.rules):
             for statement in rule.statements:
                 if isinstance(statement, Match) and statement.left in (Meta("iif"), Meta("oif")):
@@ -124,13 +119,24 @@ def test_a_load_at_boot_can_not_trip_over_a_name(policy, machine):
                     assert "str" not in {type(each).__name__ for each in getattr(statement.right, "elements", (statement.right,))}
 
 
-@given(policies, machines)
-def test_every_jump_has_a_target(policy, machine):
+def every_jump_has_a_target(ruleset):
     """A chain that is jumped to exists in the same table."""
-    for table in lower(policy, machine).tables:
+    for table in ruleset.tables:
         names = {chain.name for chain in table.chains}
         targets = {s.target for chain in table.chains for rule in chain.rules for s in rule.statements if isinstance(s, Jump)}
         assert targets <= names
+
+
+@given(policies, machines)
+def test_every_lock_keeps_the_laws(policy, machine):
+    """Each of them, for each policy: what takes its time is to draw one."""
+    ruleset = lower(policy, machine)
+
+    every_chain_that_refuses_ends_in_an_explicit_drop(ruleset)
+    nothing_established_is_accepted_on_the_way_out(ruleset)
+    the_choke_point_comes_last_and_every_rule_gives_its_reason(ruleset)
+    a_load_at_boot_can_not_trip_over_a_name(ruleset)
+    every_jump_has_a_target(ruleset)
 
 
 @given(prefixes)

@@ -31,7 +31,7 @@ COUNTS = "/run/failshut-noise"
 # asm-generic/socket.h, linux/if_packet.h, net/if_arp.h; IANA's protocol number for experiments.
 SOL_PACKET, PACKET_QDISC_BYPASS, ARPHRD_ETHER, EXPERIMENT = 263, 20, 1, 253
 # So that some are open whenever the tunnel goes away; a new one takes as many packets as all else that is sent meanwhile.
-CONNECTIONS, OPEN_EVERY = 64, 4
+CONNECTIONS, OPEN_EVERY = 64, 10
 
 
 def _checksum(data: bytes) -> int:

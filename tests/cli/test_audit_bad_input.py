@@ -10,6 +10,7 @@ import threading
 import pytest
 from click.testing import CliRunner
 
+from amount import thorough
 from failshut.cli.audit_given import MOST
 from failshut.cli.main import root
 from failshut.model.exits import Exit
@@ -102,7 +103,7 @@ def test_what_is_not_understood_proves_nothing(tmp_path, text):
     assert found["new-flow", 4] == "possible"
 
 
-@pytest.mark.parametrize("text", [SAVE, NFT], ids=["save", "nft"])
+@pytest.mark.parametrize("text", [pytest.param(SAVE, marks=thorough, id="save"), pytest.param(NFT, id="nft")])
 def test_a_rule_of_ten_million_characters_is_not_repeated_in_full(tmp_path, text):
     """It is read; what is said of it stays short."""
     end = "COMMIT\n" if text is SAVE else "\t}\n}\n"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from failshut.model.ruleset import Family
 from failshut.read.iptables import read_save
-from iptables_rules import Program, programs, read, save
+from iptables_rules import Program, each_program, programs, read, save
 
 BOTH = [Family.IP, Family.IP6]
 MASK = st.integers(0, 0xFFFFFFFF) | st.sampled_from([0xFFFFFFFF, 0xFF, 0xCA6C])
@@ -172,7 +172,7 @@ def meant(text: str, family: Family) -> list[tuple[str, list[tuple[str, frozense
 
 
 @pytest.mark.skipif(not shutil.which("iptables-nft-restore"), reason="iptables is not installed: nobody to ask")
-@pytest.mark.parametrize("program", programs(), ids=lambda each: each.name)
+@each_program()
 # Not shrunk: the failure names its one rule already, and every try loads ten.
 @settings(max_examples=15, deadline=None, phases=(Phase.generate,), suppress_health_check=list(HealthCheck))
 @given(data=st.data())

@@ -7,6 +7,9 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
+import pytest
+
+from amount import thorough
 from failshut.model.ruleset import Family, Rule
 from failshut.read.iptables import read_save
 from failshut.read.reading import Reading
@@ -68,6 +71,14 @@ class Program:
         saved = done.stdout.split("\0")[:-1]
         assert len(saved) == len(texts), done.stderr
         return [each if each.rstrip().endswith("# loaded") else None for each in saved]
+
+
+def each_program() -> pytest.MarkDecorator:
+    """Try each that is installed: the fourth, of the older engine and the other family, has both beside it."""
+    fourth = Program(Family.IP6, "legacy")
+    return pytest.mark.parametrize(
+        "program", [pytest.param(each, id=each.name, marks=thorough if each == fourth else ()) for each in programs()]
+    )
 
 
 def programs() -> list[Program]:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from amount import amount
 from sandbox import CONFIG, FAILSHUT, POLICY
 
 pytestmark = pytest.mark.lab
 
 LOGGED = '[log]\nblocked = "nflog"\n'
-PROGRAMS, AT_ONCE = 200, 20
+PROGRAMS, AT_ONCE = amount(usually=100, thoroughly=200), 20
 
 # Sends one packet by each way to a place beside the tunnel, as whoever it is told, and lives on for so many seconds.
 SENDER = """
@@ -157,7 +158,7 @@ def test_each_sender_is_named_with_its_user_and_where_to(sandbox):
 
 
 def test_many_short_lived_programs_at_once_are_told_apart(sandbox):
-    """Hundreds, twenty at a time, of 20 ms: nearly all are found, and no packet is put down to another program."""
+    """A hundred and more, twenty at a time, of 20 ms: nearly all are found, and no packet is put down to another program."""
     armed(sandbox, LOGGED)
     watching = Watching(sandbox)
     done = sandbox.run(sys.executable, "-c", STORM, SENDER, str(PROGRAMS), str(AT_ONCE), "0.02")

@@ -7,7 +7,7 @@ import pytest
 from failshut.read.iptables import read_save
 from failshut.read.iptables.meaning.table import MATCH_READERS, TARGET_READERS
 from failshut.read.iptables.vocabulary import MATCHES, TARGETS
-from iptables_rules import CHAINS, Program, programs, save
+from iptables_rules import CHAINS, Program, each_program, programs, save
 
 RULES = """
 -A INPUT -m ah
@@ -140,7 +140,7 @@ def tables(line: str) -> list[str]:
 
 
 @pytest.mark.skipif(not programs(), reason="iptables is not installed: nobody to ask")
-@pytest.mark.parametrize("program", programs(), ids=lambda each: each.name)
+@each_program()
 def test_what_iptables_takes_is_read_and_so_is_what_it_saves(program: Program):
     """No finding for either, and one meaning of both unless something in it is unknown."""
     texts = [save(line, table=table) for line in RULES for table in tables(line)]

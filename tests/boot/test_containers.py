@@ -142,7 +142,7 @@ def hear(machine: Machine, kind: Kind) -> None:
         count = _IPV6_FROM_BRIDGES
     assert machine.eventually("sh", "-c", _SETTLED, within=30), "an address stays tentative"
     before = int(machine.run("sh", "-c", count).out or 0)
-    assert machine.eventually("sh", "-c", f'[ "$({count})" -gt {before + 50} ]', within=30), f"{kind} does not send"
+    assert machine.eventually("sh", "-c", f'[ "$({count})" -gt {before + 20} ]', within=30), f"{kind} does not send"
 
 
 def reaches(machine: Machine, kind: Kind, address: str) -> bool:

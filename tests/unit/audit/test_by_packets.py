@@ -6,6 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from audit_answers import Answers
 from failshut.audit.answer.result import Answer
 from failshut.audit.prove import audit
 from failshut.audit.world import World
@@ -39,8 +40,8 @@ def save(*rules: str, nat: tuple[str, ...] = ()) -> Ruleset:
     return reading.ruleset
 
 
-def answers(ruleset: Ruleset, world: World = WORLD) -> dict[str, Answer]:
-    return {f"{each.question.name}{each.family}": each.answer for each in audit(ruleset, world)}
+def answers(ruleset: Ruleset, world: World = WORLD) -> Answers:
+    return Answers(ruleset, world)
 
 
 class TestFields:

@@ -6,11 +6,11 @@ from ipaddress import ip_address
 
 import pytest
 
+from audit_answers import Answers
 from failshut.audit.answer.explain import explain
 from failshut.audit.answer.result import Answer
 from failshut.audit.netfilter.accounts import names_in
-from failshut.audit.prove import Auditor, audit
-from failshut.audit.question.properties import PROPERTIES
+from failshut.audit.prove import audit
 from failshut.audit.world import World
 from failshut.audit.world.infer import infer
 from failshut.drill.replay.rules import of_files
@@ -54,19 +54,6 @@ def save(*rules: str) -> Ruleset:
     reading = read_save("\n".join(lines), "rules.v4", Family.IP)
     assert reading.findings == ()
     return reading.ruleset
-
-
-class Answers(dict[str, Answer]):
-    """The audit's answers by question and family, each asked for when it is looked at."""
-
-    def __init__(self, ruleset: Ruleset, world: World) -> None:
-        super().__init__()
-        self._auditor = Auditor(ruleset, world)
-
-    def __missing__(self, name: str) -> Answer:
-        (question,) = (each for each in PROPERTIES if each.name == name[:-1])
-        self[name] = self._auditor.ask(question, int(name[-1])).answer
-        return self[name]
 
 
 def answers(ruleset: Ruleset, world: World = WORLD) -> Answers:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from amount import THOROUGHLY
 from needed import needs_root_and
 from sandbox import Sandbox
 from scenario_report import ScenarioReport
@@ -35,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["PATH"] = f"{own}:{os.environ['PATH']}"
     # What wireguard-go's threads spend on waking each other is half of what a test's few packets take.
     os.environ.setdefault("GOMAXPROCS", "1")
+    Sandbox.forks = not THOROUGHLY
     target = config.getoption("--scenarios")
     # Under xdist the workers hand their reports to the controller, which alone writes.
     if target and not hasattr(config, "workerinput"):

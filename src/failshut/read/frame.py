@@ -6,8 +6,8 @@ RFC 9260 (SCTP), RFC 4340 (DCCP).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 from failshut.model.packet import (
     DCCP,
@@ -30,6 +30,9 @@ from failshut.model.packet import (
 _HOP_BY_HOP, _FRAGMENT, _AH, _DESTINATION = 0, 44, 51, 60
 _EXTENSIONS_OF_8 = frozenset({_HOP_BY_HOP, ROUTING_HEADER, _DESTINATION, 135, 139, 140})
 
+# What is known of a packet so far, by the names of its fields: a drill decodes hundreds of thousands, each made once.
+_Fields = dict[str, Any]
+
 
 def decode(frame: bytes) -> Packet:
     """Return what `frame`, an Ethernet frame without its checksum, says."""
@@ -40,16 +43,20 @@ def decode(frame: bytes) -> Packet:
         vlans.append(_number(frame, offset) & 0x0FFF)
         ethertype = _number(frame, offset + 2)
         offset += 4
-    packet = Packet(
+    fields: _Fields = {"malformed": ethertype in ETHERTYPE_VLAN}
+    reader = _READERS.get(ethertype)
+    if reader:
+        reader(fields, frame[offset:])
+    else:
+        fields["payload"] = frame[offset:]
+    return Packet(
         length=len(frame),
         ethertype=ethertype,
         source_mac=frame[6:12].hex(":"),
         target_mac=frame[0:6].hex(":"),
         vlans=tuple(vlans),
-        malformed=ethertype in ETHERTYPE_VLAN,
+        **fields,
     )
-    reader = {ETHERTYPE_ARP: _arp, ETHERTYPE_IPV4: _ipv4, ETHERTYPE_IPV6: _ipv6}.get(ethertype)
-    return reader(packet, frame[offset:]) if reader else replace(packet, payload=frame[offset:])
 
 
 def decode_ip(data: bytes) -> Packet | None:
@@ -62,110 +69,114 @@ def _number(data: bytes, offset: int) -> int:
     return int.from_bytes(data[offset : offset + 2], "big")
 
 
-def _broken(packet: Packet) -> Packet:
-    return replace(packet, malformed=True)
-
-
-def _arp(packet: Packet, data: bytes) -> Packet:
+def _arp(fields: _Fields, data: bytes) -> None:
     # Hardware type 1, protocol type IPv4, address lengths 6 and 4: anything else is not ARP for IPv4 over Ethernet.
     if len(data) < 28 or data[:6] != b"\x00\x01\x08\x00\x06\x04":
-        return _broken(packet)
-    message = Arp(operation=_number(data, 6), sender=IPv4Address(data[14:18]), target=IPv4Address(data[24:28]))
-    return replace(packet, arp=message)
+        fields["malformed"] = True
+        return
+    fields["arp"] = Arp(operation=_number(data, 6), sender=IPv4Address(data[14:18]), target=IPv4Address(data[24:28]))
 
 
-def _ipv4(packet: Packet, data: bytes) -> Packet:
+def _ipv4(fields: _Fields, data: bytes) -> None:
     if len(data) < 20 or data[0] >> 4 != 4:
-        return _broken(packet)
+        fields["malformed"] = True
+        return
     header, total = (data[0] & 0x0F) * 4, _number(data, 2)
     flags = _number(data, 6)
-    packet = replace(
-        packet,
-        source=IPv4Address(data[12:16]),
-        target=IPv4Address(data[16:20]),
-        protocol=data[9],
-        hop_limit=data[8],
-        fragment=(flags & 0x1FFF) * 8,
-        more_fragments=bool(flags & 0x2000),
-        options=header > 20,
-    )
+    fields |= {
+        "source": IPv4Address(data[12:16]),
+        "target": IPv4Address(data[16:20]),
+        "hop_limit": data[8],
+        "fragment": (flags & 0x1FFF) * 8,
+        "more_fragments": bool(flags & 0x2000),
+        "options": header > 20,
+    }
     if header < 20 or not header <= total <= len(data):
-        return _broken(packet)
-    return _transport(packet, data[header:total])
+        fields |= {"protocol": data[9], "malformed": True}
+        return
+    _transport(fields, data[9], data[header:total])
 
 
-def _ipv6(packet: Packet, data: bytes) -> Packet:
+def _ipv6(fields: _Fields, data: bytes) -> None:
     if len(data) < 40 or data[0] >> 4 != 6:
-        return _broken(packet)
-    packet = replace(
-        packet,
-        source=IPv6Address(data[8:24]),
-        target=IPv6Address(data[24:40]),
-        protocol=data[6],
-        hop_limit=data[7],
-    )
+        fields["malformed"] = True
+        return
     body = _number(data, 4)
-    packet, total = replace(packet, body=body), 40 + body
-    if total > len(data):
-        return _broken(packet)
-    return _extensions(packet, data[40:total])
+    fields |= {
+        "source": IPv6Address(data[8:24]),
+        "target": IPv6Address(data[24:40]),
+        "hop_limit": data[7],
+        "body": body,
+    }
+    if 40 + body > len(data):
+        fields |= {"protocol": data[6], "malformed": True}
+        return
+    _extensions(fields, data[6], data[40 : 40 + body])
 
 
-def _extensions(packet: Packet, data: bytes) -> Packet:
-    following = packet.protocol
+def _extensions(fields: _Fields, following: int, data: bytes) -> None:
+    seen: list[int] = []
     # A header takes at least 8 bytes, so the loop ends with the data.
     while following in _EXTENSIONS_OF_8 or following in (_FRAGMENT, _AH):
+        fields["options"] = True
         if len(data) < 8:
-            return _broken(replace(packet, protocol=following, options=True))
+            fields |= {"protocol": following, "extensions": tuple(seen), "malformed": True}
+            return
         size = 8 if following == _FRAGMENT else (data[1] + 2) * 4 if following == _AH else (data[1] + 1) * 8
-        packet = replace(packet, options=True, extensions=(*packet.extensions, following))
+        seen.append(following)
         if following == _FRAGMENT:
             word = _number(data, 2)
-            packet = replace(packet, fragment=word & 0xFFF8, more_fragments=bool(word & 1))
+            fields |= {"fragment": word & 0xFFF8, "more_fragments": bool(word & 1)}
         following, data = data[0], data[size:]
-        if packet.fragment:
+        if fields.get("fragment"):
             # What follows is the middle of another packet, not a header.
-            return replace(packet, protocol=following, payload=data)
-    return _transport(replace(packet, protocol=following), data)
+            fields |= {"protocol": following, "extensions": tuple(seen), "payload": data}
+            return
+    fields["extensions"] = tuple(seen)
+    _transport(fields, following, data)
 
 
-def _transport(packet: Packet, data: bytes) -> Packet:
-    if packet.fragment:
-        return replace(packet, payload=data)
-    if packet.protocol in (UDP, UDPLITE):
-        return _udp(packet, data)
-    if packet.protocol == TCP:
-        return _tcp(packet, data)
-    if packet.protocol in (ICMP, ICMPV6):
-        return replace(packet, icmp_type=data[0], payload=data[4:]) if len(data) >= 4 else _broken(packet)
-    if packet.protocol in (SCTP, DCCP):
-        return _ports_of_twelve(packet, data)
-    return replace(packet, payload=data)
+def _transport(fields: _Fields, protocol: int, data: bytes) -> None:
+    fields["protocol"] = protocol
+    if fields.get("fragment"):
+        fields["payload"] = data
+    elif protocol in (UDP, UDPLITE):
+        _udp(fields, data)
+    elif protocol == TCP:
+        _tcp(fields, data)
+    elif protocol in (ICMP, ICMPV6):
+        fields |= {"icmp_type": data[0], "payload": data[4:]} if len(data) >= 4 else {"malformed": True}
+    elif protocol in (SCTP, DCCP):
+        # A header of 12 bytes that begins with both ports: SCTP's common one, DCCP's generic one.
+        fields |= {**_ports(data), "payload": data[12:]} if len(data) >= 12 else {"malformed": True}
+    else:
+        fields["payload"] = data
 
 
-def _ports_of_twelve(packet: Packet, data: bytes) -> Packet:
-    """Read a header of 12 bytes that begins with both ports: SCTP's common header, DCCP's generic one."""
-    if len(data) < 12:
-        return _broken(packet)
-    return replace(packet, source_port=_number(data, 0), target_port=_number(data, 2), payload=data[12:])
+def _ports(data: bytes) -> _Fields:
+    return {"source_port": _number(data, 0), "target_port": _number(data, 2)}
 
 
-def _udp(packet: Packet, data: bytes) -> Packet:
+def _udp(fields: _Fields, data: bytes) -> None:
     if len(data) < 8:
-        return _broken(packet)
-    packet = replace(packet, source_port=_number(data, 0), target_port=_number(data, 2), payload=data[8:])
-    length = _number(data, 4)
+        fields["malformed"] = True
+        return
+    fields |= {**_ports(data), "payload": data[8:]}
     # In a first fragment the length is that of the whole datagram; in UDP-Lite the field is the checksum's coverage.
-    if packet.protocol == UDP and not packet.more_fragments and length != len(data):
-        return _broken(packet)
-    return packet
+    if fields["protocol"] == UDP and not fields.get("more_fragments") and _number(data, 4) != len(data):
+        fields["malformed"] = True
 
 
-def _tcp(packet: Packet, data: bytes) -> Packet:
+def _tcp(fields: _Fields, data: bytes) -> None:
     if len(data) < 20:
-        return _broken(packet)
+        fields["malformed"] = True
+        return
     header = (data[12] >> 4) * 4
-    packet = replace(packet, source_port=_number(data, 0), target_port=_number(data, 2), tcp_flags=data[13])
-    if not 20 <= header <= len(data):
-        return _broken(packet)
-    return replace(packet, payload=data[header:])
+    fields |= {**_ports(data), "tcp_flags": data[13]}
+    if 20 <= header <= len(data):
+        fields["payload"] = data[header:]
+    else:
+        fields["malformed"] = True
+
+
+_READERS = {ETHERTYPE_ARP: _arp, ETHERTYPE_IPV4: _ipv4, ETHERTYPE_IPV6: _ipv6}

@@ -59,7 +59,7 @@ def given_by(files: tuple[str, ...], script: str | None, session: Session) -> Gi
 
 def read_files(files: tuple[str, ...], session: Session) -> Given:
     """Return the ruleset that some files make together. Leaves where one of them is none."""
-    from failshut.read import read_ruleset
+    from failshut.read import read_rulesets
     from failshut.read.files.joined import together
 
     def rules() -> Rules:
@@ -68,7 +68,8 @@ def read_files(files: tuple[str, ...], session: Session) -> Given:
         return of_files(texts)
 
     texts = [(each, _text(each)) for each in files]
-    reading = together([_with_refusal(read_ruleset(text, name), name, text) for name, text in texts])
+    readings = zip(read_rulesets(texts), texts, strict=True)
+    reading = together([_with_refusal(each, name, text) for each, (name, text) in readings])
     nothing = not reading.is_whole and not _has_hooks(reading)
     if nothing or any(each.code is Code.RULES_UNREADABLE for each in reading.findings):
         refuse(reading.findings, session, "audit")
@@ -124,15 +125,21 @@ def _running() -> Given:
 
 
 def _listed(rules: RunningRules) -> Given:
-    from failshut.model.ruleset import Engine, Family
+    from failshut.model.ruleset import Engine, Family, Ruleset
     from failshut.read.files.joined import joined, with_remarks_of
     from failshut.read.iptables import read_save
+    from failshut.read.iptables.ipset import IpSets, changed_by, read_ipsets
+    from failshut.read.iptables.remarks import Remarks
     from failshut.read.nft.text import read_text
+    from failshut.read.reading import Reading
     from failshut.read.visible import visible
 
     listed = read_text(visible(rules.nft), "nft list ruleset")
+    dump = visible(rules.ipsets or "")
+    remarks = Remarks("ipset save", dump.split("\n"))
+    sets = IpSets(read_ipsets(dump, remarks), changed_by(visible(text) for _, _, text in rules.saves), rules.ipsets is not None)
     saved = [
-        read_save(visible(text), name, Family(family), Engine.IPTABLES_LEGACY if "legacy" in name else Engine.IPTABLES_NFT)
+        read_save(visible(text), name, Family(family), Engine.IPTABLES_LEGACY if "legacy" in name else Engine.IPTABLES_NFT, sets)
         for name, family, text in rules.saves
         # What an engine does not hold, it does not list.
         if text.strip()
@@ -142,9 +149,10 @@ def _listed(rules: RunningRules) -> Given:
     def loaded() -> Rules:
         from failshut.drill.replay.rules import of_kernel
 
-        return of_kernel(rules.nft, rules.saves, whole)
+        return of_kernel(rules, whole)
 
-    return Given(with_remarks_of([listed, *saved], whole), loaded)
+    of_sets = Reading(Ruleset(), remarks.all())
+    return Given(with_remarks_of([listed, of_sets, *saved], whole), loaded)
 
 
 def _scripted(file: str, arguments: tuple[str, ...]) -> Given:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from failshut.read.reading import Reading
 
 
@@ -17,3 +19,10 @@ def read_ruleset(text: bytes, name: str) -> Reading:
     from failshut.read.files.recognise import recognised  # noqa: PLC0415
 
     return recognised(text, name)
+
+
+def read_rulesets(texts: Sequence[tuple[str, bytes]]) -> list[Reading]:
+    """Return the ruleset of each of one machine's files, (name, text), as `read_ruleset` does; its ipsets are known to all."""
+    from failshut.read.files.recognise import all_recognised  # noqa: PLC0415 - as above
+
+    return all_recognised(texts)

@@ -15,6 +15,8 @@ _COMMAND = (
     # Or what goes into one.
     r"|^[^#\n]*\|[ \t]*(?:sudo[ \t]+)?(?:/\S{1,60}/)?(?:nft[ \t]+(?:-f|--file)|ip6?tables-restore)\b"
 )
+# What only a shell has a meaning for: a function, what a command prints, one command after another.
+_SHELL = r"^[ \t]*[\w-]+[ \t]*\(\)[ \t]*\{|^[^#\n\"]*(?:\$\(|\|\||&&|;[ \t]*(?:then|do)\b)"
 # Where a text begins, but for comments.
 _FIRST = r"\A(?:[ \t]*(?:#.*)?\n)*[ \t]*"
 # What a text is shows where it begins; in characters.
@@ -60,7 +62,7 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     (
         r"^create \S+ (?:hash|bitmap|list):",
         "this is what `ipset save` prints",
-        "give the rules that use its sets: these are not read",
+        "give the rules that use its sets beside it",
     ),
     (
         rf"{_FIRST}chain[ \t]+\S+[ \t]*\{{",
@@ -76,6 +78,7 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     (r"^-[ \t]+(?:name|hosts):[ \t]", "these are tasks of Ansible", f"where they have run, {_SAVED}"),
     (r"^services:[ \t]*$", "this is a file of Docker Compose", f"start it, then in the container {_SAVED}"),
     (_COMMAND, "these are commands, and not the rules that they make", _LOADED),
+    (_SHELL, "this is a script without its first line", _LOADED),
     (r"^[ \t]*```", "this is a page with something fenced in it", f"give the rules in it alone; or {_SAVED.removeprefix('give ')}"),
 )
 _PATTERNS = tuple((re.compile(pattern, re.MULTILINE), what, help_) for pattern, what, help_ in _KINDS)

@@ -13,7 +13,9 @@ from failshut.audit.question.properties import Sense
 from failshut.audit.world.infer import infer
 from failshut.drill.replay.network import ip_packet
 from failshut.drill.replay.rules import of_files, of_kernel, without
-from failshut.model.ruleset import Engine, Family
+from failshut.drill.rules.source import Loadable
+from failshut.host.filter.rules import RunningRules
+from failshut.model.ruleset import Engine, Family, Ruleset
 from failshut.read import read_ruleset
 from failshut.read.files.joined import together
 from failshut.read.files.recognise import Format, format_of, saves_in
@@ -131,8 +133,19 @@ def test_iptables_own_tables_are_left_out_of_nfts_listing():
     listing = "table ip filter {\n\tchain OUTPUT {\n\t\txt match state\n\t}\n}\n" + TABLE
 
     assert without(listing, {("ip", "filter")}) == TABLE
-    rules = of_kernel(listing, [("iptables-nft-save", "ip", HOLED), ("ip6tables-nft-save", "ip6", "")], READ)
+    rules = of_kernel(RunningRules(listing, (("iptables-nft-save", "ip", HOLED), ("ip6tables-nft-save", "ip6", ""))), READ)
     assert [(each.command[0], each.text) for each in rules.sources] == [("nft", TABLE), ("iptables-nft-restore", HOLED)]
+
+
+def test_ipsets_are_loaded_before_the_rules_that_name_them():
+    """Of files in any order, and of the kernel's."""
+    dump = "create s hash:ip family inet\n"
+    rules = "*filter\n:OUTPUT DROP [0:0]\n-A OUTPUT -m set --match-set s dst -j ACCEPT\nCOMMIT\n"
+    files = of_files([("rules", rules.encode()), ("sets", dump.encode())])
+    kernel = of_kernel(RunningRules("", (("iptables-nft-save", "ip", rules),), dump), Ruleset())
+
+    assert [each.command[0] for each in files.sources] == ["ipset", "iptables-restore"]
+    assert kernel.sources[0] == Loadable("ipset save", ("ipset", "-exist", "restore"), dump)
 
 
 LISTED = """table ip filter {

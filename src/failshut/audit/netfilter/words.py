@@ -71,8 +71,9 @@ def number(value: Scalar, kind: str) -> int:
 ANY_OTHER = re.compile(r"other\d+")
 
 
-# Of iptables: what lets some packets of a kind through and others not, by their number, by chance or by the clock.
-_SOMETIMES = frozenset({"statistic", "hashlimit", "connlimit", "rateest", "time"})
+# Of iptables: what lets some packets of a kind through and others not, by their number, by chance or by the clock; and what an
+# ipset holds while it lasts.
+_SOMETIMES = frozenset({"statistic", "hashlimit", "connlimit", "rateest", "time", "timeout"})
 
 
 def holds_sometimes(text: str) -> bool:

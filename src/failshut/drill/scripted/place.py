@@ -51,6 +51,7 @@ status=$?
 adds=
 case "${{0##*/}} $*" in
 ip*" -"[AIPR]* | ip*" --append"* | ip*" --insert"* | ip*" --policy"* | ip*" --replace"* | ip*-restore*) adds=1 ;;
+ipset*" add "* | ipset*restore*) adds=1 ;;
 nft*"add "* | nft*"insert "* | nft*" -f"* | nft*" --file"*) adds=1 ;;
 esac
 [ $status = 0 ] || [ -z "$adds" ] || printf '%s\\n' "${{0##*/}} $*" >> {PLACE}/refused
@@ -122,7 +123,7 @@ def furnish(script: Script) -> None:
             os.chown(path, FIRST_ID, FIRST_ID, follow_symlinks=False)
     for path in (*(PLACE / "bin").iterdir(), PLACE / "script", PLACE / "witness"):
         path.chmod(0o755)
-    for pattern, stand_in in (("*tables*", "witness"), ("nft", "witness"), ("wg", "bin/wg")):
+    for pattern, stand_in in (("*tables*", "witness"), ("nft", "witness"), ("ipset", "witness"), ("wg", "bin/wg")):
         _stand_before(pattern, PLACE / stand_in)
     # For xtables.lock.
     Path("/run").chmod(0o1777)

@@ -59,7 +59,8 @@ def _ran(answer: dict[str, object]) -> Ran:
     status = answer["status"]
     refused = tuple(str(answer["refused"]).splitlines())
     accounts = answer["accounts"] if isinstance(answer["accounts"], dict) else {}
-    rules = RunningRules(str(answer["nft"]), listed)
+    ipsets = answer["ipsets"]
+    rules = RunningRules(str(answer["nft"]), listed, ipsets if isinstance(ipsets, str) else None)
     return Ran(rules, status if isinstance(status, int) else None, str(answer["said"]), refused, accounts)
 
 
@@ -80,7 +81,7 @@ class _Running:
         said, refused = (_tail(PLACE / each) for each in ("said", "refused"))
         rules = running_rules()
         heard = {"status": status, "said": said, "refused": refused, "accounts": _accounts()}
-        return {"nft": rules.nft, "saves": [list(each) for each in rules.saves], **heard}
+        return {"nft": rules.nft, "saves": [list(each) for each in rules.saves], "ipsets": rules.ipsets, **heard}
 
     def failed(self, job: dict[str, str], reason: str) -> dict[str, object]:
         """Return that nothing came of it."""

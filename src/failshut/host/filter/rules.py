@@ -32,15 +32,17 @@ class RulesError(Exception):
 class RunningRules:
     """`nft` is `nft list ruleset`, with the time that elements have left.
 
-    `saves` are (command, family, text) of each iptables-save that this machine has.
+    `saves` are (command, family, text) of each iptables-save that this machine has; `ipsets` is what `ipset save` prints, None
+    where nobody could ask.
     """
 
     nft: str
     saves: tuple[tuple[str, str, str], ...]
+    ipsets: str | None = None
 
 
 def running_rules() -> RunningRules:
-    """Ask nft, and every iptables-save that is installed. Raises `RulesError`."""
+    """Ask nft, every iptables-save that is installed, and ipset. Raises `RulesError`."""
     listed = run(["nft", "list", "ruleset"])
     if not listed.ok:
         raise RulesError(listed)
@@ -52,7 +54,8 @@ def running_rules() -> RunningRules:
         if not saved.ok:
             raise RulesError(saved)
         saves.append((command, family, saved.out))
-    return RunningRules(listed.out, tuple(saves))
+    dumped = run(["ipset", "save"]) if find("ipset") else None
+    return RunningRules(listed.out, tuple(saves), dumped.out if dumped and dumped.ok else None)
 
 
 @dataclass(frozen=True, slots=True)

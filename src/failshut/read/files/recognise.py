@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import PurePath
 
@@ -13,6 +13,8 @@ from failshut.model.ruleset import Family, Ruleset
 from failshut.read.files.joined import together
 from failshut.read.foreign import foreign
 from failshut.read.iptables import read_save
+from failshut.read.iptables.ipset import IpSets, changed_by, is_ipset_save, read_ipsets
+from failshut.read.iptables.remarks import Remarks
 from failshut.read.nft.json import read_json
 from failshut.read.nft.text import read_text
 from failshut.read.reading import Reading
@@ -42,8 +44,11 @@ _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _FORMATS = "give what `nft list ruleset`, `nft -j list ruleset` or `iptables-save` prints"
 
 
-def recognised(text: bytes, name: str) -> Reading:
-    """Return the ruleset of a file, by what its text looks like. Never raises: what can't be read is a finding."""
+def recognised(text: bytes, name: str, sets: IpSets | None = None) -> Reading:
+    """Return the ruleset of a file, by what its text looks like. Never raises: what can't be read is a finding.
+
+    `sets` are those that `ipset save` printed beside it.
+    """
     try:
         decoded = visible(text.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -57,7 +62,22 @@ def recognised(text: bytes, name: str) -> Reading:
     if other := foreign(decoded):
         return _unreadable(name, other.what, decoded[: other.offset].encode(), other.help)
     form = format_of(decoded)
-    return _READERS[form](decoded, name) if form else _unreadable(name, "it is of no format that is known", b"")
+    return _READERS[form](decoded, name, sets) if form else _unreadable(name, "it is of no format that is known", b"")
+
+
+def all_recognised(texts: Sequence[tuple[str, bytes]]) -> list[Reading]:
+    """Return the ruleset of each of one machine's files, (name, text); what `ipset save` printed is there for the others."""
+    decoded = [text.decode("utf-8-sig", errors="replace") for _, text in texts]
+    dumps = {at: each.replace("\r", "") for at, each in enumerate(decoded) if is_ipset_save(each)}
+    if len(dumps) in (0, len(texts)):
+        return [recognised(text, name) for name, text in texts]
+    remarks = {at: Remarks(texts[at][0], dump.split("\n")) for at, dump in dumps.items()}
+    known = {name: each for at, said in remarks.items() for name, each in read_ipsets(dumps[at], said).items()}
+    sets = IpSets(known, changed_by(each for at, each in enumerate(decoded) if at not in dumps), listed=True)
+    return [
+        Reading(Ruleset(), remarks[at].all()) if at in dumps else recognised(text, name, sets)
+        for at, (name, text) in enumerate(texts)
+    ]
 
 
 def format_of(text: str) -> Format | None:
@@ -73,9 +93,9 @@ def _unreadable(name: str, message: str, before: bytes, help_: str = _FORMATS) -
     return Reading(Ruleset(), (Finding(Code.RULES_UNREADABLE, message, Place(name, line, column), help_),))
 
 
-def _save(text: str, name: str) -> Reading:
+def _save(text: str, name: str, sets: IpSets | None) -> Reading:
     """Read a save of iptables, of ip6tables, or one after the other in one file."""
-    return together([read_save(part, name, family) for part, family in saves_in(text, name)])
+    return together([read_save(part, name, family, sets=sets) for part, family in saves_in(text, name)])
 
 
 def saves_in(text: str, name: str) -> list[tuple[str, Family]]:
@@ -103,4 +123,8 @@ def _family_without_header(text: str, name: str) -> Family:
 
 
 _LOOKS = {Format.JSON: _JSON, Format.SAVE: _SAVE, Format.NFT: _NFT}
-_READERS: dict[Format, Callable[[str, str], Reading]] = {Format.JSON: read_json, Format.SAVE: _save, Format.NFT: read_text}
+_READERS: dict[Format, Callable[[str, str, IpSets | None], Reading]] = {
+    Format.JSON: lambda text, name, _: read_json(text, name),
+    Format.SAVE: _save,
+    Format.NFT: lambda text, name, _: read_text(text, name),
+}

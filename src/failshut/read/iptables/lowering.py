@@ -13,6 +13,7 @@ from failshut.model.iptables import base, built_in
 from failshut.model.ruleset import Assign, Chain, Engine, Family, Jump, Opaque, Origin, Rule, Table, Unknown, UnknownMatch, Verdict
 from failshut.read.iptables.grammar import REMEMBERED
 from failshut.read.iptables.graph import Edge, circles, reached_from
+from failshut.read.iptables.ipset import IpSets
 from failshut.read.iptables.meaning import fields, header, targets
 from failshut.read.iptables.meaning.table import MATCH_READERS, ONLY_IN_PLACES, ONLY_IN_VERSION, TARGET_READERS
 from failshut.read.iptables.meaning.targets import VERDICTS
@@ -28,9 +29,9 @@ _NO_DEVICE = {"in-interface": ("OUTPUT", "POSTROUTING"), "out-interface": ("INPU
 _T = TypeVar("_T", Option, Part)
 
 
-def table(text: TableText, family: Family, engine: Engine, remarks: Remarks) -> Table:
+def table(text: TableText, family: Family, engine: Engine, remarks: Remarks, sets: IpSets) -> Table:
     """Return the table; what is wrong in it goes to `remarks`."""
-    lowering = _Lowering(text, 4 if family is Family.IP else 6, remarks, reached_from(text), circles(text))
+    lowering = _Lowering(text, 4 if family is Family.IP else 6, remarks, sets, reached_from(text), circles(text))
     chains = tuple(lowering.chain(each) for each in text.chains.values())
     return Table(family, text.name, chains, engine=engine)
 
@@ -52,6 +53,7 @@ class _Lowering:
     table: TableText
     version: int
     remarks: Remarks
+    sets: IpSets
     reached: dict[str, tuple[str, ...]]
     circles: set[Edge]
     # Rules of one file are much alike, and share their options and parts: what was read once is taken again.
@@ -78,7 +80,7 @@ class _Lowering:
         if circle or text.broken:
             return (Rule((Unknown(said),), origin=origin),)
         destination = not self.reached[chain.name] or not _DESTINATION.isdisjoint(self.reached[chain.name])
-        seen = Seen(self.version, header.protocol(text.header), destination)
+        seen = Seen(self.version, header.protocol(text.header), destination, self.sets)
         parts = [self._header(each, seen, text, chain) for each in text.header]
         parts += [self._match(each, seen, text, chain) for each in text.matches]
         parts.append(self._target(text, seen, chain))

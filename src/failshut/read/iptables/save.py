@@ -7,17 +7,19 @@ from dataclasses import replace
 from failshut.model.finding import Code
 from failshut.model.ruleset import Engine, Family, Ruleset, Table
 from failshut.read.iptables.document import parse
+from failshut.read.iptables.ipset import IpSets
 from failshut.read.iptables.lowering import table, unlisted
 from failshut.read.iptables.remarks import Remarks
 from failshut.read.memory import nothing_to_collect
 from failshut.read.reading import Reading
 
 
-def read_save(text: str, name: str, family: Family, engine: Engine | None = None) -> Reading:
+def read_save(text: str, name: str, family: Family, engine: Engine | None = None, sets: IpSets | None = None) -> Reading:
     """Return the rules of `text`, read from the file `name`, for `Family.IP` or `Family.IP6`.
 
     Never raises for any text: what iptables-restore would refuse is an error among the findings. What is not understood is in the
     rules as `UnknownMatch` or `Unknown`. `engine` is taken from the text's header when it is not said, and is else iptables-nft.
+    `sets` are what `-m set` asks for.
     """
     lines = text.split("\n")
     remarks = Remarks(name, lines)
@@ -31,7 +33,7 @@ def read_save(text: str, name: str, family: Family, engine: Engine | None = None
     with nothing_to_collect():
         document = parse(lines, version, remarks)
         chosen = engine or document.engine or Engine.IPTABLES_NFT
-        tables = [table(each, family, chosen, remarks) for each in document.tables]
+        tables = [table(each, family, chosen, remarks, sets or IpSets()) for each in document.tables]
     for table_name, said in document.unlisted.items():
         beside = unlisted(table_name, said, remarks)
         known = next((each for each in tables if each.name == table_name), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from failshut.read.iptables.meaning import connection, fields, marks, nat, owner, targets, transport
+from failshut.read.iptables.meaning import connection, fields, marks, nat, owner, sets, targets, transport
 from failshut.read.iptables.meaning.ways import Seen, Ways
 from failshut.read.iptables.tree import Part
 from failshut.read.iptables.vocabulary import MATCHES, TARGETS
@@ -48,6 +48,7 @@ MATCH_READERS: dict[str, Reader] = {
     "rpfilter": fields.rpfilter,
     "rt": fields.routing,
     "sctp": transport.sctp,
+    "set": sets.set_,
     "state": connection.state,
     "tcp": transport.tcp,
     "tcpmss": transport.tcpmss,

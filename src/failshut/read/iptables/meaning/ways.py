@@ -7,12 +7,27 @@ A match becomes *ways*: each a tuple of statements, no two of which a packet can
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from failshut.model.finding import Code
-from failshut.model.ruleset import AnySet, Expression, Left, Match, Op, Payload, Range, Right, Statement, UnknownMatch, masked
+from failshut.model.ruleset import (
+    AnySet,
+    Expression,
+    Left,
+    Match,
+    Op,
+    Payload,
+    Range,
+    Right,
+    Scalar,
+    Statement,
+    Tuple,
+    UnknownMatch,
+    masked,
+)
 from failshut.model.units import Address, Prefix
+from failshut.read.iptables.ipset import IpSets
 from failshut.read.iptables.names import number, port_number
 from failshut.read.iptables.tree import Option, Part
 
@@ -45,12 +60,14 @@ class UnsureError(ValueError):
 class Seen:
     """What is known of a rule when one of its parts is read: the IP version, and the protocol that `-p` demands.
 
-    `destination` says whether a packet's target address is translated where the rule stands (PREROUTING, OUTPUT), or its source.
+    `destination` says whether a packet's target address is translated where the rule stands (PREROUTING, OUTPUT), or its source;
+    `sets` are the machine's ipsets, the same for all of its rules.
     """
 
     version: int
     protocol: int | None = None
     destination: bool = True
+    sets: IpSets = field(default=IpSets(), compare=False)
 
     @property
     def ip(self) -> str:
@@ -92,7 +109,7 @@ def named(word: str, names: Iterable[str]) -> str:
     return next((each for each in names if lower and each.lower().startswith(lower)), "")
 
 
-def any_of(elements: Iterable[int | Range | Address | Prefix | str]) -> Right:
+def any_of(elements: Iterable[Scalar | Tuple]) -> Right:
     """Return a set, or its only element."""
     unique = tuple(dict.fromkeys(elements))
     return unique[0] if len(unique) == 1 else AnySet(unique)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from failshut.audit.concrete.fate import Fate, Oracle, Packet, Step
 from failshut.audit.concrete.statements import Run, carried_out, family_of
-from failshut.audit.netfilter.nat import translated
+from failshut.audit.netfilter.nat import OF_ERRORS, translated
 from failshut.audit.netfilter.route import DEEPEST_CALL, DEEPEST_JUMP, ROUTED_ANEW, Route, Stop, Way, called_place, device_listed
 from failshut.audit.netfilter.words import ETHERTYPE, NEW, NFPROTO, RELATED, TRANSLATED
 from failshut.model.ruleset import ChainType, Hook, Jump, Rule, Verdict
@@ -23,7 +23,7 @@ def evaluate(route: Route, packet: Packet, oracle: Oracle = lambda _: True) -> F
         now["nfproto"], now["ethertype"] = NFPROTO[route.family], ETHERTYPE[route.family]
     else:
         now["nfproto"] = 0
-    run = Run(packet, oracle, now)
+    run = Run(packet, oracle, now, keeps_protocol=route.keeps_protocol)
     run.now["oifname first"] = packet.get("oifname", "")
     run.now["ct status"] = int(packet.get("ct status", 0)) & ~route.never
     rerouted = False
@@ -89,14 +89,21 @@ def _known_connection(run: Run, hook: Hook, stops: tuple[Stop, ...]) -> bool:
     made = translated(stops, family_of(run), incoming=hook in (Hook.PREROUTING, Hook.OUTPUT))
     if not made:
         return False
+    made = tuple(each for each in made if _may_be_of(run, each.protocols))
     run.now["stage"] = f"{hook} translated"
     if _is_first(run) or run.now.get("ct state", 0) not in (2, 4, 8) or not int(run.now.get("ct status", 0)) & TRANSLATED:
         return False
     before = _routing(run)
-    said = {one.field: int(run.packet.get(f"nat {one.field}", 0)) for each in made for one in each}
-    fitting = [each for each in made if all(one.low <= said[one.field] <= one.high for one in each)]
-    run.now |= {one.field: said[one.field] for each in fitting for one in each}
+    said = {one.field: int(run.packet.get(f"nat {one.field}", 0)) for each in made for one in each.fields}
+    fitting = [each for each in made if all(one.low <= said[one.field] <= one.high for one in each.fields)]
+    run.now |= {one.field: said[one.field] for each in fitting for one in each.fields}
     return hook is Hook.OUTPUT and before != _routing(run)
+
+
+def _may_be_of(run: Run, protocols: tuple[int, ...]) -> bool:
+    """Whether a packet may belong to a connection of one of these protocols, of any where none is said."""
+    own = run.packet.get("l4proto", 0)
+    return not protocols or not run.keeps_protocol or own in protocols or (own in OF_ERRORS and run.now.get("ct state") == RELATED)
 
 
 def _is_first(run: Run) -> bool:

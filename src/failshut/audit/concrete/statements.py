@@ -48,6 +48,7 @@ class Run:
     steps: list[Step] = field(default_factory=list)
     copied: bool = False
     early: bool = False
+    keeps_protocol: bool = True
     calls: list[Rule] = field(default_factory=list)
 
     def values(self, table: Table) -> Values:

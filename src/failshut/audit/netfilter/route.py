@@ -6,6 +6,7 @@ Source: linux/netfilter_ipv4.h (priorities), net/netfilter/core.c; nat chains ha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby, permutations, product
@@ -29,6 +30,7 @@ from failshut.model.ruleset import (
     Rule,
     Ruleset,
     SetRef,
+    Statement,
     Table,
     Unknown,
     VerdictMap,
@@ -107,6 +109,8 @@ class Route:
     exact: bool = True
     # What conntrack's status of a connection can't say: that it is translated, where no rule of the machine translates.
     never: int = 0
+    # Whether a packet has the protocol of its connection all the way: no rule writes another into it.
+    keeps_protocol: bool = True
 
 
 def changes_the_route(target: object, name: str, family: int) -> bool:
@@ -125,8 +129,8 @@ def routes(ruleset: Ruleset, way: Way, family: int) -> tuple[Route, ...]:
     count = prod(factorial(len(group)) for hook in groups for group in hook if _order_matters(group))
     exact = count <= MOST_ORDERS
     choices = [[sum(order, ()) for order in product(*(_orders(group) if exact else (group,) for group in hook))] for hook in groups]
-    never = _not_translated(ruleset)
-    return tuple(Route(way, family, tuple(zip(HOOKS[way], each, strict=True)), exact, never) for each in product(*choices))
+    said = (_not_translated(ruleset), not any(map(_writes_protocol, _statements(ruleset))))
+    return tuple(Route(way, family, tuple(zip(HOOKS[way], each, strict=True)), exact, *said) for each in product(*choices))
 
 
 def is_straight(ruleset: Ruleset) -> bool:
@@ -137,10 +141,21 @@ def is_straight(ruleset: Ruleset) -> bool:
     return not any(chain.base.type is ChainType.ROUTE and writes(table, chain) for table, chain in chains if chain.base)
 
 
+def _statements(ruleset: Ruleset) -> Iterator[Statement]:
+    for table in ruleset.tables:
+        for chain in table.chains:
+            for rule in chain.rules:
+                yield from rule.statements
+
+
+def _writes_protocol(statement: Statement) -> bool:
+    target = statement.target if isinstance(statement, Assign) else None
+    return isinstance(target, RawPayload) or (isinstance(target, Payload) and target.field in ("protocol", "nexthdr"))
+
+
 def _not_translated(ruleset: Ruleset) -> int:
     """Return the bits of the status (nf_conntrack_common.h) that no rule sets: source and destination, translated or done so."""
-    rules = [rule for table in ruleset.tables for chain in table.chains for rule in chain.rules]
-    said = [each for rule in rules for each in rule.statements]
+    said = list(_statements(ruleset))
     if any(isinstance(each, Unknown) for each in said):
         return 0
     kinds = {each.kind.value for each in said if isinstance(each, Nat)}

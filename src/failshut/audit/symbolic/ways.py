@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from failshut.audit.netfilter.fields import IFNAME
-from failshut.audit.netfilter.nat import Written, translated
+from failshut.audit.netfilter.nat import OF_ERRORS, Translation, translated
 from failshut.audit.netfilter.route import ROUTED_ANEW, Route, Stop, Way, device_listed
 from failshut.audit.netfilter.words import NEW, RELATED, TRANSLATED
 from failshut.audit.predicate import All, DeviceIs, FieldIn, Is, Not, Predicate, Some, When
@@ -151,18 +151,23 @@ def _known_connection(travel: _Travel, hook: Hook, stops: tuple[Stop, ...]) -> N
     says_so = bool(status & TRANSLATED) if isinstance(status, int) else (status & TRANSLATED) != 0
     known = conj([neg(_first(travel)), tracked, says_so])
     before = travel.env
-    for name, width in dict.fromkeys((one.field, one.width) for each in made for one in each):
-        by = disj([_as_written(travel, each) for each in made if name in {one.field for one in each}])
+    for name, width in dict.fromkeys((one.field, one.width) for each in made for one in each.fields):
+        by = disj([_as_written(travel, each) for each in made if name in {one.field for one in each.fields}])
         new = travel.chains.space.variable(f"nat {name}", width)
         _write(travel, name, choose(conj([known, by]), new, travel.read(name, width), width))
     if hook is Hook.OUTPUT:
         _reroute(travel, before)
 
 
-def _as_written(travel: _Travel, made: tuple[Written, ...]) -> Bool:
-    """Return when what a packet was translated to is what one rule says."""
+def _as_written(travel: _Travel, made: Translation) -> Bool:
+    """Return when what a packet was translated to is what one rule says, and the packet may be of a connection that it asks for."""
     free = travel.chains.space.variable
-    return conj([within(free(f"nat {each.field}", each.width), [(each.low, each.high)]) for each in made])
+    said = [within(free(f"nat {each.field}", each.width), [(each.low, each.high)]) for each in made.fields]
+    if not made.protocols or not travel.route.keeps_protocol:
+        return conj(said)
+    own = free("l4proto", 8)
+    error = conj([within(own, [(each, each) for each in OF_ERRORS]), within(travel.read("ct state", 32), [(RELATED, RELATED)])])
+    return conj([*said, disj([within(own, [(each, each) for each in made.protocols]), error])])
 
 
 def _called(travel: _Travel, stop: Stop) -> Bool:

@@ -19,6 +19,8 @@ _USER = re.compile(
     r"(?:--[ug]id-owner\s+|\bsk[ug]id\s+(?:!=\s+)?|\bid\s+-[ugn]+\s+|\bgetent\s+(?:passwd|group)\s+|\w*(?i:user|uid|owner|group|gid)\w*=)"
     r"[\"']?(?:\$\{\w+:[-=])?([a-z_][a-z0-9_-]{0,30})\b"
 )
+# The same by a variable, whose value stands elsewhere.
+_USER_VARIABLE = re.compile(r"(?:--[ug]id-owner\s+|\bsk[ug]id\s+(?:!=\s+)?)[\"']?\$\{?([A-Za-z_]\w*)")
 # What else stands there: ufw's words, and those of `ip -o link`.
 _NO_DEVICES = frozenset({"lo", "any", "from", "to", "type", "in", "link", "addr", "address", "route", "show"})
 _MOST_NAMES = 32
@@ -63,4 +65,7 @@ def script_of(text: str, name: str) -> Script | None:
 
 def _names(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     devices = (each for each in _DEVICE.findall(text) if each not in _NO_DEVICES)
-    return tuple(dict.fromkeys(devices))[:_MOST_NAMES], tuple(dict.fromkeys(_USER.findall(text)))[:_MOST_NAMES]
+    variables = dict.fromkeys(_USER_VARIABLE.findall(text))
+    by_variable = (each for name in variables for each in re.findall(rf"\b{name}=[\"']?([a-z_][a-z0-9_-]{{0,30}})\b", text))
+    users = (*_USER.findall(text), *by_variable)
+    return tuple(dict.fromkeys(devices))[:_MOST_NAMES], tuple(dict.fromkeys(users))[:_MOST_NAMES]

@@ -78,6 +78,18 @@ def connmark(part: Part, seen: Seen) -> Ways:
     return bits(Ct("mark"), wanted, mask, ALL_BITS, negated=given.negated)
 
 
+def helper(part: Part, seen: Seen) -> Ways:
+    """`-m helper`: whether a connection is one that a helper expected of another; such a one is related, then established.
+
+    Whether a helper watches the other is not said by its name (xt_helper.c, nf_conntrack_core.c).
+    """
+    del seen
+    given = option(part, "helper")
+    if not given:
+        raise WrongError("-m helper needs --helper", Option(part.name, (), negated=False, at=part.at))
+    return unsure(f"-m {part}") if given.negated else both(states(frozenset({"established", "related"})), unsure(f"-m {part}"))
+
+
 def states(wanted: frozenset[str]) -> Ways:
     """Return that the connection is in one of these states."""
     if not wanted:

@@ -30,6 +30,7 @@ MATCH_READERS: dict[str, Reader] = {
     "esp": transport.esp,
     "frag": fields.fragment,
     "hbh": fields.extension,
+    "helper": connection.helper,
     "hl": fields.ttl,
     "icmp": transport.icmp,
     "icmp6": transport.icmp,

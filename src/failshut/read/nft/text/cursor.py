@@ -117,7 +117,7 @@ class Cursor:
         self.source.error(Code.RULES_SYNTAX, str(error), self.offsets[at])
 
     def not_closed(self, opened: int, what: str) -> None:
-        """Note that the text ends within a block that opened at a token."""
-        line = self.source.line_of(self.offsets[opened])
-        message = f"the text ends within {what}, which began in line {line}"
-        self.source.error(Code.RULES_SYNTAX, message, max(len(self.source.text) - 1, 0), "the file is not whole")
+        """Note that the text ends within a block, where it opened at a token."""
+        self.source.error(
+            Code.RULES_SYNTAX, f"the text ends within {what}", self.offsets[opened], "it has no `}`, or the file is not whole"
+        )

@@ -58,14 +58,16 @@ def tokenize(source: Source) -> Tokens:
                 add_offset(at)
             at = matched.end()
         if at < len(text):
-            at = _unreadable(source, at)
+            at = _unreadable(source, found, at)
     found.add(END, len(text))
     return _without_variables(source, found) if "$" in text or "define" in text or "undefine" in text else found
 
 
-def _unreadable(source: Source, at: int) -> int:
+def _unreadable(source: Source, found: Tokens, at: int) -> int:
     if source.text[at] == '"':
-        source.error(Code.RULES_SYNTAX, "a text that is not closed before the end of the file", at)
+        # To nft a text may go on over lines: it ends where the next one was to begin, and this one is only what is left over.
+        over_lines = (offset for text, offset in zip(found.texts, found.offsets, strict=True) if text[0] == '"' and "\n" in text)
+        source.error(Code.RULES_SYNTAX, "a text that is not closed", next(over_lines, at), "every text has a quote at its end")
         return len(source.text)
     if not any(each.code is Code.RULES_SYNTAX and each.place.line == source.line_of(at) for each in source.findings[-1:]):
         source.error(Code.RULES_SYNTAX, f"{source.text[at]!r} has no meaning here", at)

@@ -115,11 +115,32 @@ def test_a_script_that_asks_for_the_tunnels_peer_gets_one(tmp_path):
 
 def test_a_user_is_called_by_the_name_that_the_script_has_for_it(tmp_path):
     """The rules have a number then, which this machine never gave."""
-    rule = "-A OUTPUT ! -o wg0 -m owner --uid-owner $VPN_USER -j REJECT"
-    text = f"#!/bin/sh\nVPN_USER=torrents\niptables {rule}\nip6tables {rule}\n"
+    rule = "-A OUTPUT ! -o wg0 -m owner --uid-owner $CONFINED -j REJECT"
+    text = f'CONFINED=torrents\nboth() {{ iptables "$@" && ip6tables "$@"; }}\nboth {rule}\n'
     result, control = (run(tmp_path, text, f"--user={each}") for each in ("torrents", "somebody"))
 
     assert (answers(result)["new-flow", 4], answers(control)["new-flow", 4]) == ("proved", "leak")
+
+
+def test_a_name_has_an_address_that_stands_for_it(tmp_path):
+    """However a script asks for it; else its rules would be missing, and what they open be proved shut."""
+    asks = ("$(dig +short vpn.example.com)", "$(getent hosts vpn.example.com | cut -d' ' -f1)", "vpn.example.com")
+    looked = " ".join(f"; for ip in {each}; do iptables -A OUTPUT -d $ip -j ACCEPT; done" for each in asks)
+    found = [run(tmp_path, f"{KILL_SWITCH}true {each}\n", "up") for each in (looked, "")]
+
+    assert [answers(each)["endpoint-port", 4] for each in found] == ["proved", "proved"]
+    assert [answers(each)["named", 4] for each in found] == ["leak", "proved"]
+    assert "vpn.example.com as 203.0.113.10" in json.loads(found[0].stdout)["findings"][-1]["message"]
+
+
+def test_what_a_script_fetches_may_be_what_its_rules_are_made_of(tmp_path):
+    """There is no network: nothing is proved without it."""
+    result = run(
+        tmp_path, KILL_SWITCH + "for ip in $(curl -s https://example.com/list); do iptables -A OUTPUT -d $ip; done\n", "up"
+    )
+
+    assert result.exit_code == Exit.USAGE
+    assert "`curl -s https://example.com/list` failed here" in json.loads(result.stdout)["findings"][0]["message"]
 
 
 def test_a_script_that_makes_no_rules_is_no_ruleset(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from failshut.audit.answer.result import Answer
+from failshut.audit.answer.result import Answer, Result
 from failshut.audit.prove import Auditor
 from failshut.audit.question.properties import PROPERTIES
 from failshut.audit.world import World
@@ -17,6 +17,12 @@ class Answers(dict[str, Answer]):
         self._auditor = Auditor(ruleset, world)
 
     def __missing__(self, name: str) -> Answer:
-        (question,) = (each for each in PROPERTIES if each.name == name[:-1])
-        self[name] = self._auditor.ask(question, int(name[-1])).answer
+        self[name] = self.result(name).answer
         return self[name]
+
+    def result(self, name: str) -> Result:
+        """Return an answer with its packets."""
+        (question,) = (each for each in PROPERTIES if each.name == name[:-1])
+        result = self._auditor.ask(question, int(name[-1]))
+        assert result is not None
+        return result

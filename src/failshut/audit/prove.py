@@ -12,6 +12,7 @@ from failshut.audit.concrete.evaluate import evaluate
 from failshut.audit.concrete.fate import holds
 from failshut.audit.copies import offloads, stray_copies
 from failshut.audit.encrypted import as_it_leaves, in_the_clear
+from failshut.audit.kinds import by_kind
 from failshut.audit.netfilter.fields import ENCRYPTED
 from failshut.audit.netfilter.route import Route, Way, is_straight, routes
 from failshut.audit.netfilter.words import NotUnderstoodError
@@ -48,7 +49,7 @@ class Auditor:
     _strays: tuple[Approximation, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.ruleset = as_it_leaves(self.ruleset)
+        self.ruleset = by_kind(as_it_leaves(self.ruleset), self.world)
         self._strays = stray_copies(self.ruleset, self.world)
 
     @property

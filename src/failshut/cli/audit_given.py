@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from failshut.drill.replay.rules import Rules
     from failshut.drill.scripted.run import Ran
     from failshut.host.filter.rules import RunningRules
+    from failshut.read.files.scripts import Script
     from failshut.read.reading import Reading
 
 # What is longer is no ruleset: 100,000 rules have a tenth of it.
@@ -171,12 +172,21 @@ def _scripted(file: str, arguments: tuple[str, ...]) -> Given:
     except CannotDrillError as error:
         raise Failure(str(error), exit_code=Exit.UNKNOWN) from error
     given = _listed(ran.rules)
-    complaints = _complaints(ran, file)
+    complaints = (*_complaints(ran, file), *_looked_up(script, file))
     if not _has_hooks(given.reading):
         said = "".join(f": {each.message}" for each in complaints)
         raise Failure(f"{file}: no rules came of it{said}", help=_remedy(ran, script.text), exit_code=Exit.UNKNOWN)
     reading = replace(given.reading, findings=(*complaints, *given.reading.findings))
     return replace(given, reading=reading, accounts=ran.accounts)
+
+
+def _looked_up(script: Script, file: str) -> tuple[Finding, ...]:
+    """Say which addresses stand for the hosts that a script names."""
+    from failshut.drill.scripted.place import stand_ins
+
+    said = ", ".join(f"{name} as {address}" for name, address in stand_ins(script).items())
+    message = f"no name is looked up here; it is judged with {said}"
+    return (Finding(Code.RULES_SCRIPT, message, Place(file), "", Severity.WARNING),) if said else ()
 
 
 def _remedy(ran: Ran, text: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 
@@ -17,6 +17,7 @@ from failshut.drill.replay.rules import of_files
 from failshut.model.finding import Code
 from failshut.model.ruleset import Family, Ruleset
 from failshut.model.units import Endpoint, Port, Protocol
+from failshut.read import read_rulesets
 from failshut.read.files.joined import together
 from failshut.read.iptables import read_save
 from failshut.read.nft.text import read_text
@@ -81,7 +82,7 @@ class TestNamesOfUsers:
 
     def test_a_witness_says_the_name(self):
         """Not the number that stands for it."""
-        result = next(each for each in audit(nft("meta skuid tor accept"), WORLD) if each.question.name == "exempt")
+        result = answers(nft("meta skuid tor accept")).result("exempt4")
 
         assert "(uid tor, gid 1000)" in explain(result, result.witnesses[0]).packet
 
@@ -291,8 +292,7 @@ class TestHowTcpBegins:
 
     def test_what_is_no_syn_and_new_is_an_acknowledgement(self):
         """`! --syn -j ACCEPT` of the old guides: what goes on after the connection's entry is gone."""
-        results = audit(save("-A OUTPUT -p tcp ! --syn -j ACCEPT"), WORLD)
-        found = next(each for each in results if (each.question.name, each.family) == ("new-flow", 4))
+        found = answers(save("-A OUTPUT -p tcp ! --syn -j ACCEPT")).result("new-flow4")
 
         assert found.answer is Answer.LEAK
         assert [each.packet["tcp flags"] & 0x17 for each in found.witnesses] == [0x10]
@@ -318,8 +318,7 @@ class TestBesideTheUnknown:
     def test_what_leaves_whatever_it_answers_is_a_leak(self, first):
         """By the rule that lets it go in any case; what the other may let out is shown beside it, with what it depends on."""
         rules = ["-A OUTPUT -p udp -m udp --dport 1194 -j ACCEPT", self.UNKNOWN]
-        results = audit(save(*(reversed(rules) if first else rules)), WORLD)
-        found = next(each for each in results if (each.question.name, each.family) == ("new-flow", 4))
+        found = answers(save(*(reversed(rules) if first else rules))).result("new-flow4")
 
         assert found.answer is Answer.LEAK
         assert [(each.certain, bool(each.depends), each.packet["dport"]) for each in found.witnesses] == [
@@ -338,7 +337,7 @@ class TestBesideTheUnknown:
 class TestWhatDevicesAre:
     """A device's group, type or kind is the machine's, and no rule says which device has it."""
 
-    @pytest.mark.parametrize("asked", ["oifgroup 7", "oiftype 65534", 'oifkind "wireguard"'])
+    @pytest.mark.parametrize("asked", ["oifgroup 7", "oiftype 65534", 'oifkind "bridge"', 'oifkind != "wireguard"'])
     def test_it_may_be_the_underlay_s_and_may_not(self, asked):
         """No packet that leaves by eth0 is said to have it."""
         assert answers(nft(f"meta {asked} accept"))["new-flow4"] is Answer.POSSIBLE
@@ -347,6 +346,15 @@ class TestWhatDevicesAre:
     def test_a_device_with_a_name_is_what_it_is(self):
         """The control."""
         assert answers(nft('oifname "eth1" accept'))["new-flow4"] is Answer.LEAK
+
+    @pytest.mark.parametrize("kinds", ['"wireguard"', '{ "wireguard", "tun" }'])
+    def test_one_of_a_vpn_s_own_kind_is_a_tunnel(self, kinds):
+        """Whatever it is called; whether the known tunnels are of it, the rules don't say. A bridge may be anything."""
+        shut = f"oifname lo accept\nmeta oifkind {kinds} accept"
+        found = answers(nft_text(shut))
+
+        assert (found["new-flow4"], found["icmp6"], found["tunnel-out4"]) == (Answer.PROVED, Answer.PROVED, Answer.POSSIBLE)
+        assert answers(nft_text(shut.replace('"wireguard"', '"bridge"')))["new-flow4"] is Answer.POSSIBLE
 
 
 class TestSometimes:
@@ -385,7 +393,7 @@ class TestSometimes:
 
 
 def why_exempt(rules: Ruleset) -> str:
-    result = next(each for each in audit(rules, WORLD) if each.question.name == "exempt")
+    result = answers(rules).result("exempt4")
     return explain(result, result.witnesses[0]).why
 
 
@@ -504,6 +512,107 @@ class TestWhomTheRulesHold:
         assert held == [(), ("with mark 0x1",)]
 
 
+class TestSetsOfIpset:
+    """What `ipset save` prints beside the rules."""
+
+    SERVERS = "create servers hash:net,port family inet\nadd servers 203.0.113.7,udp:51820\ncreate lan hash:net family inet{}\n"
+    RULES = ("-A OUTPUT -o wg0 -j ACCEPT", "-A OUTPUT -m set --match-set servers dst,dst -j ACCEPT")
+
+    def audited(self, lan: str, *more: str, lasting: str = "") -> tuple[Answers, World]:
+        """Ask of rules beside a dump, whose second set holds `lan`."""
+        lines = ["*filter", ":INPUT ACCEPT [0:0]", ":FORWARD DROP [0:0]", ":OUTPUT DROP [0:0]", *self.RULES, *more, "COMMIT", ""]
+        files = [("rules.v4", "\n".join(lines).encode()), ("sets", f"{self.SERVERS.format(lasting)}add lan {lan}\n".encode())]
+        rules = together(read_rulesets(files)).ruleset
+        return answers(rules, infer(rules)), infer(rules)
+
+    def test_they_say_where_the_server_is(self):
+        """By address, protocol and port; a network that is near is the local one."""
+        found, world = self.audited("192.168.0.0/16", "-A OUTPUT -m set --match-set lan dst -j ACCEPT")
+
+        assert ([str(each) for each in world.endpoints], world.lan) == (["203.0.113.7:51820"], (ip_network("192.168.0.0/16"),))
+        assert (found["new-flow4"], found["endpoint-port4"], found["lan4"], found["dns4"]) == (
+            Answer.PROVED,
+            Answer.PROVED,
+            Answer.LEAK,
+            Answer.LEAK,
+        )
+
+    def test_what_they_hold_leaks(self):
+        """The control; also what they hold for a while, and what is not refused for not being in one."""
+        accepted = "-A OUTPUT -m set --match-set lan dst -j ACCEPT"
+        found = (
+            self.audited("128.0.0.0/2", accepted)[0],
+            self.audited("128.0.0.0/2", accepted, lasting=" timeout 600")[0],
+            self.audited("128.0.0.0/2", "-A OUTPUT -m set ! --match-set lan dst -j DROP", "-A OUTPUT -j ACCEPT")[0],
+        )
+
+        assert [each["new-flow4"] for each in found] == [Answer.LEAK] * 3
+
+
+class TestTranslated:
+    """A packet is translated as its connection was when it began: only by a rule for such connections."""
+
+    ONLY_TRANSLATED = """table inet t {{
+    chain n {{
+    type nat hook output priority -100
+    {} dnat ip to 198.51.100.53
+    }}
+    chain early {{
+    type filter hook output priority -150
+    ip daddr 198.51.100.53 drop
+    }}
+    chain late {{
+    type filter hook postrouting priority 0; policy drop;
+    ct state {} ip daddr 198.51.100.53 accept
+    }}
+    }}
+    """
+
+    @pytest.mark.parametrize(
+        ("asked", "icmp"),
+        [
+            ("udp dport 53", Answer.PROVED),
+            ("meta l4proto { tcp, udp } th dport 53", Answer.PROVED),
+            ("meta mark 0", Answer.LEAK),
+            ("meta l4proto icmp", Answer.LEAK),
+        ],
+    )
+    def test_a_ping_is_not_translated_by_a_rule_for_dns(self, asked, icmp):
+        """What established ICMP begins as is an echo request."""
+        found = answers(read_text(self.ONLY_TRANSLATED.format(asked, "established"), "r").ruleset)
+
+        assert found["icmp4"] is icmp
+
+    def test_an_error_about_such_a_connection_is(self):
+        """It goes where the connection goes (nf_nat_icmp_reply_translation)."""
+        found = answers(read_text(self.ONLY_TRANSLATED.format("udp dport 53", "related"), "r").ruleset)
+
+        assert found["icmp4"] is Answer.LEAK
+
+
+@pytest.mark.parametrize(("state", "odd"), [("", Answer.POSSIBLE), ("-m conntrack --ctstate ESTABLISHED", Answer.PROVED)])
+def test_what_a_helper_expected_is_related_and_never_new(state, odd):
+    """`-m helper` asks for the connection that another one announced (xt_helper.c)."""
+    found = answers(save(f"-A OUTPUT {state} -m helper --helper ftp -j ACCEPT"))
+
+    assert (found["new-flow4"], found["established4"], found["odd-state4"]) == (Answer.PROVED, Answer.POSSIBLE, odd)
+
+
+def test_who_names_a_device_is_routed_anew_without_it():
+    """A mark that confines is asked for beside the device that the program named (IP_PKTINFO), and not the one that it leaves by.
+
+    By packets of Linux 6.18: a datagram of uid 1000 left by eth0 while the mark's routes were gone. At postrouting none does.
+    """
+    confined = (
+        "*mangle\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n-A OUTPUT ! -o lo -j MARK --set-mark 0x1\n{}COMMIT\n"
+        "*filter\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n{}COMMIT\n"
+    )
+    at_output, last = "-A OUTPUT ! -o wg0 -m mark --mark 0x1 -j DROP\n", "-A POSTROUTING ! -o wg0 -m mark --mark 0x1 -j DROP\n"
+    early, late = (read_save(confined.format(*each), "r", Family.IP).ruleset for each in (("", at_output), (last, "")))
+
+    assert (answers(early)["new-flow4"], answers(late)["new-flow4"]) == (Answer.LEAK, Answer.PROVED)
+
+
 class TestReasons:
     """The sentence below a packet is about the rule above it."""
 
@@ -518,8 +627,7 @@ class TestReasons:
 
 
 def why_of(rule: str, question: str, family: int) -> str:
-    found = (each for each in audit(nft(rule), SERVED) if each.question.name == question and each.family == family)
-    result = next(found)
+    result = answers(nft(rule), SERVED).result(f"{question}{family}")
     return explain(result, result.witnesses[0]).why
 
 

@@ -23,6 +23,8 @@ _SYS_MOUNT_SETATTR, _RDONLY, _RECURSIVE, _HERE = 442, 0x1, 0x8000, -100
 # A tmpfs of one's own, where everybody may write.
 STAND_INS = ("/tmp", "/var/tmp")  # noqa: S108
 PROGRAMS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The tunnel's server, and the network of what else is looked up (RFC 5737).
+SERVER, LOOKED_UP = "203.0.113.1", "203.0.113.{}"
 _SHIMS = {
     # It is root already, and sudo would not believe it.
     **dict.fromkeys(("sudo", "doas"), '#!/bin/sh\nwhile case "$1" in -*) ;; *) false ;; esac; do shift; done\nexec "$@"\n'),
@@ -30,7 +32,7 @@ _SHIMS = {
     "wg": f"""#!/bin/sh
 case "$*" in
 *fwmark*) echo 0xca6c ;;
-*endpoints*) printf 'peer\\t203.0.113.1:51820\\n' ;;
+*endpoints*) printf 'peer\\t{SERVER}:51820\\n' ;;
 *) [ ! -e {PLACE}/real/wg ] || exec {PLACE}/real/wg "$@" ;;
 esac
 """,
@@ -41,6 +43,32 @@ case "$*" in
 *start*nftables* | *load*nftables* | *--now*nftables*) exec nft -f /etc/nftables.conf ;;
 esac
 """,
+    # Every name has an address; what no file knows has the server's.
+    **dict.fromkeys(
+        ("dig", "drill", "host", "nslookup", "resolveip"),
+        f"""#!/bin/sh
+named=
+kind=A
+for each; do
+  case "$each" in
+  AAAA | -6 | TXT | MX | PTR | -x) kind=none ;;
+  -* | +* | @* | A) ;;
+  *.*) case "$named" in '') named="$each" ;; esac ;;
+  esac
+done
+[ -n "$named" ] && [ $kind = A ] || exit 0
+found=$(getent ahostsv4 "$named" | awk '{{ print $1; exit }}')
+: "${{found:={SERVER}}}"
+case "${{0##*/}} $*" in
+host*) echo "$named has address $found" ;;
+nslookup*) printf 'Server:\\t127.0.0.53\\nAddress:\\t127.0.0.53#53\\n\\nName:\\t%s\\nAddress: %s\\n' "$named" "$found" ;;
+*+short* | resolveip*) echo "$found" ;;
+*) printf ';; ANSWER SECTION:\\n%s.\\t300\\tIN\\tA\\t%s\\n' "$named" "$found" ;;
+esac
+""",
+    ),
+    # What they would have fetched may be what the rules are made of.
+    **dict.fromkeys(("curl", "wget"), f"#!/bin/sh\nprintf '%s\\n' \"${{0##*/}} $*\" >> {PLACE}/refused\nexit 6\n"),
     # The kernel loads what rules need by itself.
     "modprobe": "#!/bin/sh\n",
 }
@@ -104,6 +132,11 @@ def _copy(source: Path, target: Path) -> None:
                 there.chmod(each.stat().st_mode & 0o777)
 
 
+def stand_ins(script: Script) -> dict[str, str]:
+    """Return the address that stands for each host which a script names."""
+    return {name: LOOKED_UP.format(number) for number, name in enumerate(script.hosts, start=10)}
+
+
 def furnish(script: Script) -> None:
     """Put the script, its helpers, and the users that it names in their places; all of it belongs to who runs it."""
     for name, text in _SHIMS.items():
@@ -118,6 +151,8 @@ def furnish(script: Script) -> None:
             listed = Path("/etc", file)
             if not any(each.startswith(f"{name}:") for each in listed.read_text().splitlines()):
                 listed.write_text(f"{listed.read_text()}{line}\n")
+    hosts = "".join(f"{address} {name}\n" for name, address in stand_ins(script).items())
+    Path("/etc/hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n{hosts}")
     for folder, _, files in os.walk(PLACE):
         for path in (Path(folder), *(Path(folder, file) for file in files)):
             os.chown(path, FIRST_ID, FIRST_ID, follow_symlinks=False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePath
 
 from failshut.read.foreign import foreign
@@ -23,6 +25,13 @@ _USER = re.compile(
 _USER_VARIABLE = re.compile(r"(?:--[ug]id-owner\s+|\bsk[ug]id\s+(?:!=\s+)?)[\"']?\$\{?([A-Za-z_]\w*)")
 # What else stands there: ufw's words, and those of `ip -o link`.
 _NO_DEVICES = frozenset({"lo", "any", "from", "to", "type", "in", "link", "addr", "address", "route", "show"})
+# A name that DNS may know, but in no comment, path or URL; and what looks so and is a file, or known to nobody (RFC 2606).
+_COMMENT = re.compile(r"(?m)^[ \t]*#.*$")
+_HOST = re.compile(r"(?<![\w./@$-])((?:[A-Za-z0-9][A-Za-z0-9-]*\.){1,5}[A-Za-z]{2,24})(?![\w./=(-])")
+_NO_HOST = re.compile(
+    r"(?i)\.(?:invalid|bak|cfg|conf|config|crt|d|gz|json|key|list|log|md|netdev|network|nft|ovpn|pem|pid|py|rules|save|service|set|sh|slice"
+    r"|sock|socket|target|timer|tmp|txt|xml|ya?ml)\Z"
+)
 _MOST_NAMES = 32
 # IFNAMSIZ of linux/if.h, but for its zero byte.
 _LONGEST_NAME = 15
@@ -32,13 +41,14 @@ _LONGEST_NAME = 15
 class Script:
     """A text to be run by `interpreter` (by sh where there is none of that name), or, where that is empty, by what it begins with.
 
-    `devices` and `users` are those that it names.
+    `devices`, `users` and `hosts` are those that it names.
     """
 
     text: bytes
     interpreter: str = ""
     devices: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
 
 
@@ -63,9 +73,15 @@ def script_of(text: str, name: str) -> Script | None:
     return Script(f"{_PROMPT.sub('', lines).rstrip()}\n".encode(), "bash", *_names(lines))
 
 
-def _names(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _names(text: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     devices = (each for each in _DEVICE.findall(text) if each not in _NO_DEVICES)
     variables = dict.fromkeys(_USER_VARIABLE.findall(text))
     by_variable = (each for name in variables for each in re.findall(rf"\b{name}=[\"']?([a-z_][a-z0-9_-]{{0,30}})\b", text))
     users = (*_USER.findall(text), *by_variable)
-    return tuple(dict.fromkeys(devices))[:_MOST_NAMES], tuple(dict.fromkeys(users))[:_MOST_NAMES]
+    hosts = (each.lower() for each in _HOST.findall(_COMMENT.sub("", text)) if not _NO_HOST.search(each))
+    return tuple(_first(devices)), tuple(_first(users)), tuple(_first(hosts))
+
+
+def _first(names: Iterable[str]) -> Iterator[str]:
+    """Yield each name once, as many as anybody needs."""
+    yield from islice(dict.fromkeys(names), _MOST_NAMES)

@@ -133,6 +133,26 @@ def test_a_name_has_an_address_that_stands_for_it(tmp_path):
     assert "vpn.example.com as 203.0.113.10" in json.loads(found[0].stdout)["findings"][-1]["message"]
 
 
+def test_a_script_that_reads_a_tunnels_config_finds_a_server_in_it(tmp_path):
+    """Of a config that only root may read, and of one that is not there."""
+    reads = (
+        "S=$(awk '/^Endpoint/ {print $3}' /etc/wireguard/wg7.conf | cut -d: -f1)\n",
+        "S=$(awk '/^remote / {print $2}' /etc/openvpn/client/mine.ovpn)\n",
+    )
+    found = [answers(run(tmp_path, f"{KILL_SWITCH}{each}iptables -A OUTPUT -d $S -j ACCEPT\n", "up")) for each in reads]
+
+    assert [each["named", 4] for each in found] == ["leak", "leak"]
+
+
+def test_a_script_that_misses_a_file_proves_nothing(tmp_path):
+    """Its rules may be made of it; what nft says of a table that is not there, and who only tells somebody, is no matter."""
+    told = "nft delete table inet gone\nnotify-send locked\n"
+    missing = "cat /etc/nowhere/servers | while read ip; do iptables -A OUTPUT -d $ip -j ACCEPT; done\n"
+    found = [run(tmp_path, f"{KILL_SWITCH}{each}true\n", "up").exit_code for each in (told, missing)]
+
+    assert found == [Exit.OK, Exit.USAGE]
+
+
 def test_what_a_script_fetches_may_be_what_its_rules_are_made_of(tmp_path):
     """There is no network: nothing is proved without it."""
     result = run(

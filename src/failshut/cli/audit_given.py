@@ -28,6 +28,13 @@ _NOT_THERE = "it has no network here, and a copy of /etc; what it could not do i
 # What iptables adds to each of its complaints.
 _USAGE = re.compile(r"Try `\S+ -h'")
 _NO_PROGRAM = re.compile(r"\b(ufw|firewall-cmd|ipset|ip6?tables[\w-]*|nft|ferm|shorewall): (?:command )?not found")
+# What a script missed: its rules may be made of it. Nft says the same of a table that it was told to delete.
+_MISSED = re.compile(r"(?m)^(?!.*\bError\b).*?(?:No such file or directory|(?P<program>\S+): (?:command )?not found)\s*$")
+# What says or ends something, and finds out nothing.
+_HARMLESS = {
+    *("clear", "conntrack", "figlet", "killall", "logger", "lolcat", "netfilter-persistent", "notify-send", "pkill", "reboot"),
+    *("resolvconf", "resolvectl", "service", "tput"),
+}
 _ONLY_ROUTES = re.compile(
     rb"(?s)\A(?!.*\b(?:ip6?tables|nft|ufw|firewall-cmd)\b).*\bip (?:-[46] )?(?:route|rule) (?:add|replace|append)\b"
 )
@@ -217,5 +224,6 @@ def _complaints(ran: Ran, file: str) -> tuple[Finding, ...]:
         message = f"the script said: {said}"
     else:
         return ()
-    whole = ran.status == 0 and not refused and not _NO_PROGRAM.search(ran.said)
+    missed = any(each["program"] not in _HARMLESS for each in _MISSED.finditer(ran.said))
+    whole = ran.status == 0 and not refused and not missed
     return (Finding(Code.RULES_SCRIPT, message, Place(file), _NOT_THERE, Severity.WARNING if whole else Severity.ERROR),)

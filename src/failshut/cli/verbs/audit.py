@@ -56,8 +56,8 @@ def command(ctx: click.Context, /, *, sarif: bool, **options: Any) -> None:
     """Prove that a ruleset lets no packet past the tunnel, or show a packet that it does.
 
     FILE is the output of iptables-save, ip6tables-save, `nft list ruleset` or `nft -j list ruleset`, or a file for `nft -f`;
-    several are taken as one machine's. Without a FILE: what the running kernel holds, every table of it, judged by the policy
-    when our lock is among them.
+    several are taken as one machine's, and what `ipset save` prints says of its sets what they hold. Without a FILE: what the
+    running kernel holds, every table of it, judged by the policy when our lock is among them.
 
     Every question is asked for IPv4 and IPv6, of all packets at once: new and established flows, DNS, ICMP, the endpoint's other
     ports, forwarded traffic; and whether the tunnel, loopback and replies still work. What the audit does not understand may do

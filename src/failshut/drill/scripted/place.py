@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -85,6 +86,19 @@ esac
 [ $status = 0 ] || [ -z "$adds" ] || printf '%s\\n' "${{0##*/}} $*" >> {PLACE}/refused
 exit $status
 """
+# A tunnel's config that a script reads its server out of, where nobody but root may read the machine's own.
+_WIREGUARD = f"""[Interface]
+PrivateKey = {"A" * 43}=
+Address = 10.8.0.2/24, fd00:8::2/64
+DNS = 10.8.0.1
+
+[Peer]
+PublicKey = {"B" * 43}=
+Endpoint = {SERVER}:51820
+AllowedIPs = 0.0.0.0/0, ::/0
+"""
+_OPENVPN = f"client\ndev tun\nproto udp\nremote {SERVER} 1194\n"
+_CONFIG = re.compile(rb"/etc/(?:wireguard/[\w.@-]+\.conf|openvpn/[\w./@-]+\.(?:conf|ovpn))")
 _ADDRESSES = {
     "eth0": ("192.168.1.100/24", "2001:db8:1::100/64"),
     "wg0": ("10.8.0.2/24", "fd00:8::2/64"),
@@ -146,13 +160,7 @@ def furnish(script: Script) -> None:
         (PLACE / name).touch()
     (PLACE / "script").write_bytes(script.text)
     (PLACE / "start").write_text(_start_script(script))
-    for number, name in enumerate(script.users, start=1500):
-        for file, line in (("passwd", f"{name}:x:{number}:{number}::/:/bin/false"), ("group", f"{name}:x:{number}:")):
-            listed = Path("/etc", file)
-            if not any(each.startswith(f"{name}:") for each in listed.read_text().splitlines()):
-                listed.write_text(f"{listed.read_text()}{line}\n")
-    hosts = "".join(f"{address} {name}\n" for name, address in stand_ins(script).items())
-    Path("/etc/hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n{hosts}")
+    _fill_etc(script)
     for folder, _, files in os.walk(PLACE):
         for path in (Path(folder), *(Path(folder, file) for file in files)):
             os.chown(path, FIRST_ID, FIRST_ID, follow_symlinks=False)
@@ -162,6 +170,21 @@ def furnish(script: Script) -> None:
         _stand_before(pattern, PLACE / stand_in)
     # For xtables.lock.
     Path("/run").chmod(0o1777)
+
+
+def _fill_etc(script: Script) -> None:
+    """Give the copy of /etc what a script looks for: its users, the hosts that it names, a tunnel's config."""
+    for number, name in enumerate(script.users, start=1500):
+        for file, line in (("passwd", f"{name}:x:{number}:{number}::/:/bin/false"), ("group", f"{name}:x:{number}:")):
+            listed = Path("/etc", file)
+            if not any(each.startswith(f"{name}:") for each in listed.read_text().splitlines()):
+                listed.write_text(f"{listed.read_text()}{line}\n")
+    for each in {"/etc/wireguard/wg0.conf", *(found.decode() for found in _CONFIG.findall(script.text))}:
+        if not Path(each).exists():
+            Path(each).parent.mkdir(parents=True, exist_ok=True)
+            Path(each).write_text(_WIREGUARD if "wireguard" in each else _OPENVPN)
+    hosts = "".join(f"{address} {name}\n" for name, address in stand_ins(script).items())
+    Path("/etc/hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n{hosts}")
 
 
 def _stand_before(pattern: str, stand_in: Path) -> None:

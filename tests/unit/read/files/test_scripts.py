@@ -41,6 +41,12 @@ FOREIGN = {
     "OpenWrt's configuration": ("\nconfig zone\n\toption name 'wan'\n", 2, "OpenWrt"),
     "what ufw says": ("Status: active\n\nTo   Action\n", 1, "ufw status"),
     "a listing for people": (LISTED, 1, "iptables -L"),
+    "a script without its first line": (
+        "both() {\n  for each in 4 6; do run $each; done\n}\nboth -P OUTPUT DROP\n",
+        1,
+        "first line",
+    ),
+    "what another command prints": ('S=$(dig +short vpn.example.com)\nip rule add to "$S" table 7\n', 1, "first line"),
     "sets of ipset": ("create wl hash:net family inet\nadd wl 198.51.100.0/24\n", 1, "ipset save"),
     "a chain of a listing": (
         "\tchain output {\n\t\ttype filter hook output priority 0; policy drop;\n\t}\n",
@@ -154,3 +160,24 @@ def test_a_script_is_run_as_it_is_and_prompts_are_no_part_of_commands():
 def test_what_makes_no_rules_is_not_run(text):
     """A ruleset is given as such."""
     assert script_of(text, "file") is None
+
+
+def test_hosts_are_those_that_rules_may_name():
+    """Neither a file, nor what a comment, a path or a URL names, nor what nobody knows (RFC 2606)."""
+    text = (
+        "# see www.example.net\nS=$(dig +short vpn.example.com) # EU\ncurl https://api.example.org/x\n. /etc/ks.conf\n"
+        "iptables -A OUTPUT -d a.b.example.com,vpn.example.com -j ACCEPT; nft -f ks.nft; ping no.invalid\n"
+    )
+    script = script_of(text, "ks.sh")
+
+    assert script is not None
+    assert script.hosts == ("vpn.example.com", "a.b.example.com")
+
+
+@pytest.mark.parametrize("said", ["--uid-owner $WHO", '--uid-owner "${WHO}"', "--gid-owner $WHO"])
+def test_a_user_that_rules_name_by_a_variable_is_its_value(said):
+    """Whatever the variable is called."""
+    script = script_of(f"WHO=torrents\niptables -A OUTPUT -m owner {said} -j DROP\n", "ks.sh")
+
+    assert script is not None
+    assert script.users == ("torrents",)

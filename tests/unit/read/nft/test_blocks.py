@@ -249,3 +249,19 @@ def test_a_set_may_remember_when_its_elements_were_last_seen():
     text = "table inet t {\n\tset seen {\n\t\ttype ipv4_addr\n\t\tsize 9\n\t\tflags dynamic\n\t\tlast\n\t}\n}\n"
 
     assert read_text(text, "t.nft").findings == ()
+
+
+@pytest.mark.parametrize(
+    ("rules", "places"),
+    [
+        ('oifname "lo accept\noifname "wg0" accept\n}\n}\n', [(1, 1), (2, 1), (3, 9)]),
+        ('oifname "lo" accept comment "mine\n}\n}\n', [(1, 1), (2, 1), (3, 29)]),
+        ("drop\n}\n", [(1, 1)]),
+        ("drop\n", [(1, 1), (2, 1)]),
+    ],
+)
+def test_what_is_not_closed_is_shown_where_it_opens(rules, places):
+    """A quote, a chain, a table: nft notices it lines later, or at the end."""
+    findings = read_text(f"table inet t {{\nchain o {{\n{rules}", "r").findings
+
+    assert sorted((each.place.line, each.place.column) for each in findings) == places

@@ -8,8 +8,8 @@ import pytest
 
 from failshut.audit.answer.replayed import judged, to_replay
 from failshut.audit.answer.result import Answer, Outcome, Replay
-from failshut.audit.prove import audit
-from failshut.audit.question.properties import Sense
+from failshut.audit.prove import Auditor, audit
+from failshut.audit.question.properties import PROPERTIES, Sense
 from failshut.audit.world.infer import infer
 from failshut.drill.replay.network import ip_packet
 from failshut.drill.replay.rules import of_files, of_kernel, without
@@ -135,6 +135,19 @@ def test_iptables_own_tables_are_left_out_of_nfts_listing():
     assert without(listing, {("ip", "filter")}) == TABLE
     rules = of_kernel(RunningRules(listing, (("iptables-nft-save", "ip", HOLED), ("ip6tables-nft-save", "ip6", ""))), READ)
     assert [(each.command[0], each.text) for each in rules.sources] == [("nft", TABLE), ("iptables-nft-restore", HOLED)]
+
+
+@pytest.mark.parametrize(
+    "rule", ["-A OUTPUT -m time --timestart 02:00 --timestop 04:00 -j ACCEPT", "-A OUTPUT -m time --weekdays Mo -j ACCEPT"]
+)
+def test_what_leaves_by_the_clock_is_not_refuted_at_another_hour(rule):
+    """The lab has only this one."""
+    rules = read_ruleset(HOLED.replace("-A OUTPUT -p tcp -m tcp --dport 443 -j ACCEPT", rule).encode(), "rules.v4").ruleset
+    leak = Auditor(rules, infer(rules)).ask(next(each for each in PROPERTIES if each.name == "new-flow"), 4)
+    (became,) = judged([leak], [REFUTED] * len(leak.witnesses))
+
+    assert {each.replay.outcome for each in became.witnesses} == {Outcome.NOT_REPLAYED}
+    assert became.is_leak
 
 
 def test_ipsets_are_loaded_before_the_rules_that_name_them():

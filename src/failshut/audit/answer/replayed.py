@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from failshut.audit.answer.result import Answer, Outcome, Replay, Result, Witness
 from failshut.audit.question.properties import Sense
+from failshut.model.ruleset import Match, Meta, Statement, UnknownMatch
 
 
 def to_replay(results: Sequence[Result]) -> Iterator[Witness]:
@@ -27,8 +28,33 @@ def judged(results: Sequence[Result], replays: Sequence[Replay]) -> tuple[Result
     return tuple(each if each.question.sense is Sense.NEED else _judge(each, waiting) for each in results)
 
 
+def _believed(witness: Witness, replay: Replay) -> Replay:
+    """Return what became of a packet: that it does not leave now says nothing where rules ask for the hour or the day."""
+    if replay.outcome is Outcome.REFUTED and any(map(_asks_the_clock, _statements(witness))):
+        return replace(replay, outcome=Outcome.NOT_REPLAYED, happened=f"it depends on the hour or the day: {replay.happened}")
+    return replay
+
+
+def _statements(witness: Witness) -> Iterator[Statement]:
+    """Yield what stands in the tables that the packet went through."""
+    for table in {id(each.stop.table): each.stop.table for each in witness.fate.steps}.values():
+        for chain in table.chains:
+            for rule in chain.rules:
+                yield from rule.statements
+
+
+def _asks_the_clock(statement: Statement) -> bool:
+    match statement:
+        case UnknownMatch(text):
+            return text.startswith("-m time ")
+        case Match(left):
+            return left in (Meta("hour"), Meta("day"), Meta("time"))
+        case _:
+            return False
+
+
 def _judge(result: Result, waiting: Iterator[Replay]) -> Result:
-    witnesses = tuple(replace(each, replay=next(waiting)) for each in result.witnesses)
+    witnesses = tuple(replace(each, replay=_believed(each, next(waiting))) for each in result.witnesses)
     if not witnesses:
         return result
     outcomes = {each.replay.outcome for each in witnesses if each.replay}

@@ -30,6 +30,12 @@ def status(machine: Machine) -> dict:
     return json.loads(machine.run("failshut", "status", "--json").out)
 
 
+def assert_armed(machine: Machine) -> None:
+    """Nothing may be wrong with the lock; what is, is shown."""
+    said = status(machine)
+    assert said["state"] == "armed", said
+
+
 def judged(machine: Machine) -> Report:
     """End the capture; the judge must have seen the leaks of the time before the lock."""
     report = machine.router.wire.stop(machine.router.case)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from amount import amount, thorough
-from boot.living import arm, assert_that_nothing_leaked_once_armed, judged, status
+from boot.living import arm, assert_armed, assert_that_nothing_leaked_once_armed, judged, status
 from boot.machine import Address, Machine
 from boot.roots import BOOKWORM
 
@@ -138,7 +138,7 @@ def test_a_full_disk_and_a_broken_policy_leave_the_old_lock(machine):
             assert refused.code == 2, refused
             if number < BOOTS:
                 machine.reboot()
-            assert status(machine)["state"] == "armed"
+            assert_armed(machine)
             machine.hear_noise(10)
 
     assert_that_nothing_leaked_once_armed(machine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from amount import thorough
-from boot.living import status
+from boot.living import assert_armed, status
 from boot.machine import Machine
 from failshut.drill.network.wait import until
 
@@ -131,7 +131,7 @@ def test_what_is_confirmed_stays(quiet_machine):
     assert "failshut-revert" not in machine.run("systemctl", "list-timers", "--all").out
     assert machine.run("failshut", "confirm").code == 1
     machine.reboot()
-    assert status(machine)["state"] == "armed"
+    assert_armed(machine)
 
 
 def test_what_undid_an_arming_and_is_still_known_to_systemd_hinders_no_other(quiet_machine):

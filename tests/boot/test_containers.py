@@ -9,7 +9,7 @@ import pytest
 
 from amount import thorough
 from boot import noise, roots
-from boot.living import UNARMED, status
+from boot.living import UNARMED, assert_armed
 from boot.machine import Address, Machine
 from boot.router import POLICY, SERVER_DEVICE
 from failshut.drill.network.wait import until
@@ -208,7 +208,7 @@ def test_containers_leave_by_the_tunnel_or_not_at_all(machine, mode):
         must(machine, "docker", "network", "create", "later")
     listen(machine, (KINDS[0], LATER), "later")
     with phase("power-off"):
-        assert status(machine)["state"] == "armed", status(machine)
+        assert_armed(machine)
         machine.power_off()
     report = machine.router.wire.stop(machine.router.case)
 

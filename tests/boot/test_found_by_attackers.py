@@ -7,7 +7,7 @@ import json
 import pytest
 
 from amount import amount, thorough
-from boot.living import arm, assert_that_nothing_leaked_once_armed, status, use
+from boot.living import arm, assert_armed, assert_that_nothing_leaked_once_armed, status, use
 from boot.machine import Address
 from boot.roots import BOOKWORM
 from failshut.drill.network.wait import until
@@ -66,7 +66,7 @@ def test_a_loader_that_was_cut_boots_closed_and_status_says_so(machine, cut):
         assert status(machine)["held"] in {"drop-everything", "none"}
     with phase("armed again"):
         assert machine.run("failshut", "arm").ok
-        assert status(machine)["state"] == "armed"
+        assert_armed(machine)
         machine.hear_noise()
 
     assert_that_nothing_leaked_once_armed(machine)
@@ -97,7 +97,7 @@ def test_a_flush_while_an_arming_waits_brings_the_waiting_lock_back(machine):
     with phase("confirmed"):
         assert machine.run("failshut", "confirm").ok
         machine.hear_noise(10)
-        assert status(machine)["state"] == "armed"
+        assert_armed(machine)
         assert "10.9.0.0" not in machine.run("nft", "list", "ruleset").out
 
     assert_that_nothing_leaked_once_armed(machine)
@@ -113,7 +113,7 @@ def test_confirming_loads_what_was_armed_when_something_else_is_held(machine):
 
     assert machine.run("failshut", "confirm").ok
 
-    assert status(machine)["state"] == "armed"
+    assert_armed(machine)
     assert "10.9.0.0" in machine.run("nft", "list", "ruleset").out
 
 

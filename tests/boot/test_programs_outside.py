@@ -8,7 +8,7 @@ import pytest
 
 import portal_simulator
 from amount import thorough
-from boot.living import status
+from boot.living import assert_armed
 from boot.machine import Machine
 from boot.router import POLICY, ROUTER4
 from failshut.drill.network.wait import until
@@ -36,7 +36,7 @@ def test_a_program_outside_is_a_scope_of_the_slice(quiet_machine):
     say(machine, 4001, *EXEC, "--")
     say(machine, 4002)
     machine.reboot()
-    assert status(machine)["state"] == "armed", machine.journal()
+    assert_armed(machine)
     say(machine, 4003, *EXEC, "--")
     say(machine, 4004)
     left = str([str(leak) for _, leak in machine.router.wire.stop(machine.router.case).leaks])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from amount import amount
-from boot.living import UNARMED, arm, assert_that_nothing_leaked_once_armed, status, use
+from boot.living import UNARMED, arm, assert_armed, assert_that_nothing_leaked_once_armed, use
 from boot.machine import Address, Machine
 from boot.router import POLICY
 from failshut.model.units import InterfaceName, Port
@@ -76,11 +76,11 @@ def test_networkd_leaves_the_rules_of_the_tunnel_and_ours_alone(machine):
             assert machine.eventually("sh", "-c", "ip route show default | grep -q .")
             use(machine)
             assert rules(machine) == armed
-            assert status(machine)["state"] == "armed", status(machine)["reason"]
+            assert_armed(machine)
         with phase("reboot"):
             machine.reboot()
             use(machine)
-            assert status(machine)["state"] == "armed", status(machine)["reason"]
+            assert_armed(machine)
             assert machine.run("ip", "route", "get", FAR).out.split()[2] == "wg0"
     with phase("wg-quick"):
         machine.run("systemctl", "restart", "wg-quick@wg0")

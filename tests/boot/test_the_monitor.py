@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import notification_daemon
-from boot.living import arm, assert_that_nothing_leaked_once_armed, status, use
+from boot.living import arm, assert_armed, assert_that_nothing_leaked_once_armed, status, use
 from boot.machine import Address, Machine
 from boot.roots import BOOKWORM
 
@@ -77,7 +77,7 @@ def test_with_the_monitor_up_and_then_killed_nothing_that_other_tools_do_leaks(m
         assert machine.run("sh", "-c", script).ok
         assert machine.eventually("sh", "-c", f"[ $(systemctl show -P MainPID failshut-monitor) -gt {before} ]"), machine.journal()
         assert watches(machine), machine.journal()
-        assert status(machine)["state"] == "armed"
+        assert_armed(machine)
     with phase("stopped, and power-off"):
         assert machine.run("systemctl", "stop", "failshut-monitor").ok
         machine.hear_noise(10)
@@ -105,7 +105,7 @@ def test_the_sandboxed_monitor_holds_a_new_device_looks_for_the_server_and_tells
     assert machine.eventually("nft", "list", "chain", "netdev", "failshut", "egress-usb0"), machine.journal()
     # Reading another's table is free; writing is the guard's alone.
     assert machine.eventually("nft", "list", "chain", "netdev", "failshut-guard", "egress-usb0"), machine.journal()
-    assert status(machine)["state"] == "armed"
+    assert_armed(machine)
 
     assert machine.run("wg-quick", "down", "wg0").ok
     assert machine.eventually("grep", "-q", "Locked: the tunnel is down", "/run/user/1000/said"), machine.journal()

@@ -9,7 +9,7 @@ import warnings
 import pytest
 
 from amount import THOROUGHLY, thorough
-from boot.living import UNARMED, judged, status, use
+from boot.living import UNARMED, assert_armed, judged, use
 from boot.machine import Address, Machine
 from boot.packages import bring, package
 from boot.room import Room
@@ -115,7 +115,7 @@ def test_what_the_readme_does_on_a_machine(tree_of):
             machine.hear_noise()
             do(machine, ARM)
         with phase("armed"):
-            assert status(machine)["state"] == "armed"
+            assert_armed(machine)
             for each in armed[1:]:
                 do(machine, each)
         with phase("reboot"):

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ from amount import THOROUGHLY
 from needed import needs_root_and
 from sandbox import Sandbox
 from scenario_report import ScenarioReport
+
+_TESTS = Path(__file__).parent
+# Folders with the longest tests, the longest first: machines that boot, laboratories that are drilled.
+_LONG = ("boot", "guide", "fleet", "lab", "allowances", "verify", "templates", "arming", "monitor", "tunnels")
 
 # No timing is asserted: a loaded machine is no failure.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -43,11 +48,35 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(ScenarioReport(Path(target)), "scenario-report")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    if workers > 1:
+        items[:] = _dealt(items, workers)
     for item in items:
         numbers = sorted({number for marker in item.iter_markers("scenario") for number in marker.args})
         if numbers:
             item.user_properties.append(("scenarios", numbers))
+
+
+def _dealt(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Return the tests so that each worker, which begins with one part of them, has as many long ones, and those first.
+
+    What is left to steal at the end is short then: nobody waits for the last machine's day.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for each in items:
+        files.setdefault(each.path, []).append(each)
+    long = sorted(
+        (path for path in files if path.relative_to(_TESTS).parts[0] in _LONG), key=lambda path: (_weight(path), str(path))
+    )
+    of_long = [[one for path in long[at::workers] for one in files[path]] for at in range(workers)]
+    short = iter(one for path, ones in files.items() if path not in long for one in ones)
+    part = -(-len(items) // workers)
+    return [*(one for ones in of_long for one in (*ones, *islice(short, max(part - len(ones), 0)))), *short]
+
+
+def _weight(path: Path) -> int:
+    return _LONG.index(path.relative_to(_TESTS).parts[0])
 
 
 @pytest.fixture

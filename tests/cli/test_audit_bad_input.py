@@ -36,7 +36,7 @@ NFT_LOOP = NFT + "\t\tjump a\n\t}\n\tchain a {\n\t\tjump b\n\t}\n\tchain b {\n\t
 
 BROKEN = {
     "half a save": (SAVE, 7),
-    "half a listing": (NFT, 7),
+    "half a listing": (NFT, 5),
     "half a JSON": (JSON, 1),
     "nothing": ("", 1),
     "only comments": ("\n# nothing\n\n", 1),
@@ -51,7 +51,7 @@ BROKEN = {
     "prose": ("The quick brown fox\njumps\n", 1),
     "a long line": ("x" * 10_000_000, 1),
     "braces": ("table inet t " + "{" * 10_000, 1),
-    "braces in a rule": (NFT + "\t\tip daddr " + "{ " * 10_000, 8),
+    "braces in a rule": (NFT + "\t\tip daddr " + "{ " * 10_000, 5),
     "brackets": ("[" * 10_000, 1),
     "objects in objects": ('{"a":' * 100_000, 1),
     "a hundred thousand lines of nothing in a save": (SAVE + "blah blah\n" * 100_000 + "COMMIT\n", 7),

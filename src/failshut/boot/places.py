@@ -32,6 +32,8 @@ MONITOR_UNIT, REFRESH_PATH, REFRESH_UNIT = "failshut-monitor.service", "failshut
 WATCHING_UNITS = (MONITOR_UNIT, REFRESH_PATH)
 # Locked by the monitor as long as it runs.
 MONITOR_LOCK = RUN_DIRECTORY / "monitor.lock"
+# Held by whoever puts the routing on: `files/route` names it too.
+ROUTING_LOCK = Path("/run/failshut-routing")
 # What else it leaves when it is gone: devices that came since arming, what it knows, what happened, what it asks for; and texts.
 MONITOR_LATER, MONITOR_STATUS = RUN_DIRECTORY / "later", RUN_DIRECTORY / "status.json"
 MONITOR_EVENTS, MONITOR_REFRESH = RUN_DIRECTORY / "events.jsonl", RUN_DIRECTORY / "refresh"

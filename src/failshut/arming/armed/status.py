@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from failshut.arming.armed.record import Record, load_pending, load_record, readable_record
 from failshut.arming.boot.generations import CURRENT, LAST_GOOD, checksum, is_sealed
 from failshut.arming.errors import ArmingError
-from failshut.boot.places import ARMED_DIRECTORY, BOOT_UNIT_PATH, ENABLED_PATH, GENERATOR, LOADER, MONITOR_LOCK
+from failshut.boot.places import ARMED_DIRECTORY, BOOT_UNIT_PATH, ENABLED_PATH, GENERATOR, LOADER, MONITOR_LOCK, ROUTING_LOCK
 from failshut.host import locks
 from failshut.host.filter import nft
 from failshut.host.network.links import all_links, impostors, is_up, traffic, underlay_devices
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # In seconds; what undoes an arming may be at work.
 _PATIENCE = 10
+# How often to look at the routing at most while it changes, and how long to wait in between, in seconds.
+_LOOKS, _LOOK = 20, 0.05
 _MISROUTED = "the routing rules are not the armed ones: nothing leaks, but the tunnel may be starved"
 _OVERDUE = "nobody confirmed, and nothing undid it: the timer is gone. `failshut confirm` keeps the lock, `disarm` takes it off"
 
@@ -236,8 +239,16 @@ def _routing(record: Record | None) -> tuple[str, ...]:
     # Imported here: a lock that is off does not pay for it.
     from failshut.arming.kernel.routing import kernel_rules, routing_difference  # noqa: PLC0415
 
-    rules = kernel_rules()
-    return () if rules is None else routing_difference(rules, record.routing)
+    changed: tuple[str, ...] = ()
+    # What is seen while somebody puts the rules on is half of them: a difference counts that is there with nobody at work.
+    for _ in range(_LOOKS):
+        at_work = locks.is_held(ROUTING_LOCK)
+        rules = kernel_rules()
+        seen, changed = changed, () if rules is None else routing_difference(rules, record.routing)
+        if not changed or (changed == seen and not at_work):
+            break
+        time.sleep(_LOOK)
+    return changed
 
 
 def _expected(record: Record, actual: str) -> str:

@@ -18,9 +18,7 @@ def by_kind(ruleset: Ruleset, world: World) -> Ruleset:
 
     A device that is none of these is not of that kind: were it, it would be a tunnel. What asks for any other kind stays.
     """
-    if not any(
-        _asks(each) for table in ruleset.tables for chain in table.chains for rule in chain.rules for each in rule.statements
-    ):
+    if not any(map(_asks, ruleset.statements())):
         return ruleset
     return Ruleset(tuple(replace(each, chains=tuple(_chain(one, world) for one in each.chains)) for each in ruleset.tables))
 

@@ -118,7 +118,7 @@ def _true_of_all(encoding: Encoding, way: Way, family: int) -> Predicate:
 def _rewrites_early(route: Route) -> bool:
     """Whether a table may write into a packet before its connection is looked up, with what it is by then."""
     tables = [stop.table for _, stops in route.hooks for stop in stops if stop.early]
-    statements = (each for table in tables for chain in table.chains for rule in chain.rules for each in rule.statements)
+    statements = (each for table in tables for each in table.statements())
     return any(isinstance(each, Unknown) or (isinstance(each, Assign) and not isinstance(each.target, Meta)) for each in statements)
 
 

@@ -113,7 +113,7 @@ def _group(value: int | str, witness: Witness) -> str:
     for step in witness.fate.steps:
         table = step.stop.table
         sets = (each.elements or () for each in table.sets if each.key == (GROUP,))
-        matches = (each for chain in table.chains for rule in chain.rules for each in rule.statements if isinstance(each, Match))
+        matches = (each for each in table.statements() if isinstance(each, Match))
         named = (each.right for each in matches if isinstance(each.left, Socket))
         for path in (*(each for elements in sets for each in elements), *named):
             if isinstance(path, str) and number(path, GROUP) == value:

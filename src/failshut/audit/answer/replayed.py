@@ -38,9 +38,7 @@ def _believed(witness: Witness, replay: Replay) -> Replay:
 def _statements(witness: Witness) -> Iterator[Statement]:
     """Yield what stands in the tables that the packet went through."""
     for table in {id(each.stop.table): each.stop.table for each in witness.fate.steps}.values():
-        for chain in table.chains:
-            for rule in chain.rules:
-                yield from rule.statements
+        yield from table.statements()
 
 
 def _asks_the_clock(statement: Statement) -> bool:

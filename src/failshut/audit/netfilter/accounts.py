@@ -19,7 +19,7 @@ def accounts(table: Table, key: str) -> Iterator[str]:
 
     What stands beside them in a concatenation is among them, such as a device's name.
     """
-    for statement in (each for chain in table.chains for rule in chain.rules for each in rule.statements):
+    for statement in table.statements():
         match statement:
             case Match(left, right) if _loads(left, key):
                 yield from _strings(right)

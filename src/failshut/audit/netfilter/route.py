@@ -6,7 +6,6 @@ Source: linux/netfilter_ipv4.h (priorities), net/netfilter/core.c; nat chains ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby, permutations, product
@@ -129,7 +128,7 @@ def routes(ruleset: Ruleset, way: Way, family: int) -> tuple[Route, ...]:
     count = prod(factorial(len(group)) for hook in groups for group in hook if _order_matters(group))
     exact = count <= MOST_ORDERS
     choices = [[sum(order, ()) for order in product(*(_orders(group) if exact else (group,) for group in hook))] for hook in groups]
-    said = (_not_translated(ruleset), not any(map(_writes_protocol, _statements(ruleset))))
+    said = (_not_translated(ruleset), not any(map(_writes_protocol, ruleset.statements())))
     return tuple(Route(way, family, tuple(zip(HOOKS[way], each, strict=True)), exact, *said) for each in product(*choices))
 
 
@@ -141,13 +140,6 @@ def is_straight(ruleset: Ruleset) -> bool:
     return not any(chain.base.type is ChainType.ROUTE and writes(table, chain) for table, chain in chains if chain.base)
 
 
-def _statements(ruleset: Ruleset) -> Iterator[Statement]:
-    for table in ruleset.tables:
-        for chain in table.chains:
-            for rule in chain.rules:
-                yield from rule.statements
-
-
 def _writes_protocol(statement: Statement) -> bool:
     target = statement.target if isinstance(statement, Assign) else None
     return isinstance(target, RawPayload) or (isinstance(target, Payload) and target.field in ("protocol", "nexthdr"))
@@ -155,7 +147,7 @@ def _writes_protocol(statement: Statement) -> bool:
 
 def _not_translated(ruleset: Ruleset) -> int:
     """Return the bits of the status (nf_conntrack_common.h) that no rule sets: source and destination, translated or done so."""
-    said = list(_statements(ruleset))
+    said = list(ruleset.statements())
     if any(isinstance(each, Unknown) for each in said):
         return 0
     kinds = {each.kind.value for each in said if isinstance(each, Nat)}

@@ -72,11 +72,16 @@ def listing(*, counted: bool = False) -> Listing:
     return of_one_moment(lambda: _listing(counted=counted))
 
 
+def list_words(table: tuple[str, str]) -> tuple[str, ...]:
+    """Return how nft is asked for a table: what it says is laid beside what it said to the same words before."""
+    return ("nft", "--stateless", "--terse", "list", "table", *table)
+
+
 def _listing(*, counted: bool) -> Listing:
     known = _tables()
     tables = tuple(each for each in known if each[1] == LOCK_NAME)
     # One table a call: nft 1.0.6 fails to find the first of several when they are of different families.
-    rules = [("nft", "--stateless", "--terse", "list", "table", *table) for table in tables]
+    rules = [list_words(table) for table in tables]
     # Each call has nft read the whole kernel's rules: with long lists, a third of a second.
     kinds = [(kind, family) for family, kind in _COUNTED if counted and (family, LOCK_NAME) in tables]
     contents = [("nft", "--json", "list", kind, "table", family, LOCK_NAME) for kind, family in kinds]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from operator import le
@@ -154,6 +155,10 @@ class Table:
         """Return the chain of that name, or None."""
         return next((each for each in self.chains if each.name == name), None)
 
+    def statements(self) -> Iterator[Statement]:
+        """Yield what stands in its rules, chain by chain."""
+        return (each for chain in self.chains for rule in chain.rules for each in rule.statements)
+
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
@@ -164,6 +169,10 @@ class Ruleset:
     def table(self, family: Family, name: str) -> Table | None:
         """Return that table, or None."""
         return next((each for each in self.tables if (each.family, each.name) == (family, name)), None)
+
+    def statements(self) -> Iterator[Statement]:
+        """Yield what stands in every rule, table by table."""
+        return (each for table in self.tables for each in table.statements())
 
     def canonical(self) -> Ruleset:
         """Return the same rules in one order.

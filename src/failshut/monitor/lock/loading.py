@@ -118,4 +118,4 @@ class Shelf:
 
 def listing(table: Table) -> Result:
     """Return what nft lists of a table."""
-    return of_one_moment(lambda: run(["nft", "--stateless", "--terse", "list", "table", *table]))
+    return of_one_moment(lambda: run(nft.list_words(table)))
